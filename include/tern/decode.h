@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// The decode part: load a GGUF model, tokenize, decode, sample. Absent from a library built with -DTERN_DECODE=OFF.
+//
+//   tern_model_load -> tern_session_create -> tern_tokenize -> tern_decode_batch (prompt) -> { tern_sample -> tern_decode_batch }...
+#ifndef TERN_DECODE_H
+#define TERN_DECODE_H
+
+#include "matmul.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// ---- Model ----------------------------------------------------------------------------------------------
+
+// A loaded model: immutable weights, hyperparameters, tokenizer. Belongs to the context it was loaded with.
+typedef struct tern_model tern_model;
+
+// done and total count weight bytes; called from the loading thread only.
+typedef void (*tern_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+typedef struct tern_model_params {
+    size_t struct_size;
+    tern_form form;            // kernels for ternary tensors
+    tern_progress_fn progress; // NULL: none
+    void *progress_user;
+} tern_model_params;
+
+// Maps the file, checks every size in it, packs the weights for this context's kernels.
+// Errors: IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
+TERN_API tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *path, const tern_model_params *params);
+TERN_API void tern_model_destroy(tern_model *model);
+
+typedef struct tern_model_info {
+    size_t struct_size;
+    const char *architecture, *name, *tokenizer; // live as long as the model
+    uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx_train;
+    uint64_t n_params;
+    uint64_t file_bytes;
+    uint64_t bytes_per_token; // packed bytes that one decoded token reads (matrices and head; the KV cache not counted)
+    double bits_per_weight;   // of those matrices
+    size_t n_ternary, n_int8; // matrices on each path
+} tern_model_info;
+TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_info *info);
+
+// Tensor i of the file: name, type name, shape (innermost first). Strings live as long as the model. ARG past the end.
+typedef struct tern_tensor_info {
+    size_t struct_size;
+    const char *name, *type;
+    uint32_t n_dims;
+    uint64_t dims[4];
+    uint64_t bytes;
+} tern_tensor_info;
+TERN_API tern_status tern_model_get_tensor(const tern_model *model, size_t index, tern_tensor_info *info);
+
+// ---- Tokens ---------------------------------------------------------------------------------------------
+
+typedef struct tern_tokenize_params {
+    size_t struct_size;
+    int parse_special; // nonzero: text such as "<|im_start|>" becomes its special token
+    int add_bos;       // nonzero: puts the model's BOS first, where the model asks for one
+} tern_tokenize_params;
+
+// Writes up to max ids and sets *n to the number needed; more than max is ARG with *n set. tokens may be NULL when max is 0.
+// text is UTF-8 of `size` bytes; invalid bytes are encoded as bytes, nothing is lost. Thread-safe on one model.
+TERN_API tern_status tern_tokenize(const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,
+                                   int32_t *tokens, size_t max, size_t *n);
+
+// The bytes of one token (not NUL-terminated, may be part of a UTF-8 character). Valid as long as the model. Special tokens
+// have *size = 0 unless special is nonzero. ARG for an id outside the vocabulary.
+TERN_API tern_status tern_token_bytes(const tern_model *model, int32_t token, int special, const char **bytes, size_t *size);
+
+// Nonzero if the token ends an answer (EOS or end of turn).
+TERN_API int tern_token_is_end(const tern_model *model, int32_t token);
+
+// Wraps one user message in the model's chat template (ChatML) into out (NUL-terminated) and sets *size to the bytes needed
+// without the NUL; ARG with *size set if out_size is too small, UNSUPPORTED if the model has no ChatML template.
+TERN_API tern_status tern_chat_prompt(const tern_model *model, const char *system, const char *user, char *out, size_t out_size,
+                                      size_t *size);
+
+// ---- Decoding -------------------------------------------------------------------------------------------
+
+// One sequence: its KV cache and its last logits. All memory is allocated (and touched) at creation.
+typedef struct tern_session tern_session;
+
+// n_ctx: tokens it can hold, 1..n_ctx_train. Errors: ARG, MEMORY.
+TERN_API tern_status tern_session_create(tern_model *model, tern_session **session, size_t n_ctx);
+TERN_API void tern_session_destroy(tern_session *session);
+TERN_API size_t tern_session_length(const tern_session *session);
+TERN_API void tern_session_reset(tern_session *session);
+
+// The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
+// so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
+// Afterwards each session that took part holds the logits of its last token. Any n >= 1 (long inputs run in slices).
+// Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged). Not thread-safe per model.
+TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n);
+
+// Logits [n_vocab] after the last decode; valid until the next. NULL before the first.
+TERN_API const float *tern_session_logits(const tern_session *session);
+
+// ---- Sampling -------------------------------------------------------------------------------------------
+
+typedef struct tern_sampler tern_sampler;
+typedef struct tern_sampler_params {
+    size_t struct_size;
+    float temperature; // 0: greedy (the highest logit; the lowest id among equals)
+    uint32_t top_k;    // 0: off
+    float top_p;       // 0 or 1: off
+    float min_p;       // 0: off
+    uint64_t seed;
+} tern_sampler_params;
+
+// Filters apply in the order top-k, temperature, top-p, min-p, as documented in docs/numerics.md. Same seed, same tokens.
+TERN_API tern_status tern_sampler_create(tern_model *model, tern_sampler **sampler, const tern_sampler_params *params);
+TERN_API void tern_sampler_destroy(tern_sampler *sampler);
+
+// The next token from a session's logits. STATE before the first decode.
+TERN_API tern_status tern_sample(tern_sampler *sampler, const tern_session *session, int32_t *token);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

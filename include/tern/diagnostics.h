@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// For tests, benchmarks and performance engineers: what the CPU has, which kernel runs, the oracle, counters, the roofline.
+#ifndef TERN_DIAGNOSTICS_H
+#define TERN_DIAGNOSTICS_H
+
+#include "matmul.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// ---- The CPU and the machine ----------------------------------------------------------------------------
+
+// Strings live as long as the context.
+typedef struct tern_cpu_info {
+    size_t struct_size;
+    const char *vendor;   // e.g. "AuthenticAMD"
+    const char *model;    // brand string
+    const char *features; // space-separated names of the instruction sets Tern looks at and both CPU and OS support
+    const char *best;     // the highest tier this machine can run
+    const char *tier;     // the tier this context uses (capped by isa or $TERN_ISA)
+} tern_cpu_info;
+TERN_API tern_status tern_get_cpu_info(tern_context *ctx, tern_cpu_info *info);
+
+typedef struct tern_topology_info {
+    size_t struct_size;
+    int packages, numa_nodes, cores, pus; // allowed to this process
+    int threads;                          // workers of this context, the caller included
+    int pinned;                           // 1: workers are bound to cores
+    size_t l1d_bytes, l2_bytes, l3_bytes; // of one cache of each level; 0: unknown
+} tern_topology_info;
+TERN_API tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info);
+
+// CPU number worker i is pinned to, or -1 (not pinned, or a caller's parallel_for).
+TERN_API int tern_worker_cpu(tern_context *ctx, int worker);
+
+// ---- Variants -------------------------------------------------------------------------------------------
+
+// Every kernel variant compiled into the library (kernels/variants.inc), whether this CPU can run it or not.
+typedef struct tern_variant_info {
+    size_t struct_size;
+    const char *stage;  // e.g. "lut_gemm"
+    const char *tier;   // e.g. "avx2"
+    const char *layout; // byte layout of weights or tables it reads; "-" where none
+    const char *symbol; // unique, e.g. "tern_lut_gemm_t5_scalar"
+    int usable;         // this context may run it
+    int chosen;         // this context runs it for its stage and layout
+} tern_variant_info;
+TERN_API size_t tern_variant_count(void);
+TERN_API tern_status tern_variant_get(tern_context *ctx, size_t index, tern_variant_info *info);
+
+// Makes the context use this variant for its stage and layout; for GEMM stages, weights packed afterwards also use its
+// layout. Call before packing. symbol NULL: back to the built-in choice everywhere. Errors: ARG (unknown), CPU (not usable).
+TERN_API tern_status tern_force_variant(tern_context *ctx, const char *symbol);
+
+// "tier" chosen for a stage's default layout, e.g. tern_stage_variant(ctx, "quantize") == "avx2"; NULL for an unknown stage.
+TERN_API const char *tern_stage_variant(tern_context *ctx, const char *stage);
+
+// ---- The oracle -----------------------------------------------------------------------------------------
+
+// One scalar loop, written for reading: y[m][n] = sum_k x[m][k] * w[n][k] in int32. Every variant is compared with it.
+TERN_API void tern_oracle_s32(int32_t *y, const int8_t *w, const int8_t *x, size_t m, size_t n, size_t k, size_t ldy, size_t ldw,
+                              size_t ldx);
+
+// ---- Counters -------------------------------------------------------------------------------------------
+
+typedef struct tern_worker_counters {
+    size_t struct_size;
+    uint64_t tiles;   // tiles run by this worker since creation
+    uint64_t regions; // regions it took part in
+    uint64_t parks;   // times it went to sleep
+} tern_worker_counters;
+TERN_API tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_counters *counters);
+
+// ---- The roofline, measured now -------------------------------------------------------------------------
+
+// Bytes per second of reading `bytes` of memory with all workers of the context, each one forward stream over its share,
+// best-effort huge pages, through plain loads of the context's tier. One sweep; call repeatedly and take medians.
+// The probe owns its memory: create once, sweep many times, interleaved with what is being judged.
+typedef struct tern_read_probe tern_read_probe;
+TERN_API tern_status tern_read_probe_create(tern_context *ctx, tern_read_probe **probe, size_t bytes);
+TERN_API tern_status tern_read_probe_sweep(tern_context *ctx, tern_read_probe *probe, double *seconds);
+TERN_API void tern_read_probe_destroy(tern_read_probe *probe);
+
+// Peak INT8 multiply-add rate of the context's tier with all workers, register-only: vpdpbusd with VNNI, else
+// vpmaddubsw + vpmaddwd + vpaddd (the exact AVX2 form). *ops counts 2 per multiply-add.
+TERN_API tern_status tern_int8_peak(tern_context *ctx, double *ops, double *seconds);
+
+// Seconds that one dependent add takes on this core: the clock period, from a loop of dependent adds run now.
+TERN_API double tern_cycle_seconds(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

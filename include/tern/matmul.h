@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// The product: pack weights once, quantize activations once, multiply many times.
+//
+//   tern_weights  (immutable, shareable)  x  tern_activations (int8 rows + scales)  ->  int32 (exact) or float32
+#ifndef TERN_MATMUL_H
+#define TERN_MATMUL_H
+
+#include "tern.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The largest depth whose INT8 sums fit int32: 131071 * 128 * 128 < 2^31.
+#define TERN_K_MAX 131071
+
+// ---- Weights ------------------------------------------------------------------------------------------
+
+// Packed, immutable weights W[N][K]. May be used by several contexts and threads at once; destroy after the last use.
+typedef struct tern_weights tern_weights;
+
+// Which family of kernels multiplies ternary weights.
+typedef enum tern_form {
+    TERN_FORM_AUTO = 0, // the faster one on this CPU (see docs/numerics.md for how it was measured)
+    TERN_FORM_LUT = 1,  // table lookup: tables of partial dot products built from the activations (T-MAC)
+    TERN_FORM_MAD = 2   // multiply-add on 2-bit codes
+} tern_form;
+
+typedef struct tern_weights_params {
+    size_t struct_size;
+    tern_form form; // ternary weights only
+} tern_weights_params;
+
+// Ternary weights. trits[n * ldw + k] in {-1, 0, +1}; ldw >= k. The real weight is trit * scale.
+//   scale_block = 0: scales[0] for the whole matrix. scale_block = k: scales[n] per row.
+//   Otherwise scale_block is a multiple of 16 (the last block of a row may be shorter) and
+//   scales[n * ceil(k / scale_block) + b] belongs to block b of row n. Equal scales are folded into one.
+// n >= 1, 1 <= k <= TERN_K_MAX. Nothing is kept of trits and scales. Errors: ARG (a value that is not a trit is named), MEMORY.
+TERN_API tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
+                                             size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
+
+// INT8 weights, the full range -128..127. scale_block as above, but only 0, k or 32 (GGUF Q8_0's block; scales are then
+// rounded to float16). Errors: ARG, MEMORY.
+TERN_API tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales,
+                                          size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
+
+// Quantizes float32 weights. Ternary: absmean (BitNet b1.58): scale = mean|w|, trit = clamp(round(w / scale), -1, 1), one scale
+// for the matrix. INT8: absmax per row (scale_block = k) or per 32 (scale_block = 32). Errors: ARG (non-finite value), MEMORY.
+TERN_API tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k,
+                                                   size_t ldw, const tern_weights_params *params);
+TERN_API tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n,
+                                                size_t k, size_t ldw, const tern_weights_params *params);
+
+// Rows in a GGUF block type (ggml_type: the id in the file). size is the byte size of the data and must be exact.
+// TQ1_0, TQ2_0 become ternary; Q8_0, Q4_0 become INT8 per 32, exactly; Q4_1, Q6_K, F16, BF16, F32 are re-quantized to INT8 per 32.
+// k must be a multiple of the type's block. Errors: ARG, UNSUPPORTED (type), FORMAT (values that no writer makes), MEMORY.
+TERN_API tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
+                                            size_t n, size_t k, const tern_weights_params *params);
+TERN_API void tern_weights_destroy(tern_weights *w);
+
+typedef struct tern_weights_info {
+    size_t struct_size;
+    size_t n, k;
+    size_t bytes;           // of packed codes, scales and corrections: what one product reads
+    double bits_per_weight; // bytes * 8 / (n * k)
+    size_t scale_block;     // 0: one scale; k: per row; else per block
+    size_t act_block;       // the activation block this weight needs: 0 (one scale per token) or scale_block
+    const char *layout;     // name of the byte layout (kernels/layout.h), e.g. "t5"; static
+    const char *kernel;     // the variant that this context runs on it, e.g. "lut_gemm/avx512vbmi"; static
+} tern_weights_info;
+TERN_API tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info);
+
+// Exact inverse of packing: the integer codes (trits or int8) as they were given, into codes[n * ld + k]. ld >= k.
+TERN_API tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t *codes, size_t ld);
+
+// ---- Activations --------------------------------------------------------------------------------------
+
+// Quantized activations of up to max_m tokens of depth up to max_k, and the forms that kernels derive from them.
+// All memory is allocated at creation. Belongs to one context; not thread-safe.
+typedef struct tern_activations tern_activations;
+
+TERN_API tern_status tern_activations_create(tern_context *ctx, tern_activations **a, size_t max_m, size_t max_k);
+TERN_API void tern_activations_destroy(tern_activations *a);
+
+// Quantizes x[m * ldx + k] to int8: s = 127 / max(absmax, floor), q = clamp(round_half_even(x * s), -128, 127), over blocks of
+// `block` elements of each row (0: the whole row, as BitNet models were trained; else the weight's act_block).
+// Errors: ARG (sizes above max, ldx < k, a NaN or infinity in x).
+TERN_API tern_status tern_activations_set_f32(tern_context *ctx, tern_activations *a, const float *x, size_t m, size_t k, size_t ldx,
+                                              size_t block);
+
+// Takes ready int8 values with scales[m * n_blocks + b] (x = q * scale; NULL: all 1).
+TERN_API tern_status tern_activations_set_s8(tern_context *ctx, tern_activations *a, const int8_t *q, const float *scales, size_t m,
+                                             size_t k, size_t ldx, size_t block);
+
+// ---- Products -----------------------------------------------------------------------------------------
+
+// y[m * ldy + n] = sum_k q[m][k] * code[n][k], exact. Errors: ARG (k differs, ldy < n), UNSUPPORTED (block-scaled weights).
+TERN_API tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, const tern_activations *a, int32_t *y, size_t ldy);
+
+typedef struct tern_epilogue {
+    size_t struct_size;
+    const float *bias;     // [n] or NULL: added after scaling
+    const float *residual; // [m][ld_residual] or NULL: added last; may be y itself
+    size_t ld_residual;
+} tern_epilogue;
+
+// y = scaled product (+ bias)(+ residual), float32; the order of float operations is fixed (docs/numerics.md), so results are
+// bit-identical for every tier, tile and thread count. Errors: ARG (k, ldy, or the activations' block differs from act_block).
+TERN_API tern_status tern_matmul_f32(tern_context *ctx, const tern_weights *w, const tern_activations *a, float *y, size_t ldy,
+                                     const tern_epilogue *epilogue);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// The type of each kernel stage, with its full contract. A variant is a function of one of these types in variants.inc.
+//
+// Kernels trust their contract: no malloc, no globals, no I/O, no threads. Integers are exact; floats follow one written order
+// (docs/numerics.md), so that every variant of a stage returns bit-identical results.
+#ifndef TERN_KERNELS_KERNELS_H
+#define TERN_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout.h"
+
+typedef enum tern_tier {
+    TERN_TIER_SCALAR,     // baseline x86-64 (SSE2)
+    TERN_TIER_AVX2,       // AVX2 + FMA + BMI1/2 + F16C
+    TERN_TIER_AVX512,     // + AVX-512 F, BW, DQ, VL
+    TERN_TIER_AVX512VNNI, // + VNNI
+    TERN_TIER_AVX512VBMI, // + VBMI + GFNI
+    TERN_TIER_COUNT
+} tern_tier;
+
+// ---- quantize: one row of activations to int8 -------------------------------------------------------------
+// For each block b of `block` elements (the last may be shorter): a = max(max|x|, floor), scale[b] = a / 127,
+// q = clamp(round_half_even(x * (127 / a)), -128, 127), sums[b] = sum of q over the block.
+// q: 64-byte aligned, tern_round_up(k, 64) bytes are written, zeros past k. x: any alignment, exactly k floats are read.
+// block: a multiple of 16, or >= k. Returns 0, or 1 if some x is NaN or infinite (outputs are then unspecified).
+typedef int tern_quantize_fn(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const float *restrict x, size_t k,
+                             size_t block, float floor);
+
+// ---- lut_build: tables of partial dot products --------------------------------------------------------------
+// For one K-slice of one token: q[0..k) (any alignment; exactly k bytes are read), zeros past k.
+// tables: 64-byte aligned, tern_<layout>_table_bytes(k) bytes are written.
+// tern_lut_build of rows [row0, row1) only: table r lies at tables + r * TABLE_BYTES.
+typedef void tern_lut_build_fn(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1);
+
+// ---- lut_gemm, mad_gemm, int8_gemm: exact int32 -------------------------------------------------------------
+// acc[t * ld_acc + i] = sum over k of x[t][k] * code[i][k], for tokens t = 0..m-1 and the n features of this tile.
+typedef struct tern_gemm_args {
+    int32_t *acc;          // 64-byte aligned; ld_acc a multiple of 16, >= n; written, never read
+    size_t ld_acc;         //
+    const uint8_t *packed; // first byte of the slab (LUT) or of the first panel (MAD, INT8) of one K-slice
+    size_t n, m, k;        // n: a multiple of the panel (LUT: the slab's features, a multiple of 64, <= TERN_SLAB_MAX); m, k >= 1
+    const int8_t *x;       // MAD, INT8: rows of the K-slice, 16-byte aligned, ldx a multiple of 64;
+    size_t ldx;            //   readable and zero up to the layout's padding of k
+    const int8_t *tables;  // LUT: tables of token t at tables + t * ld_tables, 64-byte aligned
+    size_t ld_tables;
+    const int32_t *x_sums;   // MAD: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
+    size_t ld_x_sums;        //
+    const int32_t *row_bias; // T5: see layout.h; [n]
+    int x_has_min;           // some x may be -128 (kernels that negate x must then take their exact path)
+} tern_gemm_args;
+typedef void tern_gemm_fn(const tern_gemm_args *args);
+
+// ---- int8_gemm_b32: block-scaled on both sides, float32 ------------------------------------------------------
+// y[t][i] = sum over blocks b in ascending order of: y = y + (float)s * (dw * da), each operation rounded on its own
+// (no fma), starting from +0; s = exact int32 dot product of block b, dw = float16 scale of the weight, da = x_scales.
+typedef struct tern_gemm_b32_args {
+    float *y;              // 64-byte aligned; ld_y a multiple of 16, >= n; written, never read
+    size_t ld_y;           //
+    const uint8_t *packed; // first panel of the tile
+    size_t n, m, k;        // n a multiple of TERN_I8B_PANEL; m, k >= 1
+    const int8_t *x;       // 64-byte aligned, ldx a multiple of 64; readable and zero up to tern_round_up(k, 64)
+    size_t ldx;
+    const float *x_scales; // [t * ld_x_blocks + b]; readable for 2 * tern_i8b_supers(k) blocks (0 past the last)
+    const int32_t *x_sums; // the same shape: sum of x over block b
+    size_t ld_x_blocks;
+    int x_has_min;
+} tern_gemm_b32_args;
+typedef void tern_gemm_b32_fn(const tern_gemm_b32_args *args);
+
+// ---- vector stages: float32, 16 virtual lanes -----------------------------------------------------------------
+// Lane l takes elements l, l + 16, l + 32, ...; lanes are added in a fixed tree (8, 4, 2, 1 apart). No fma.
+// Any alignment unless said otherwise; y may be x.
+
+// y = x * (1 / sqrt(mean(x^2) + eps)) * w
+typedef void tern_rmsnorm_fn(float *y, const float *x, const float *w, size_t n, float eps);
+// y = a * sigmoid(a) * b   (SwiGLU)
+typedef void tern_silu_mul_fn(float *y, const float *a, const float *b, size_t n);
+
+// Attention of one query head over n_keys keys: out[d] = sum_j softmax_j(scale * q.k_j) * v_j[d].
+// Keys are taken in fixed blocks of TERN_ATTN_BLOCK from the start of the context, blocks merged in key order, so the result
+// does not depend on threads, on M, or on how the context was filled. keys, values: row j at + j * stride (floats).
+enum { TERN_ATTN_BLOCK = 256, TERN_HEAD_DIM_MAX = 256 };
+typedef void tern_attention_fn(float *out, const float *q, const float *keys, const float *values, size_t stride, size_t n_keys,
+                               size_t head_dim, float scale);
+
+// sum of lanes of a read-only sweep, for the bandwidth probe: bytes a multiple of 256, 64-byte aligned.
+typedef uint64_t tern_read_sweep_fn(const void *p, size_t bytes);
+// `iterations` rounds of independent register-only INT8 multiply-adds; returns the number of multiply-adds done.
+typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
+
+// ---- variants -------------------------------------------------------------------------------------------------
+
+#define TERN_STAGES(X) \
+    X(quantize) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(rmsnorm) X(silu_mul) X(attention) \
+    X(read_sweep) X(int8_peak)
+
+typedef enum tern_stage_id {
+#define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,
+    TERN_STAGES(TERN_STAGE_ENUM)
+#undef TERN_STAGE_ENUM
+    TERN_STAGE_COUNT
+} tern_stage_id;
+
+typedef tern_gemm_fn tern_lut_gemm_fn;
+typedef tern_gemm_fn tern_mad_gemm_fn;
+typedef tern_gemm_fn tern_int8_gemm_fn;
+typedef tern_gemm_b32_fn tern_int8_gemm_b32_fn;
+
+#define TERN_VARIANT(stage, TIER, LAYOUT, symbol) tern_##stage##_fn symbol;
+#include "variants.inc"
+#undef TERN_VARIANT
+
+#endif

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Every packed byte format: diagram, size formula, padding. Layouts are named apart from the ISA: each has a scalar reader.
+//
+// Common rules. Rows (features) are padded to the layout's panel with zero weights; K is padded with zero weights.
+// All packed buffers are 64-byte aligned. A tensor with ternary block scales is packed one K-slice after the other,
+// each slice like a matrix of its own depth.
+#ifndef TERN_KERNELS_LAYOUT_H
+#define TERN_KERNELS_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum tern_layout {
+    TERN_LAYOUT_NONE,  // stages that read no packed weights
+    TERN_LAYOUT_T5,    // five trits per byte, 1.6 bits per weight: table lookup
+    TERN_LAYOUT_T2N,   // two trits per nibble, 2 bits per weight: table lookup with byte shuffles
+    TERN_LAYOUT_M2,    // 2-bit codes, four k per byte: multiply-add
+    TERN_LAYOUT_I8,    // int8, four k per 32-bit lane
+    TERN_LAYOUT_I8B32, // the same in 64-deep groups that carry float16 scales per 32
+    TERN_LAYOUT_COUNT
+} tern_layout;
+
+static inline size_t tern_ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+static inline size_t tern_round_up(size_t a, size_t b) { return tern_ceil_div(a, b) * b; }
+
+// Quantized activation rows are zero-padded to a multiple of this, and 64-byte aligned.
+enum { TERN_X_ALIGN = 64 };
+
+// ---- slabs (T5, T2N) ------------------------------------------------------------------------------------
+// LUT layouts keep K outermost, so that the tables of a few groups stay in L1 while all features of a slab use them:
+//
+//   slab (<= TERN_SLAB_MAX features) > K-tile (a fixed number of byte rows) > block of features > byte row > features
+//
+// The features of a slab are cut into blocks of the layout's widest block and then of halves of it (T5: 512, 256, 128, 64;
+// T2N: 128, 64), so that every block is a power-of-two number of vectors. The last K-tile may have fewer byte rows.
+// Every slab but the last of a matrix has the same number of features, a multiple of 64. One slab is one tile of work.
+enum { TERN_SLAB_ALIGN = 64, TERN_SLAB_MAX = 2048 };
+
+// ---- T5 -------------------------------------------------------------------------------------------------
+// Byte row g of a feature: v = sum_j t[5g + j] * 3^j, |v| <= 121, stored as (v < 0) << 7 | |v|. Zero is 0x00.
+// Table of group g: 256 bytes. For entry e = 0..121, value(e) = lo + 32 * hi with lo in -16..15:
+//   bytes 0..127: lo[e]; bytes 128..255: hi[e]; entries 122..127 are 0.
+// A kernel may negate a plane by ~ instead of -, which costs 33 per negative code and K-slice: row_bias[n] = 33 * (number of
+// negative codes of row n) is kept beside the codes for kernels that do (they add it); others ignore it.
+enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_NEG_BIAS = 33 };
+static inline size_t tern_t5_rows(size_t k) { return tern_ceil_div(k, TERN_T5_TRITS); }
+static inline size_t tern_t5_table_bytes(size_t k) { return tern_t5_rows(k) * TERN_T5_TABLE_BYTES; }
+static inline size_t tern_t5_bytes(size_t n_padded, size_t k) { return n_padded * tern_t5_rows(k); } // n_padded: multiple of 64
+
+// ---- T2N ------------------------------------------------------------------------------------------------
+// Byte row b of a feature holds k = 4b .. 4b + 3: low nibble = (t[4b] + 1) + 3 * (t[4b + 1] + 1), high nibble = the same of
+// t[4b + 2], t[4b + 3]. Zero is 0x44. Table of a byte row: 64 bytes, two groups (low nibble first) of 32:
+//   bytes 0..15: lo[e]; bytes 16..31: hi[e]; value(e) = lo + 24 * hi, lo in -12..11, e = 0..8; entries 9..15 are 0.
+enum { TERN_T2N_TRITS = 4, TERN_T2N_TABLE_BYTES = 64, TERN_T2N_TILE_ROWS = 5, TERN_T2N_BLOCK = 128, TERN_T2N_ZERO = 0x44 };
+static inline size_t tern_t2n_rows(size_t k) { return tern_ceil_div(k, TERN_T2N_TRITS); }
+static inline size_t tern_t2n_table_bytes(size_t k) { return tern_t2n_rows(k) * TERN_T2N_TABLE_BYTES; }
+static inline size_t tern_t2n_bytes(size_t n_padded, size_t k) { return n_padded * tern_t2n_rows(k); }
+
+// ---- M2 -------------------------------------------------------------------------------------------------
+// Panel of 16 features, then groups of 16 k; a group is 64 bytes: byte 4f + j (feature f = 0..15, j = 0..3) holds the codes
+// c = t + 1 of k = 16g + 4p + j at bits 2p, p = 0..3. Zero is 0x55. Masks 0x03 << 2p feed a dot product of four bytes directly.
+enum { TERN_M2_PANEL = 16, TERN_M2_GROUP_K = 16, TERN_M2_GROUP_BYTES = 64, TERN_M2_ZERO = 0x55 };
+static inline size_t tern_m2_groups(size_t k) { return tern_ceil_div(k, TERN_M2_GROUP_K); }
+static inline size_t tern_m2_bytes(size_t n_padded, size_t k) { return n_padded / TERN_M2_PANEL * tern_m2_groups(k) * TERN_M2_GROUP_BYTES; }
+
+// ---- I8 -------------------------------------------------------------------------------------------------
+// Panel of 16 features, then groups of 4 k; a group is 64 bytes: byte 4f + j = code of feature f, k = 4g + j.
+enum { TERN_I8_PANEL = 16, TERN_I8_GROUP_K = 4, TERN_I8_GROUP_BYTES = 64 };
+static inline size_t tern_i8_groups(size_t k) { return tern_ceil_div(k, TERN_I8_GROUP_K); }
+static inline size_t tern_i8_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I8_PANEL * tern_i8_groups(k) * TERN_I8_GROUP_BYTES; }
+
+// ---- I8B32 ----------------------------------------------------------------------------------------------
+// Panel of 16 features, then super-groups of 64 k (two scale blocks of 32); a super-group is 1088 bytes = 17 cache lines:
+//   32 bytes: float16 scales of features 0..15, block 0;  32 bytes: the same, block 1;
+//   16 x 64 bytes: I8 groups (4 k each), 8 of block 0, then 8 of block 1.
+enum { TERN_I8B_PANEL = 16, TERN_I8B_BLOCK = 32, TERN_I8B_SUPER_K = 64, TERN_I8B_SUPER_BYTES = 1088, TERN_I8B_CODES = 64 };
+static inline size_t tern_i8b_supers(size_t k) { return tern_ceil_div(k, TERN_I8B_SUPER_K); }
+static inline size_t tern_i8b_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I8B_PANEL * tern_i8b_supers(k) * TERN_I8B_SUPER_BYTES; }
+
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// Error messages and the default allocator.
+#include "base/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { TERN_HUGE_PAGE = 2 << 20, TERN_SMALL_PAGE = 4096 };
+
+tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) {
+    if (err) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(err->text, sizeof err->text, format, args);
+        va_end(args);
+    }
+    return status;
+}
+
+// Large blocks are mapped on a huge-page boundary, so that the kernel can back all of them with huge pages.
+static void *map_huge(size_t size) {
+    size_t want;
+    if (!tern_add_size(size, (size_t)TERN_HUGE_PAGE, &want)) return NULL;
+    char *base = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return NULL;
+    const size_t skip = (size_t)(-(uintptr_t)base) & ((size_t)TERN_HUGE_PAGE - 1);
+    char *start = base + skip;
+    const size_t mapped = (size + TERN_SMALL_PAGE - 1) & ~((size_t)TERN_SMALL_PAGE - 1);
+    if (skip) munmap(base, skip);
+    if (want - skip > mapped) munmap(start + mapped, want - skip - mapped);
+    (void)madvise(start, mapped, MADV_HUGEPAGE); // a wish: without huge pages the block still works
+    return start;
+}
+
+static void *default_alloc(void *user, size_t size, size_t align) {
+    (void)user;
+    if (size >= (size_t)TERN_HUGE_PAGE) return map_huge(size);
+    size_t rounded;
+    if (!tern_add_size(size, align - 1, &rounded)) return NULL;
+    return aligned_alloc(align, rounded & ~(align - 1));
+}
+
+static void default_free(void *user, void *ptr, size_t size) {
+    (void)user;
+    if (size >= (size_t)TERN_HUGE_PAGE) {
+        munmap(ptr, (size + TERN_SMALL_PAGE - 1) & ~((size_t)TERN_SMALL_PAGE - 1));
+    } else {
+        free(ptr);
+    }
+}
+
+const tern_allocator tern_default_allocator = {default_alloc, default_free, NULL};
+
+void *tern_alloc(const tern_allocator *allocator, size_t count, size_t size) {
+    size_t bytes;
+    if (!tern_mul_size(count, size, &bytes) || bytes == 0) return NULL;
+    void *ptr = allocator->alloc(allocator->user, bytes, bytes > TERN_SMALL_PAGE ? TERN_SMALL_PAGE : TERN_CACHE_LINE);
+    // Fresh mappings of the default allocator are zero already; touching them here would undo first-touch placement.
+    if (ptr && !(allocator->alloc == default_alloc && bytes >= (size_t)TERN_HUGE_PAGE)) memset(ptr, 0, bytes);
+    return ptr;
+}
+
+void tern_free(const tern_allocator *allocator, void *ptr, size_t count, size_t size) {
+    if (ptr) allocator->free(allocator->user, ptr, count * size);
+}

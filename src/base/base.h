@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// What every part shares: checked sizes, aligned memory through the context's allocator, error messages.
+#ifndef TERN_BASE_BASE_H
+#define TERN_BASE_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tern/tern.h"
+
+enum { TERN_ERROR_MAX = 512, TERN_CACHE_LINE = 64 };
+
+// The message of the last error. A tern_context holds one; parts below the context take a pointer to it.
+typedef struct tern_error {
+    char text[TERN_ERROR_MAX];
+} tern_error;
+
+// Writes the message (err may be NULL) and returns status, so that `return tern_fail(err, TERN_ERR_ARG, "k = %zu ...", k);`.
+tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+// Checked size arithmetic: false if the result does not fit; *out is then untouched.
+static inline bool tern_mul_size(size_t a, size_t b, size_t *out) {
+    size_t r;
+    if (__builtin_mul_overflow(a, b, &r)) return false;
+    *out = r;
+    return true;
+}
+static inline bool tern_add_size(size_t a, size_t b, size_t *out) {
+    size_t r;
+    if (__builtin_add_overflow(a, b, &r)) return false;
+    *out = r;
+    return true;
+}
+
+// The default allocator: aligned_alloc-like below 2 MiB, its own mapping with huge pages asked for above.
+extern const tern_allocator tern_default_allocator;
+
+// Zeroed memory of count * size bytes, 64-byte aligned (4096 above one page); NULL on overflow or failure. count or size 0: NULL.
+void *tern_alloc(const tern_allocator *allocator, size_t count, size_t size);
+// Accepts NULL. count and size as given to tern_alloc.
+void tern_free(const tern_allocator *allocator, void *ptr, size_t count, size_t size);
+
+#endif

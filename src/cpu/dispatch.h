@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// The only chooser: which variant runs for each stage and layout.
+#ifndef TERN_CPU_DISPATCH_H
+#define TERN_CPU_DISPATCH_H
+
+#include "cpu/cpuid.h"
+
+typedef void tern_any_fn(void);
+
+typedef struct tern_variant {
+    tern_stage_id stage;
+    tern_tier tier;
+    tern_layout layout;
+    const char *symbol;
+    tern_any_fn *fn; // cast back to the stage's type before the call
+} tern_variant;
+
+extern const tern_variant tern_variants[];
+extern const size_t tern_variants_count;
+
+// One chosen variant for each (stage, layout), NULL where none exists.
+typedef struct tern_kernels {
+    tern_tier tier; // nothing above it is chosen
+    const tern_variant *chosen[TERN_STAGE_COUNT][TERN_LAYOUT_COUNT];
+    tern_layout lut_layout;   // preferred layout of new LUT weights
+    tern_form ternary_form;   // what TERN_FORM_AUTO means here: LUT or MAD
+} tern_kernels;
+
+void tern_kernels_choose(tern_kernels *kernels, tern_tier tier);
+
+const char *tern_stage_name(tern_stage_id stage);
+const char *tern_layout_name(tern_layout layout); // "-", "t5", "t2n", "m2", "i8", "i8b32"
+
+// The chosen function of a stage, with its real type: TERN_KERNEL(kernels, lut_gemm, layout)(&args)
+#define TERN_KERNEL(kernels, stage, layout) ((tern_##stage##_fn *)(kernels)->chosen[TERN_STAGE_##stage][layout]->fn)
+
+#endif

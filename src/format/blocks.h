@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// GGUF block types: sizes, and rows decoded to float32, or to their integer codes where those exist.
+#ifndef TERN_FORMAT_BLOCKS_H
+#define TERN_FORMAT_BLOCKS_H
+
+#include "base/base.h"
+
+enum { // ggml_type ids, as in the file
+    TERN_GGML_F32 = 0, TERN_GGML_F16 = 1, TERN_GGML_Q4_0 = 2, TERN_GGML_Q4_1 = 3, TERN_GGML_Q8_0 = 8, TERN_GGML_Q6_K = 14,
+    TERN_GGML_BF16 = 30, TERN_GGML_TQ1_0 = 34, TERN_GGML_TQ2_0 = 35
+};
+
+typedef struct tern_block_type {
+    uint32_t id;
+    const char *name;    // "Q8_0"
+    size_t block_elems;  // elements per block
+    size_t block_bytes;
+    // One row of k elements (a multiple of block_elems) to float32.
+    void (*to_f32)(float *restrict out, const uint8_t *restrict row, size_t k);
+    // Integer codes and scales without loss, or NULL: codes[k], scales[k / code_block]. Ternary types give trits.
+    // Returns false if the row holds a code that the type does not allow (a 2-bit code 3 in TQ2_0).
+    bool (*to_codes)(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k);
+    size_t code_block; // elements per scale in to_codes
+    bool ternary;
+} tern_block_type;
+
+// NULL for a type that Tern does not read.
+const tern_block_type *tern_block_type_find(uint32_t id);
+// "TL1 (38)"-style name of any ggml type id for messages; static or written into buf.
+const char *tern_ggml_type_name(uint32_t id, char buf[32]);
+
+float tern_f16_to_f32(uint16_t h);  // exact
+uint16_t tern_f32_to_f16(float f);  // round to nearest even; overflow gives infinity
+
+#endif

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// The inside of a tern_context: CPU, chosen kernels, pool, allocator, last error.
+#ifndef TERN_MATMUL_CONTEXT_H
+#define TERN_MATMUL_CONTEXT_H
+
+#include "base/base.h"
+#include "cpu/dispatch.h"
+#include "sched/pool.h"
+#include "tern/diagnostics.h"
+
+struct tern_context {
+    tern_cpu cpu;
+    tern_topology topology;
+    tern_kernels kernels;
+    const tern_variant *forced; // last variant forced through diagnostics.h, or NULL
+    tern_pool *pool;            // NULL with a caller's parallel_for
+    tern_parallel_for_fn parallel_for;
+    void *parallel_for_user;
+    int threads;
+    bool pinned;
+    bool in_region;
+    tern_allocator allocator;
+    tern_error error;
+};
+
+// Runs a region on the pool or the caller's parallel_for.
+tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t n_stages);
+
+#endif
