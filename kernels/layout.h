@@ -36,13 +36,29 @@ enum { TERN_X_ALIGN = 64 };
 // Every slab but the last of a matrix has the same number of features, a multiple of 64. One slab is one tile of work.
 enum { TERN_SLAB_ALIGN = 64, TERN_SLAB_MAX = 2048 };
 
+// Width of the block that starts `left` features before the end of the slab.
+static inline size_t tern_slab_block(size_t left, size_t widest) {
+    while (widest > left) widest /= 2;
+    return widest;
+}
+// Offset of byte row `row` of feature f in a slab of n_padded features and `rows` byte rows.
+static inline size_t tern_slab_offset(size_t n_padded, size_t rows, size_t tile_rows, size_t widest, size_t row, size_t f) {
+    const size_t tile0 = row - row % tile_rows, in_tile = rows - tile0 < tile_rows ? rows - tile0 : tile_rows;
+    size_t f0 = f - f % widest, width = tern_slab_block(n_padded - f0, widest); // first feature and width of the block of f
+    while (f >= f0 + width) {
+        f0 += width;
+        width = tern_slab_block(n_padded - f0, width);
+    }
+    return tile0 * n_padded + f0 * in_tile + (row - tile0) * width + (f - f0);
+}
+
 // ---- T5 -------------------------------------------------------------------------------------------------
 // Byte row g of a feature: v = sum_j t[5g + j] * 3^j, |v| <= 121, stored as (v < 0) << 7 | |v|. Zero is 0x00.
 // Table of group g: 256 bytes. For entry e = 0..121, value(e) = lo + 32 * hi with lo in -16..15:
 //   bytes 0..127: lo[e]; bytes 128..255: hi[e]; entries 122..127 are 0.
 // A kernel may negate a plane by ~ instead of -, which costs 33 per negative code and K-slice: row_bias[n] = 33 * (number of
 // negative codes of row n) is kept beside the codes for kernels that do (they add it); others ignore it.
-enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_NEG_BIAS = 33 };
+enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_NEG_BIAS = 33, TERN_T5_SIGN = 0x80 };
 static inline size_t tern_t5_rows(size_t k) { return tern_ceil_div(k, TERN_T5_TRITS); }
 static inline size_t tern_t5_table_bytes(size_t k) { return tern_t5_rows(k) * TERN_T5_TABLE_BYTES; }
 static inline size_t tern_t5_bytes(size_t n_padded, size_t k) { return n_padded * tern_t5_rows(k); } // n_padded: multiple of 64
