@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: MIT
+# Tests of the project rather than of code: include rules, public headers, exported symbols, installed package, scripts.
+# Python: the one that tools/setup.sh installs packages for.
+find_program(TERN_PYTHON python3 PATHS ${CMAKE_SOURCE_DIR}/build/venv/bin NO_DEFAULT_PATH)
+find_program(TERN_PYTHON python3 REQUIRED)
+find_program(TERN_CXX NAMES ${CMAKE_CXX_COMPILER} g++ clang++ REQUIRED)
+
+add_test(NAME includes_follow_the_architecture COMMAND ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/check_includes.py)
+add_test(NAME public_headers_compile_alone_in_c_and_cxx
+         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_headers.sh ${CMAKE_SOURCE_DIR} ${CMAKE_C_COMPILER} ${TERN_CXX})

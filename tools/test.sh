@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Builds Tern and runs all tests. The last lines are ctest's own.
+# usage: tools/test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/setup.sh
+. tools/build.sh
+build_release
+exec ctest --preset release --output-on-failure
