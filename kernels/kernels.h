@@ -22,7 +22,7 @@ typedef enum tern_tier {
 
 // ---- quantize: one row of activations to int8 -------------------------------------------------------------
 // For each block b of `block` elements (the last may be shorter): a = max(max|x|, floor), scale[b] = a / 127,
-// q = clamp(round_half_even(x * (127 / a)), -128, 127), sums[b] = sum of q over the block.
+// q = round_half_even(x * (127 / a)), which lies within -127..127, sums[b] = sum of q over the block; all 0 if a < 2^-120.
 // q: 64-byte aligned, tern_round_up(k, 64) bytes are written, zeros past k. x: any alignment, exactly k floats are read.
 // block: a multiple of 16, or >= k. Returns 0, or 1 if some x is NaN or infinite (outputs are then unspecified).
 typedef int tern_quantize_fn(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const float *restrict x, size_t k,
@@ -45,7 +45,7 @@ typedef struct tern_gemm_args {
     size_t ldx;            //   readable and zero up to the layout's padding of k
     const int8_t *tables;  // LUT: tables of token t at tables + t * ld_tables, 64-byte aligned
     size_t ld_tables;
-    const int32_t *x_sums;   // MAD: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
+    const int32_t *x_sums;   // MAD, INT8: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
     size_t ld_x_sums;        //
     const int32_t *row_bias; // T5: see layout.h; [n]
     int x_has_min;           // some x may be -128 (kernels that negate x must then take their exact path)
@@ -85,7 +85,7 @@ enum { TERN_ATTN_BLOCK = 256, TERN_HEAD_DIM_MAX = 256 };
 typedef void tern_attention_fn(float *out, const float *q, const float *keys, const float *values, size_t stride, size_t n_keys,
                                size_t head_dim, float scale);
 
-// sum of lanes of a read-only sweep, for the bandwidth probe: bytes a multiple of 256, 64-byte aligned.
+// Sum of the 64-bit words of a read-only sweep, for the bandwidth probe: bytes a multiple of 256, 64-byte aligned.
 typedef uint64_t tern_read_sweep_fn(const void *p, size_t bytes);
 // `iterations` rounds of independent register-only INT8 multiply-adds; returns the number of multiply-adds done.
 typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
