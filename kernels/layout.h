@@ -58,7 +58,7 @@ static inline size_t tern_slab_offset(size_t n_padded, size_t rows, size_t tile_
 //   bytes 0..127: lo[e]; bytes 128..255: hi[e]; entries 122..127 are 0.
 // A kernel may negate a plane by ~ instead of -, which costs 33 per negative code and K-slice: row_bias[n] = 33 * (number of
 // negative codes of row n) is kept beside the codes for kernels that do (they add it); others ignore it.
-enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_NEG_BIAS = 33, TERN_T5_SIGN = 0x80 };
+enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_NEG_BIAS = 33, TERN_T5_SIGN = 0x80, TERN_T5_STEP = 32 };
 static inline size_t tern_t5_rows(size_t k) { return tern_ceil_div(k, TERN_T5_TRITS); }
 static inline size_t tern_t5_table_bytes(size_t k) { return tern_t5_rows(k) * TERN_T5_TABLE_BYTES; }
 static inline size_t tern_t5_bytes(size_t n_padded, size_t k) { return n_padded * tern_t5_rows(k); } // n_padded: multiple of 64
@@ -67,7 +67,7 @@ static inline size_t tern_t5_bytes(size_t n_padded, size_t k) { return n_padded 
 // Byte row b of a feature holds k = 4b .. 4b + 3: low nibble = (t[4b] + 1) + 3 * (t[4b + 1] + 1), high nibble = the same of
 // t[4b + 2], t[4b + 3]. Zero is 0x44. Table of a byte row: 64 bytes, two groups (low nibble first) of 32:
 //   bytes 0..15: lo[e]; bytes 16..31: hi[e]; value(e) = lo + 24 * hi, lo in -12..11, e = 0..8; entries 9..15 are 0.
-enum { TERN_T2N_TRITS = 4, TERN_T2N_TABLE_BYTES = 64, TERN_T2N_TILE_ROWS = 5, TERN_T2N_BLOCK = 128, TERN_T2N_ZERO = 0x44 };
+enum { TERN_T2N_TRITS = 4, TERN_T2N_TABLE_BYTES = 64, TERN_T2N_TILE_ROWS = 5, TERN_T2N_BLOCK = 128, TERN_T2N_ZERO = 0x44, TERN_T2N_ENTRIES = 9, TERN_T2N_STEP = 24 };
 static inline size_t tern_t2n_rows(size_t k) { return tern_ceil_div(k, TERN_T2N_TRITS); }
 static inline size_t tern_t2n_table_bytes(size_t k) { return tern_t2n_rows(k) * TERN_T2N_TABLE_BYTES; }
 static inline size_t tern_t2n_bytes(size_t n_padded, size_t k) { return n_padded * tern_t2n_rows(k); }

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT
+// Calls each lut_build, lut_gemm and mad_gemm variant that this CPU has, without the library around it: against one plain int32
+// loop over the trits, with unreadable pages right behind every buffer.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cpu_tiers.h"
+#include "kernels/kernels.h"
+#include "matmul/pack_ternary.h"
+
+// ---- variants under test ---------------------------------------------------------------------------------------
+
+typedef void any_fn(void);
+typedef struct variant {
+    tern_stage_id stage;
+    tern_tier tier;
+    tern_layout layout;
+    const char *symbol;
+    any_fn *fn;
+} variant;
+
+static const variant variants[] = {
+#define TERN_VARIANT(stage, TIER, LAYOUT, symbol)                                                                              \
+    {TERN_STAGE_##stage, TERN_TIER_##TIER, TERN_LAYOUT_##LAYOUT, #symbol, (any_fn *)symbol},
+#include "kernels/variants.inc"
+#undef TERN_VARIANT
+};
+enum { N_VARIANTS = sizeof variants / sizeof variants[0] };
+
+static const char *running = ""; // symbol of the variant under test, for messages
+
+// The next variant from *at on of one of two stages that this CPU can run; NULL after the last.
+static const variant *next_variant(size_t *at, tern_stage_id stage, tern_stage_id other_stage) {
+    while (*at < N_VARIANTS) {
+        const variant *v = &variants[(*at)++];
+        if ((v->stage != stage && v->stage != other_stage) || !test_cpu_has_tier(v->tier)) continue;
+        running = v->symbol;
+        return v;
+    }
+    return NULL;
+}
+static const variant *next_gemm(size_t *at) { return next_variant(at, TERN_STAGE_lut_gemm, TERN_STAGE_mad_gemm); }
+
+// ---- layouts -----------------------------------------------------------------------------------------------------
+
+static size_t panel_of(tern_layout layout) { return layout == TERN_LAYOUT_M2 ? TERN_M2_PANEL : TERN_SLAB_ALIGN; }
+
+static size_t packed_bytes(tern_layout layout, size_t n_padded, size_t k) {
+    return layout == TERN_LAYOUT_T5    ? tern_t5_bytes(n_padded, k)
+           : layout == TERN_LAYOUT_T2N ? tern_t2n_bytes(n_padded, k)
+                                       : tern_m2_bytes(n_padded, k);
+}
+static size_t table_rows(tern_layout layout, size_t k) { return layout == TERN_LAYOUT_T5 ? tern_t5_rows(k) : tern_t2n_rows(k); }
+static size_t table_bytes(tern_layout layout) {
+    return layout == TERN_LAYOUT_T5 ? (size_t)TERN_T5_TABLE_BYTES : (size_t)TERN_T2N_TABLE_BYTES;
+}
+static tern_lut_build_fn *scalar_build(tern_layout layout) {
+    return layout == TERN_LAYOUT_T5 ? tern_lut_build_t5_scalar : tern_lut_build_t2n_scalar;
+}
+
+// ---- buffers that end at an unreadable page ------------------------------------------------------------------------
+
+typedef struct guarded {
+    void *map, *data; // data ends where the unreadable page begins
+    size_t map_size;
+} guarded;
+
+static guarded guard_alloc(size_t size) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), body = tern_round_up(size, page);
+    guarded g;
+    g.map_size = body + page;
+    g.map = mmap(NULL, g.map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.map != MAP_FAILED);
+    assert_int_equal(mprotect((char *)g.map + body, page, PROT_NONE), 0);
+    g.data = (char *)g.map + body - size;
+    return g;
+}
+static void guard_free(guarded g) { assert_int_equal(munmap(g.map, g.map_size), 0); }
+
+// ---- values ----------------------------------------------------------------------------------------------------------
+
+static uint64_t seed, state;
+
+static uint64_t next_random(void) { // splitmix64
+    uint64_t z = state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+static size_t random_below(size_t n) { return (size_t)(next_random() % n); }
+
+static int start_random(void **unused) {
+    (void)unused;
+    const char *given = getenv("TERN_TEST_SEED");
+    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    state = seed;
+    print_message("TERN_TEST_SEED=%llu\n", (unsigned long long)seed);
+    return 0;
+}
+
+typedef enum x_pattern { X_RANDOM, X_MIN, X_MAX, X_ALTERNATING, X_PATTERNS } x_pattern;
+typedef enum w_pattern { W_RANDOM, W_ONES, W_MINUS_ONES, W_MATCHED, W_OPPOSED, W_EVERY_CODE, W_PATTERNS } w_pattern;
+
+static int8_t x_value(x_pattern pattern, size_t k) {
+    switch (pattern) {
+    case X_MIN:
+        return INT8_MIN;
+    case X_MAX:
+        return INT8_MAX;
+    case X_ALTERNATING:
+        return k % 2 ? INT8_MAX : INT8_MIN;
+    default:
+        return (int8_t)(next_random() & 0xFF);
+    }
+}
+
+static const size_t pow3[] = {1, 3, 9, 27, 81};
+
+// Trit j of row i such that rows 0..242 hold every code in every byte of the layout.
+static int8_t every_code(tern_layout layout, size_t i, size_t j) {
+    const size_t digit = layout == TERN_LAYOUT_T5    ? j % TERN_T5_TRITS
+                         : layout == TERN_LAYOUT_T2N ? j % TERN_T2N_TRITS
+                                                     : j % TERN_M2_GROUP_K / 4; // M2: a byte holds k = j, 4 + j, 8 + j, 12 + j
+    return (int8_t)((int)(i / pow3[digit] % 3) - 1);
+}
+
+// One problem: n x k trits, m x k activations, and the answer.
+typedef struct problem {
+    size_t n, m, k;
+    int8_t *w, *x;
+    int32_t *expected;
+} problem;
+
+static problem make_problem(tern_layout layout, size_t n, size_t m, size_t k, x_pattern xp, w_pattern wp) {
+    problem p = {n, m, k, malloc(n * k), malloc(m * k), malloc(n * m * sizeof(int32_t))};
+    assert_true(p.w && p.x && p.expected);
+    for (size_t t = 0; t < m; t++)
+        for (size_t j = 0; j < k; j++) p.x[t * k + j] = x_value(xp, j + t);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < k; j++) {
+            const int8_t sign = p.x[j] < 0 ? -1 : 1;
+            p.w[i * k + j] = wp == W_ONES         ? (int8_t)1
+                             : wp == W_MINUS_ONES ? (int8_t)-1
+                             : wp == W_MATCHED    ? sign
+                             : wp == W_OPPOSED    ? (int8_t)-sign
+                             : wp == W_EVERY_CODE ? every_code(layout, i, j)
+                                                  : (int8_t)((int)(next_random() % 3) - 1);
+        }
+    for (size_t t = 0; t < m; t++)
+        for (size_t i = 0; i < n; i++) {
+            int32_t sum = 0;
+            for (size_t j = 0; j < k; j++) sum += p.w[i * k + j] * p.x[t * k + j];
+            p.expected[t * n + i] = sum;
+        }
+    return p;
+}
+static void free_problem(problem p) {
+    free(p.w);
+    free(p.x);
+    free(p.expected);
+}
+
+static void plain_loop_agrees_with_float64(void **unused) {
+    (void)unused;
+    static const size_t depths[] = {1, 7, 64, 1000, 131071};
+    for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
+        for (int xp = 0; xp < X_PATTERNS; xp++)
+            for (int wp = 0; wp < W_PATTERNS; wp++) {
+                const problem p = make_problem(TERN_LAYOUT_T5, 3, 2, depths[d], (x_pattern)xp, (w_pattern)wp);
+                for (size_t t = 0; t < p.m; t++)
+                    for (size_t i = 0; i < p.n; i++) {
+                        double plus = 0, minus = 0; // exact: far below 2^53
+                        for (size_t j = 0; j < p.k; j++) {
+                            if (p.w[i * p.k + j] > 0) plus += (double)p.x[t * p.k + j];
+                            if (p.w[i * p.k + j] < 0) minus += (double)p.x[t * p.k + j];
+                        }
+                        assert_true(plus - minus == (double)p.expected[t * p.n + i]);
+                    }
+                free_problem(p);
+            }
+}
+
+// ---- products ----------------------------------------------------------------------------------------------------------
+
+enum { SENTINEL = 0x5A5A5A5A, ACC_GAP = 16, X_SUMS_STRIDE = 3, TABLES_GAP = 64 };
+
+// Everything a variant may touch, each buffer ending at an unreadable page.
+typedef struct operands {
+    guarded acc, packed, bias, x, tables, sums;
+    tern_gemm_args args;
+} operands;
+
+static operands make_operands(const problem *p, tern_layout layout) {
+    operands o = {0};
+    const size_t n = tern_round_up(p->n, panel_of(layout)), k = p->k;
+    o.args = (tern_gemm_args){.n = n, .m = p->m, .k = k, .ld_acc = n + ACC_GAP};
+    o.acc = guard_alloc(tern_round_up(((p->m - 1) * o.args.ld_acc + n) * sizeof(int32_t), 64));
+    o.args.acc = o.acc.data;
+    o.packed = guard_alloc(packed_bytes(layout, n, k));
+    o.bias = guard_alloc(n * sizeof(int32_t));
+    tern_pack_ternary(layout, o.packed.data, o.bias.data, p->w, k, n, 0, p->n, n, k);
+    o.args.packed = o.packed.data;
+    if (layout == TERN_LAYOUT_M2) {
+        o.args.ldx = tern_round_up(k, TERN_X_ALIGN);
+        o.x = guard_alloc((p->m - 1) * o.args.ldx + tern_round_up(k, TERN_M2_GROUP_K));
+        o.args.ld_x_sums = X_SUMS_STRIDE;
+        o.sums = guard_alloc(((p->m - 1) * X_SUMS_STRIDE + 1) * sizeof(int32_t));
+        int32_t *sums = o.sums.data;
+        for (size_t t = 0; t < p->m; t++) {
+            memcpy((int8_t *)o.x.data + t * o.args.ldx, p->x + t * k, k);
+            for (size_t j = 0; j < k; j++) {
+                sums[t * X_SUMS_STRIDE] += p->x[t * k + j];
+                o.args.x_has_min |= p->x[t * k + j] == INT8_MIN;
+            }
+        }
+        o.args.x = o.x.data;
+        o.args.x_sums = sums;
+    } else {
+        const size_t rows = table_rows(layout, k), bytes = rows * table_bytes(layout);
+        o.args.ld_tables = bytes + TABLES_GAP;
+        o.tables = guard_alloc((p->m - 1) * o.args.ld_tables + bytes);
+        for (size_t t = 0; t < p->m; t++)
+            scalar_build(layout)((int8_t *)o.tables.data + t * o.args.ld_tables, p->x + t * k, k, 0, rows);
+        o.args.tables = o.tables.data;
+        if (layout == TERN_LAYOUT_T5) o.args.row_bias = o.bias.data;
+    }
+    return o;
+}
+static void free_operands(operands o) {
+    const guarded all[] = {o.acc, o.packed, o.bias, o.x, o.tables, o.sums};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].map) guard_free(all[i]);
+}
+
+// Runs one variant on one problem and compares all it wrote, and that it wrote nothing else.
+static void check_product(const variant *v, size_t n, size_t m, size_t k, x_pattern xp, w_pattern wp) {
+    const problem p = make_problem(v->layout, n, m, k, xp, wp);
+    operands o = make_operands(&p, v->layout);
+    int32_t *acc = o.args.acc;
+    const size_t total = (m - 1) * o.args.ld_acc + o.args.n;
+    for (size_t i = 0; i < total; i++) acc[i] = SENTINEL;
+    ((tern_gemm_fn *)v->fn)(&o.args);
+    for (size_t t = 0; t < m; t++)
+        for (size_t i = 0; i < o.args.ld_acc && t * o.args.ld_acc + i < total; i++) {
+            const int32_t expected = i < n ? p.expected[t * n + i] : i < o.args.n ? 0 : SENTINEL;
+            if (acc[t * o.args.ld_acc + i] != expected)
+                fail_msg("%s: n %zu, m %zu, k %zu, patterns %d %d: token %zu, feature %zu is %d, not %d (seed %llu)", running,
+                         n, m, k, (int)xp, (int)wp, t, i, acc[t * o.args.ld_acc + i], expected, (unsigned long long)seed);
+        }
+    free_operands(o);
+    free_problem(p);
+}
+
+// Twice the largest tiles of any kernel, plus one: blocks of 512 (T5) or 128 (T2N) features and 64 (M2), 8 tokens, and depths
+// of one int16 spill: 48 byte rows of 5 trits (T5), 60 of 4 (T2N), 64 of 4 (M2).
+enum { N_SWEEP_SLAB = 2 * 512 + 64, N_SWEEP_M2 = 2 * 64 + 16, M_SWEEP = 17, K_SWEEP = 2 * 256 + 1 };
+
+typedef struct others {
+    size_t a, b;
+} others;
+
+static void products_are_exact_for_every_number_of_features(void **unused) {
+    (void)unused;
+    static const others m_k[] = {{1, 33}, {2, 245}, {3, 97}};
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++) {
+        const variant *v = &variants[at - 1];
+        const size_t step = v->layout == TERN_LAYOUT_M2 ? 1 : 61,
+                     last = v->layout == TERN_LAYOUT_M2 ? N_SWEEP_M2 : N_SWEEP_SLAB;
+        for (size_t i = 0; i < 3; i++) {
+            for (size_t n = 1; n <= last; n += step) check_product(v, n, m_k[i].a, m_k[i].b, X_RANDOM, W_RANDOM);
+            check_product(v, TERN_SLAB_MAX, m_k[i].a, m_k[i].b, X_RANDOM, W_RANDOM);
+        }
+    }
+    assert_true(checked > 0);
+}
+
+static void products_are_exact_for_every_number_of_tokens(void **unused) {
+    (void)unused;
+    static const others n_k[] = {{1, 67}, {130, 31}, {704, 241}};
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++)
+        for (size_t i = 0; i < 3; i++)
+            for (size_t m = 1; m <= M_SWEEP; m++) check_product(&variants[at - 1], n_k[i].a, m, n_k[i].b, X_RANDOM, W_RANDOM);
+    assert_true(checked > 0);
+}
+
+static void products_are_exact_for_every_depth(void **unused) {
+    (void)unused;
+    static const others n_m[] = {{64, 1}, {20, 3}, {192, 2}};
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++)
+        for (size_t i = 0; i < 3; i++)
+            for (size_t k = 1; k <= K_SWEEP; k++) check_product(&variants[at - 1], n_m[i].a, n_m[i].b, k, X_RANDOM, W_RANDOM);
+    assert_true(checked > 0);
+}
+
+static void products_are_exact_for_extreme_values(void **unused) {
+    (void)unused;
+    static const size_t depths[] = {1, 16, 30, 240, 480, 700, 2560};
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++)
+        for (int xp = 0; xp < X_PATTERNS; xp++)
+            for (int wp = 0; wp < W_PATTERNS; wp++)
+                for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
+                    for (size_t m = 1; m <= 5; m += 2)
+                        check_product(&variants[at - 1], 64, m, depths[d], (x_pattern)xp, (w_pattern)wp);
+    assert_true(checked > 0);
+}
+
+static void products_are_exact_for_every_code(void **unused) {
+    (void)unused;
+    enum { ALL_CODES = 243 };
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++)
+        for (size_t k = 1; k <= 65; k += 4)
+            for (size_t m = 1; m <= 4; m++) check_product(&variants[at - 1], ALL_CODES, m, k, X_RANDOM, W_EVERY_CODE);
+    assert_true(checked > 0);
+}
+
+static void products_are_exact_at_the_greatest_depth(void **unused) {
+    (void)unused;
+    enum { K_MAX = 131071 };
+    static const w_pattern w[] = {W_RANDOM, W_ONES, W_MINUS_ONES, W_MATCHED, W_OPPOSED};
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++)
+        for (int xp = 0; xp < X_PATTERNS; xp++)
+            for (size_t i = 0; i < sizeof w / sizeof w[0]; i++)
+                check_product(&variants[at - 1], 2, i == 0 ? 4 : 1, K_MAX, (x_pattern)xp, w[i]);
+    assert_true(checked > 0);
+}
+
+// ---- tables --------------------------------------------------------------------------------------------------------------
+
+static int32_t dot(const int8_t *q, size_t k, size_t first, size_t trits, size_t code) {
+    int32_t sum = 0;
+    for (size_t j = 0; j < trits; j++)
+        if (first + j < k) sum += ((int32_t)(code / pow3[j] % 3) - 1) * q[first + j];
+    return sum;
+}
+
+static void scalar_tables_hold_every_partial_product(void **unused) {
+    (void)unused;
+    enum { K = 43, T5_HALF = 121 }; // code of T5 entry e in digits 0..2: e + 121
+    for (int xp = 0; xp < X_PATTERNS; xp++)
+        for (size_t k = 1; k <= K; k++) {
+            int8_t q[K], tables[TERN_T5_TABLE_BYTES * K];
+            for (size_t j = 0; j < k; j++) q[j] = x_value((x_pattern)xp, j);
+            tern_lut_build_t5_scalar(tables, q, k, 0, tern_t5_rows(k));
+            for (size_t r = 0; r < tern_t5_rows(k); r++)
+                for (size_t e = 0; e < 128; e++) {
+                    const int8_t lo = tables[r * 256 + e], hi = tables[r * 256 + 128 + e];
+                    assert_in_range(lo + 16, 0, 31);
+                    assert_int_equal(lo + 32 * hi, e <= T5_HALF ? dot(q, k, 5 * r, 5, e + T5_HALF) : 0);
+                }
+            tern_lut_build_t2n_scalar(tables, q, k, 0, tern_t2n_rows(k));
+            for (size_t group = 0; group < 2 * tern_t2n_rows(k); group++)
+                for (size_t e = 0; e < 16; e++) {
+                    const int8_t lo = tables[group * 32 + e], hi = tables[group * 32 + 16 + e];
+                    assert_in_range(lo + 12, 0, 23);
+                    assert_int_equal(lo + 24 * hi, e < 9 ? dot(q, k, 2 * group, 2, e) : 0);
+                }
+        }
+}
+
+static void tables_match_scalar_for_every_range_of_rows(void **unused) {
+    (void)unused;
+    size_t checked = 0;
+    for (size_t at = 0; next_variant(&at, TERN_STAGE_lut_build, TERN_STAGE_lut_build); checked++) {
+        const variant *v = &variants[at - 1];
+        for (size_t k = 1; k <= 330; k++)
+            for (int xp = 0; xp < X_PATTERNS; xp++) {
+                const size_t rows = table_rows(v->layout, k), row_bytes = table_bytes(v->layout), bytes = rows * row_bytes;
+                const guarded q = guard_alloc(k), tables = guard_alloc(bytes), expected = guard_alloc(bytes);
+                for (size_t j = 0; j < k; j++) ((int8_t *)q.data)[j] = x_value((x_pattern)xp, j);
+                const bool all = k % 2;
+                const size_t row0 = all ? 0 : random_below(rows + 1), row1 = all ? rows : row0 + random_below(rows - row0 + 1);
+                memset(tables.data, 0x77, bytes);
+                memset(expected.data, 0x77, bytes);
+                scalar_build(v->layout)(expected.data, q.data, k, row0, row1);
+                ((tern_lut_build_fn *)v->fn)(tables.data, q.data, k, row0, row1);
+                if (memcmp(tables.data, expected.data, bytes) != 0)
+                    fail_msg("%s: k %zu, rows %zu..%zu, pattern %d differ from scalar (seed %llu)", running, k, row0, row1, xp,
+                             (unsigned long long)seed);
+                guard_free(q);
+                guard_free(tables);
+                guard_free(expected);
+            }
+    }
+    assert_true(checked > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_loop_agrees_with_float64),
+        cmocka_unit_test(scalar_tables_hold_every_partial_product),
+        cmocka_unit_test(tables_match_scalar_for_every_range_of_rows),
+        cmocka_unit_test(products_are_exact_for_every_number_of_features),
+        cmocka_unit_test(products_are_exact_for_every_number_of_tokens),
+        cmocka_unit_test(products_are_exact_for_every_depth),
+        cmocka_unit_test(products_are_exact_for_extreme_values),
+        cmocka_unit_test(products_are_exact_for_every_code),
+        cmocka_unit_test(products_are_exact_at_the_greatest_depth),
+    };
+    return cmocka_run_group_tests(tests, start_random, NULL);
+}
