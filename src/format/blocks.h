@@ -6,14 +6,21 @@
 #include "base/base.h"
 
 enum { // ggml_type ids, as in the file
-    TERN_GGML_F32 = 0, TERN_GGML_F16 = 1, TERN_GGML_Q4_0 = 2, TERN_GGML_Q4_1 = 3, TERN_GGML_Q8_0 = 8, TERN_GGML_Q6_K = 14,
-    TERN_GGML_BF16 = 30, TERN_GGML_TQ1_0 = 34, TERN_GGML_TQ2_0 = 35
+    TERN_GGML_F32 = 0,
+    TERN_GGML_F16 = 1,
+    TERN_GGML_Q4_0 = 2,
+    TERN_GGML_Q4_1 = 3,
+    TERN_GGML_Q8_0 = 8,
+    TERN_GGML_Q6_K = 14,
+    TERN_GGML_BF16 = 30,
+    TERN_GGML_TQ1_0 = 34,
+    TERN_GGML_TQ2_0 = 35
 };
 
 typedef struct tern_block_type {
     uint32_t id;
-    const char *name;    // "Q8_0"
-    size_t block_elems;  // elements per block
+    const char *name;   // "Q8_0"
+    size_t block_elems; // elements per block
     size_t block_bytes;
     // One row of k elements (a multiple of block_elems) to float32.
     void (*to_f32)(float *restrict out, const uint8_t *restrict row, size_t k);
@@ -29,7 +36,7 @@ const tern_block_type *tern_block_type_find(uint32_t id);
 // "TL1 (38)"-style name of any ggml type id for messages; static or written into buf.
 const char *tern_ggml_type_name(uint32_t id, char buf[32]);
 
-float tern_f16_to_f32(uint16_t h);  // exact
-uint16_t tern_f32_to_f16(float f);  // round to nearest even; overflow gives infinity
+float tern_f16_to_f32(uint16_t h); // exact
+uint16_t tern_f32_to_f16(float f); // round to nearest even; overflow gives infinity
 
 #endif

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+// Decoders of the GGUF block types that Tern reads. The float arithmetic follows the gguf package, bit for bit.
+#include "format/blocks.h"
+
+#include "format/ggml_types.h"
+#include "format/half.h"
+
+// ---- Block layouts ----------------------------------------------------------------------------------------
+
+enum {
+    QK = 32,    // elements of a Q4_0, Q4_1, Q8_0 block
+    QK_K = 256, // elements of a Q6_K, TQ1_0, TQ2_0 block
+    F16_BYTES = 2,
+    Q4_BYTES = QK / 2,
+    Q4_0_BYTES = F16_BYTES + Q4_BYTES,     // d, qs: byte j holds elements j (low nibble) and j + 16
+    Q4_1_BYTES = 2 * F16_BYTES + Q4_BYTES, // d, m, qs
+    Q8_0_BYTES = F16_BYTES + QK,           // d, qs
+    Q4_ZERO = 8,                           // Q4_0 codes are stored plus 8
+    Q6_LOW_BYTES = QK_K / 2,
+    Q6_HIGH_BYTES = QK_K / 4,
+    Q6_SUB = 16,                                                           // elements per Q6_K sub-scale
+    Q6_K_BYTES = Q6_LOW_BYTES + Q6_HIGH_BYTES + QK_K / Q6_SUB + F16_BYTES, // ql, qh, scales, d
+    Q6_ZERO = 32,
+    TQ1_WIDE = 32,   // bytes whose digit n holds elements n * 32 + m
+    TQ1_NARROW = 16, // bytes whose digit n holds elements 160 + n * 16 + m
+    TQ1_HIGH = 4,    // bytes whose digit n holds elements 240 + n * 4 + m, four digits only
+    TQ1_DIGITS = 5,
+    TQ1_HIGH_DIGITS = 4,
+    TQ1_BYTES = TQ1_WIDE + TQ1_NARROW + TQ1_HIGH + F16_BYTES, // qs, qh, d
+    TQ2_HALF = 32,                                            // bytes that hold half a block: l * 32 + m at shift 2 l
+    TQ2_PER_BYTE = 4,
+    TQ2_CODE_BYTES = QK_K / TQ2_PER_BYTE,
+    TQ2_BYTES = TQ2_CODE_BYTES + F16_BYTES // qs, d
+};
+
+static float load_f16(const uint8_t *p) { return tern_half_to_f32(tern_load_u16(p)); }
+
+// ---- Floats -----------------------------------------------------------------------------------------------
+
+static void f32_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) { memcpy(out, row, k * sizeof *out); }
+
+static void f16_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i++) out[i] = load_f16(row + F16_BYTES * i);
+}
+
+static void bf16_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i++) out[i] = tern_bfloat_to_f32(tern_load_u16(row + F16_BYTES * i));
+}
+
+// ---- Blocks of 32 -----------------------------------------------------------------------------------------
+
+static void q8_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i += QK, row += Q8_0_BYTES) {
+        const float d = load_f16(row);
+        for (size_t j = 0; j < QK; j++) out[i + j] = d * (float)(int8_t)row[F16_BYTES + j];
+    }
+}
+
+static bool q8_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t b = 0; b < k / QK; b++, row += Q8_0_BYTES) {
+        scales[b] = load_f16(row);
+        memcpy(codes + b * QK, row + F16_BYTES, QK);
+    }
+    return true;
+}
+
+static void q4_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i += QK, row += Q4_0_BYTES) {
+        const float d = load_f16(row);
+        const uint8_t *qs = row + F16_BYTES;
+        for (size_t j = 0; j < Q4_BYTES; j++) out[i + j] = d * (float)((qs[j] & 0x0f) - Q4_ZERO);
+        for (size_t j = 0; j < Q4_BYTES; j++) out[i + Q4_BYTES + j] = d * (float)((qs[j] >> 4) - Q4_ZERO);
+    }
+}
+
+static bool q4_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t b = 0; b < k / QK; b++, row += Q4_0_BYTES) {
+        const uint8_t *qs = row + F16_BYTES;
+        int8_t *out = codes + b * QK;
+        scales[b] = load_f16(row);
+        for (size_t j = 0; j < Q4_BYTES; j++) {
+            out[j] = (int8_t)((qs[j] & 0x0f) - Q4_ZERO);
+            out[Q4_BYTES + j] = (int8_t)((qs[j] >> 4) - Q4_ZERO);
+        }
+    }
+    return true;
+}
+
+static void q4_1_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i += QK, row += Q4_1_BYTES) {
+        const float d = load_f16(row);
+        const float m = load_f16(row + F16_BYTES);
+        const uint8_t *qs = row + 2 * F16_BYTES;
+        for (size_t j = 0; j < Q4_BYTES; j++) out[i + j] = d * (float)(qs[j] & 0x0f) + m;
+        for (size_t j = 0; j < Q4_BYTES; j++) out[i + Q4_BYTES + j] = d * (float)(qs[j] >> 4) + m;
+    }
+}
+
+// ---- Q6_K -------------------------------------------------------------------------------------------------
+
+// Each half of 128 elements takes 64 bytes of ql and 32 of qh. Element 32 * g + m of a half (g = 0..3): low nibble g / 2 of
+// ql[32 * (g % 2) + m], high two bits at shift 2 * g of qh[m]; its sub-scale is that of element / 16.
+static void q6_k_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    enum { HALF = QK_K / 2, GROUP = 32, GROUPS = HALF / GROUP };
+    for (size_t i = 0; i < k; i += QK_K, row += Q6_K_BYTES) {
+        const uint8_t *scales = row + Q6_LOW_BYTES + Q6_HIGH_BYTES;
+        const float d = load_f16(scales + QK_K / Q6_SUB);
+        for (size_t e = 0; e < QK_K; e += Q6_SUB) {
+            const size_t half = e / HALF;
+            const size_t group = e % HALF / GROUP;
+            const size_t m = e % GROUP;
+            const uint8_t *ql = row + half * (HALF / 2) + GROUP * (group % 2) + m;
+            const uint8_t *qh = row + Q6_LOW_BYTES + half * GROUP + m;
+            const unsigned low_shift = 4 * (unsigned)(group / 2);
+            const unsigned high_shift = 2 * (unsigned)group;
+            const float scale = d * (float)(int8_t)scales[e / Q6_SUB];
+            for (size_t j = 0; j < Q6_SUB; j++) {
+                const int q = ((ql[j] >> low_shift) & 0x0f) | (((qh[j] >> high_shift) & 3) << 4);
+                out[i + e + j] = scale * (float)(q - Q6_ZERO);
+            }
+        }
+    }
+}
+
+// ---- Ternary ----------------------------------------------------------------------------------------------
+
+// A byte holds its digits as a fraction of 256: digit n is the integer part of 3 * (b * 3^n mod 256) / 256, so 0..2 for any b.
+static void tq1_digits(int8_t *restrict trits, const uint8_t *restrict bytes, size_t n_bytes, size_t n_digits) {
+    unsigned power = 1;
+    for (size_t n = 0; n < n_digits; n++, power *= 3) {
+        for (size_t m = 0; m < n_bytes; m++) {
+            const uint8_t fraction = (uint8_t)(bytes[m] * power);
+            trits[n * n_bytes + m] = (int8_t)((fraction * 3 >> 8) - 1);
+        }
+    }
+}
+
+static float tq1_0_block(int8_t trits[QK_K], const uint8_t *block) {
+    enum { NARROW_AT = TQ1_WIDE * TQ1_DIGITS, HIGH_AT = NARROW_AT + TQ1_NARROW * TQ1_DIGITS };
+    tq1_digits(trits, block, TQ1_WIDE, TQ1_DIGITS);
+    tq1_digits(trits + NARROW_AT, block + TQ1_WIDE, TQ1_NARROW, TQ1_DIGITS);
+    tq1_digits(trits + HIGH_AT, block + TQ1_WIDE + TQ1_NARROW, TQ1_HIGH, TQ1_HIGH_DIGITS);
+    return load_f16(block + TQ1_BYTES - F16_BYTES);
+}
+
+// Code 3 becomes 2, as in the reference; *largest receives the largest code of the block.
+static float tq2_0_block(int8_t codes[QK_K], int *largest, const uint8_t *block) {
+    int top = -1;
+    for (size_t half = 0; half < TQ2_CODE_BYTES / TQ2_HALF; half++) {
+        const uint8_t *bytes = block + half * TQ2_HALF;
+        int8_t *out = codes + half * TQ2_HALF * TQ2_PER_BYTE;
+        for (unsigned l = 0; l < TQ2_PER_BYTE; l++) {
+            for (size_t m = 0; m < TQ2_HALF; m++) {
+                const int code = ((bytes[m] >> (2 * l)) & 3) - 1;
+                out[l * TQ2_HALF + m] = (int8_t)code;
+                top = code > top ? code : top;
+            }
+        }
+    }
+    *largest = top;
+    return load_f16(block + TQ2_BYTES - F16_BYTES);
+}
+
+static void tq1_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    int8_t trits[QK_K];
+    for (size_t i = 0; i < k; i += QK_K, row += TQ1_BYTES) {
+        const float d = tq1_0_block(trits, row);
+        for (size_t j = 0; j < QK_K; j++) out[i + j] = d * (float)trits[j];
+    }
+}
+
+static bool tq1_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t b = 0; b < k / QK_K; b++, row += TQ1_BYTES) scales[b] = tq1_0_block(codes + b * QK_K, row);
+    return true;
+}
+
+static void tq2_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    int8_t codes[QK_K];
+    int largest;
+    for (size_t i = 0; i < k; i += QK_K, row += TQ2_BYTES) {
+        const float d = tq2_0_block(codes, &largest, row);
+        for (size_t j = 0; j < QK_K; j++) out[i + j] = d * (float)codes[j];
+    }
+}
+
+static bool tq2_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    bool ternary = true;
+    for (size_t b = 0; b < k / QK_K; b++, row += TQ2_BYTES) {
+        int largest;
+        scales[b] = tq2_0_block(codes + b * QK_K, &largest, row);
+        ternary = ternary && largest <= 1;
+    }
+    return ternary;
+}
+
+// ---- The table --------------------------------------------------------------------------------------------
+
+static const tern_block_type readable[] = {
+    {TERN_GGML_F32, "F32", 1, sizeof(float), f32_to_f32, NULL, 0, false},
+    {TERN_GGML_F16, "F16", 1, F16_BYTES, f16_to_f32, NULL, 0, false},
+    {TERN_GGML_BF16, "BF16", 1, F16_BYTES, bf16_to_f32, NULL, 0, false},
+    {TERN_GGML_Q8_0, "Q8_0", QK, Q8_0_BYTES, q8_0_to_f32, q8_0_to_codes, QK, false},
+    {TERN_GGML_Q4_0, "Q4_0", QK, Q4_0_BYTES, q4_0_to_f32, q4_0_to_codes, QK, false},
+    {TERN_GGML_Q4_1, "Q4_1", QK, Q4_1_BYTES, q4_1_to_f32, NULL, 0, false},
+    {TERN_GGML_Q6_K, "Q6_K", QK_K, Q6_K_BYTES, q6_k_to_f32, NULL, 0, false},
+    {TERN_GGML_TQ1_0, "TQ1_0", QK_K, TQ1_BYTES, tq1_0_to_f32, tq1_0_to_codes, QK_K, true},
+    {TERN_GGML_TQ2_0, "TQ2_0", QK_K, TQ2_BYTES, tq2_0_to_f32, tq2_0_to_codes, QK_K, true},
+};
+
+const tern_block_type *tern_block_type_find(uint32_t id) {
+    for (size_t i = 0; i < sizeof readable / sizeof readable[0]; i++) {
+        if (readable[i].id == id) return &readable[i];
+    }
+    return NULL;
+}
+
+float tern_f16_to_f32(uint16_t h) { return tern_half_to_f32(h); }
+
+uint16_t tern_f32_to_f16(float f) {
+    enum { F32_MAGNITUDE = 0x7fffffff, F32_INF = 0x7f800000 };
+    const uint32_t overflow = (uint32_t)(TERN_F16_REBIAS + 31) << 23; // 2^16: rounds to infinity whatever its mantissa
+    const uint32_t min_normal = (uint32_t)(TERN_F16_REBIAS + 1) << 23;
+    const uint32_t bits = tern_f32_to_bits(f);
+    const uint16_t sign = (uint16_t)(bits >> 16 & TERN_F16_SIGN);
+    const uint32_t magnitude = bits & F32_MAGNITUDE;
+    if (magnitude > F32_INF) { // NaN: keep the top of the payload, made quiet
+        const uint32_t payload = magnitude >> TERN_F16_SHIFT & (TERN_F16_MIN_NORMAL - 1);
+        return (uint16_t)(sign | TERN_F16_INF | TERN_F16_QUIET | payload);
+    }
+    if (magnitude >= overflow) return (uint16_t)(sign | TERN_F16_INF);
+    if (magnitude < min_normal) {
+        // Adding 0.5 puts the unit of a half subnormal (2^-24) into the last mantissa bit, so the addition rounds to even.
+        const float half = 0.5F;
+        const float shifted = tern_bits_to_f32(magnitude) + half;
+        return (uint16_t)(sign | (tern_f32_to_bits(shifted) - tern_f32_to_bits(half)));
+    }
+    // Round to even by adding just under half a unit, plus one if the result would be odd; a carry goes into the exponent.
+    const uint32_t just_under_half = (1U << (TERN_F16_SHIFT - 1)) - 1;
+    const uint32_t odd = magnitude >> TERN_F16_SHIFT & 1;
+    const uint32_t rebased = magnitude - ((uint32_t)TERN_F16_REBIAS << 23);
+    return (uint16_t)(sign | (rebased + just_under_half + odd) >> TERN_F16_SHIFT);
+}
