@@ -31,7 +31,8 @@ typedef struct tern_topology_info {
 } tern_topology_info;
 TERN_API tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info);
 
-// CPU number worker i is pinned to, or -1 (not pinned, or a caller's parallel_for).
+// CPU number worker i is pinned to, or -1 (not pinned, or a caller's parallel_for). Worker 0 is the calling thread, which keeps
+// its own affinity: this is the CPU it moves to for a region that would start on another worker's CPU.
 TERN_API int tern_worker_cpu(tern_context *ctx, int worker);
 
 // ---- Variants -------------------------------------------------------------------------------------------
@@ -53,7 +54,8 @@ TERN_API tern_status tern_variant_get(tern_context *ctx, size_t index, tern_vari
 // layout. Call before packing. symbol NULL: back to the built-in choice everywhere. Errors: ARG (unknown), CPU (not usable).
 TERN_API tern_status tern_force_variant(tern_context *ctx, const char *symbol);
 
-// "tier" chosen for a stage's default layout, e.g. tern_stage_variant(ctx, "quantize") == "avx2"; NULL for an unknown stage.
+// "tier" chosen for a stage's default layout, e.g. tern_stage_variant(ctx, "quantize") == "avx2"; NULL for an unknown stage,
+// or one that has no kernel for that layout within the context's tier.
 TERN_API const char *tern_stage_variant(tern_context *ctx, const char *stage);
 
 // ---- The oracle -----------------------------------------------------------------------------------------

@@ -92,11 +92,12 @@ TERN_API int tern_context_threads(const tern_context *ctx);
 typedef struct tern_stage {
     tern_tile_fn fn;
     void *arg;
-    size_t n_tiles; // 0 is allowed: the stage is skipped
+    size_t n_tiles; // at most INT64_MAX; 0 is allowed: the stage is skipped
 } tern_stage;
 
 // Runs a region on the context's workers, or through its parallel_for (one call per stage). Not reentrant:
-// a tile must not call Tern with the same context. Errors: ARG (NULL fn), STATE (called from inside a region).
+// a tile must not call Tern with the same context. Errors: ARG (NULL fn, n_tiles), STATE (called from inside a region, or in a
+// process forked after the context was created: threads do not survive fork; a new context works there).
 TERN_API tern_status tern_run_region(tern_context *ctx, const tern_stage *stages, size_t n_stages);
 
 #ifdef __cplusplus

@@ -20,6 +20,15 @@ typedef struct tern_error {
 // Writes the message (err may be NULL) and returns status, so that `return tern_fail(err, TERN_ERR_ARG, "k = %zu ...", k);`.
 tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+// Structs that cross the public API begin with their own size, so that libraries and callers of different age work together.
+// Reads the caller's parameters into `out` (the library's own struct, out_size bytes): NULL, or fields that an older caller
+// does not have, read as zero. Errors: ARG (struct_size not set), UNSUPPORTED (a newer caller sets a field this library does
+// not know).
+tern_status tern_params_read(void *out, size_t out_size, const void *params, const char *what, tern_error *err);
+// Copies as much of `full` as the caller's struct has room for; struct_size stays the caller's, fields unknown here become
+// zero.
+tern_status tern_info_write(void *info, const void *full, size_t full_size, const char *what, tern_error *err);
+
 // Checked size arithmetic: false if the result does not fit; *out is then untouched.
 static inline bool tern_mul_size(size_t a, size_t b, size_t *out) {
     size_t r;
@@ -37,7 +46,8 @@ static inline bool tern_add_size(size_t a, size_t b, size_t *out) {
 // The default allocator: aligned_alloc-like below 2 MiB, its own mapping with huge pages asked for above.
 extern const tern_allocator tern_default_allocator;
 
-// Zeroed memory of count * size bytes, 64-byte aligned (4096 above one page); NULL on overflow or failure. count or size 0: NULL.
+// Zeroed memory of count * size bytes, 64-byte aligned (4096 above one page); NULL on overflow or failure. count or size 0:
+// NULL.
 void *tern_alloc(const tern_allocator *allocator, size_t count, size_t size);
 // Accepts NULL. count and size as given to tern_alloc.
 void tern_free(const tern_allocator *allocator, void *ptr, size_t count, size_t size);

@@ -4,6 +4,7 @@
 #define TERN_CPU_DISPATCH_H
 
 #include "cpu/cpuid.h"
+#include "tern/matmul.h"
 
 typedef void tern_any_fn(void);
 
@@ -22,11 +23,21 @@ extern const size_t tern_variants_count;
 typedef struct tern_kernels {
     tern_tier tier; // nothing above it is chosen
     const tern_variant *chosen[TERN_STAGE_COUNT][TERN_LAYOUT_COUNT];
-    tern_layout lut_layout;   // preferred layout of new LUT weights
-    tern_form ternary_form;   // what TERN_FORM_AUTO means here: LUT or MAD
+    tern_layout lut_layout; // preferred layout of new LUT weights
+    tern_form ternary_form; // what TERN_FORM_AUTO means here: LUT or MAD
 } tern_kernels;
 
 void tern_kernels_choose(tern_kernels *kernels, tern_tier tier);
+
+// Replaces the choice for the variant's stage and layout; a ternary GEMM also becomes the form and layout of new weights.
+void tern_kernels_force(tern_kernels *kernels, const tern_variant *variant);
+
+const tern_variant *tern_variant_find(const char *symbol); // NULL: no such symbol
+
+// The variant that runs a stage on its default layout (new weights'), NULL where none exists.
+const tern_variant *tern_kernels_default(const tern_kernels *kernels, tern_stage_id stage);
+
+bool tern_stage_parse(const char *name, tern_stage_id *stage); // exact names only
 
 const char *tern_stage_name(tern_stage_id stage);
 const char *tern_layout_name(tern_layout layout); // "-", "t5", "t2n", "m2", "i8", "i8b32"

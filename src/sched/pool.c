@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// The life of a pool: memory, threads (bound, named, signals blocked), counters, and the end of all of them.
+#include "sched/pool.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sched/affinity.h"
+#include "sched/pool_state.h"
+
+// Patience of a waiting worker. A stage of a decode step takes 5 to 100 us and waking a sleeper costs about as much as it
+// saves below 50 us. With more workers than CPUs, spinning takes the CPU from the worker that is waited for.
+enum { SPIN_NS = 50000, SPIN_CROWDED_NS = 2000, YIELD_NS = 30000, THREAD_NAME_MAX = 16 };
+
+static void *thread_main(void *arg) {
+    tern_worker *self = arg;
+    tern_pool_work(self->pool, self);
+    return NULL;
+}
+
+// Workers take no signals of the application, except those that a faulting instruction or a profiler sends to the thread itself.
+static void block_signals(sigset_t *saved) {
+    static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) sigdelset(&blocked, kept[i]);
+    pthread_sigmask(SIG_BLOCK, &blocked, saved);
+}
+
+static int bind_attr(pthread_attr_t *attr, int cpu) {
+    if (cpu == TERN_CPU_NONE) return 0;
+    cpu_set_t *mask = CPU_ALLOC((size_t)cpu + 1);
+    if (!mask) return ENOMEM;
+    const size_t bytes = CPU_ALLOC_SIZE((size_t)cpu + 1);
+    CPU_ZERO_S(bytes, mask);
+    CPU_SET_S((size_t)cpu, bytes, mask);
+    const int rc = pthread_attr_setaffinity_np(attr, bytes, mask);
+    CPU_FREE(mask);
+    return rc;
+}
+
+static int start_worker(tern_pool *pool, int i) {
+    tern_worker *worker = &pool->workers[i];
+    pthread_attr_t attr;
+    int rc = pthread_attr_init(&attr);
+    if (rc != 0) return rc;
+    rc = bind_attr(&attr, pool->cpus[i]);
+    if (rc == 0) rc = pthread_create(&worker->thread, &attr, thread_main, worker);
+    pthread_attr_destroy(&attr);
+    if (rc != 0) return rc;
+    char name[THREAD_NAME_MAX];
+    snprintf(name, sizeof name, "tern-w%d", i);
+    (void)pthread_setname_np(worker->thread, name); // for debuggers only
+    return 0;
+}
+
+static void stop_workers(tern_pool *pool, int n_started) {
+    // seq_cst: pairs with park() in wait.c; a worker either sees STOP or is seen asleep.
+    atomic_store_explicit(&pool->ticket, TERN_TICKET_STOP, memory_order_seq_cst);
+    for (int i = 1; i < n_started; i++) tern_pool_wake_one(pool, &pool->workers[i]);
+    for (int i = 1; i < n_started; i++) pthread_join(pool->workers[i].thread, NULL);
+}
+
+static void free_pool(tern_pool *pool) {
+    const tern_allocator allocator = pool->allocator;
+    allocator.free(allocator.user, pool, pool->bytes);
+}
+
+// One block: the pool, its workers, then the CPU numbers.
+static tern_pool *allocate(int n_threads, const tern_allocator *allocator) {
+    const size_t n = (size_t)n_threads;
+    const size_t cpus_at = sizeof(tern_pool) + n * sizeof(tern_worker);
+    const size_t bytes = cpus_at + n * sizeof(int);
+    tern_pool *pool = allocator->alloc(allocator->user, bytes, TERN_HOT_ALIGN);
+    if (!pool) return NULL;
+    memset(pool, 0, bytes);
+    pool->bytes = bytes;
+    pool->allocator = *allocator;
+    pool->cpus = (int *)(void *)((char *)pool + cpus_at);
+    return pool;
+}
+
+static void initialize(tern_pool *pool, int n_threads, const int *cpus) {
+    const bool crowded = n_threads > tern_affinity_count();
+    pool->n_threads = n_threads;
+    pool->spin_ns = crowded ? SPIN_CROWDED_NS : SPIN_NS;
+    pool->yield_ns = YIELD_NS;
+    pool->pid = getpid();
+    // relaxed: no other thread exists yet.
+    atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_relaxed);
+    for (int i = 0; i < n_threads; i++) {
+        pool->cpus[i] = cpus ? cpus[i] : TERN_CPU_NONE;
+        pool->workers[i].pool = pool;
+    }
+}
+
+static tern_status creation_failed(tern_error *err, int i, int n_threads, int cpu, int rc) {
+    if (rc == EINVAL && cpu != TERN_CPU_NONE) {
+        return tern_fail(err, TERN_ERR_THREADS, "worker %d could not be bound to CPU %d (%s); create the context with no_pinning or TERN_PIN=none",
+                         i, cpu, strerror(rc));
+    }
+    return tern_fail(err, TERN_ERR_THREADS,
+                     "only %d of %d threads could be had (%s); ask for at most %d, or raise `ulimit -u`, `ulimit -v` or the pids limit",
+                     i, n_threads, strerror(rc), i);
+}
+
+tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator, tern_error *err) {
+    tern_pool *p = allocate(n_threads, allocator);
+    if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", n_threads);
+    initialize(p, n_threads, cpus);
+    sigset_t saved;
+    block_signals(&saved);
+    int started = 1, rc = 0;
+    while (started < n_threads && (rc = start_worker(p, started)) == 0) started++;
+    pthread_sigmask(SIG_SETMASK, &saved, NULL);
+    if (rc != 0) {
+        const tern_status status = creation_failed(err, started, n_threads, p->cpus[started], rc);
+        stop_workers(p, started);
+        free_pool(p);
+        return status;
+    }
+    *pool = p;
+    return TERN_OK;
+}
+
+void tern_pool_destroy(tern_pool *pool) {
+    if (!pool) return;
+    if (pool->pid == getpid()) stop_workers(pool, pool->n_threads);
+    free_pool(pool);
+}
+
+int tern_pool_threads(const tern_pool *pool) { return pool->n_threads; }
+
+tern_pool_counters tern_pool_worker_counters(const tern_pool *pool, int worker) {
+    const tern_worker *w = &pool->workers[worker];
+    // relaxed: the end of the region ordered the counters of its tiles; parks may lag.
+    return (tern_pool_counters){.tiles = atomic_load_explicit(&w->tiles, memory_order_relaxed),
+                                .regions = atomic_load_explicit(&w->regions, memory_order_relaxed),
+                                .parks = atomic_load_explicit(&w->parks, memory_order_relaxed)};
+}
