@@ -13,7 +13,7 @@
 
 // Patience of a waiting worker. A stage of a decode step takes 5 to 100 us and waking a sleeper costs about as much as it
 // saves below 50 us. With more workers than CPUs, spinning takes the CPU from the worker that is waited for.
-enum { SPIN_NS = 50000, SPIN_CROWDED_NS = 2000, YIELD_NS = 30000, THREAD_NAME_MAX = 16 };
+enum { SPIN_NS = 50000, SPIN_CROWDED_NS = 2000, YIELD_NS = 30000, THREAD_NAME_MAX = 32 };
 
 static void *thread_main(void *arg) {
     tern_worker *self = arg;
@@ -21,7 +21,8 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-// Workers take no signals of the application, except those that a faulting instruction or a profiler sends to the thread itself.
+// Workers take no signals of the application, except those that a faulting instruction or a profiler sends to the thread
+// itself.
 static void block_signals(sigset_t *saved) {
     static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
     sigset_t blocked;
@@ -99,15 +100,18 @@ static void initialize(tern_pool *pool, int n_threads, const int *cpus) {
 
 static tern_status creation_failed(tern_error *err, int i, int n_threads, int cpu, int rc) {
     if (rc == EINVAL && cpu != TERN_CPU_NONE) {
-        return tern_fail(err, TERN_ERR_THREADS, "worker %d could not be bound to CPU %d (%s); create the context with no_pinning or TERN_PIN=none",
-                         i, cpu, strerror(rc));
+        return tern_fail(err, TERN_ERR_THREADS,
+                         "worker %d could not be bound to CPU %d (%s); create the context with no_pinning or TERN_PIN=none", i,
+                         cpu, strerror(rc));
     }
-    return tern_fail(err, TERN_ERR_THREADS,
-                     "only %d of %d threads could be had (%s); ask for at most %d, or raise `ulimit -u`, `ulimit -v` or the pids limit",
-                     i, n_threads, strerror(rc), i);
+    return tern_fail(
+        err, TERN_ERR_THREADS,
+        "only %d of %d threads could be had (%s); ask for at most %d, or raise `ulimit -u`, `ulimit -v` or the pids limit", i,
+        n_threads, strerror(rc), i);
 }
 
-tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator, tern_error *err) {
+tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator,
+                             tern_error *err) {
     tern_pool *p = allocate(n_threads, allocator);
     if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", n_threads);
     initialize(p, n_threads, cpus);

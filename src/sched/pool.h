@@ -14,15 +14,16 @@ enum { TERN_CPU_NONE = -1 };
 // or TERN_CPU_NONE: worker i is not bound; cpus NULL: none is. The calling thread keeps its own affinity, with one exception:
 // when a region starts while it runs on the CPU of another worker, it moves to cpus[0] for that region (if its mask allows).
 // Errors: THREADS (message says how many could be created), MEMORY.
-tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator, tern_error *err);
+tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator,
+                             tern_error *err);
 
 // Accepts NULL. No region may be running. In a process forked from the creator it only frees the memory.
 void tern_pool_destroy(tern_pool *pool);
 
 int tern_pool_threads(const tern_pool *pool);
 
-// Runs the stages in order; every tile exactly once; a stage starts when the stage before has finished. Returns when all is done.
-// n_tiles <= INT64_MAX. STATE if called from inside a region of the same pool, or in a process forked from its creator.
+// Runs the stages in order; every tile exactly once; a stage starts when the stage before has finished. Returns when all is
+// done. n_tiles <= INT64_MAX. STATE if called from inside a region of the same pool, or in a process forked from its creator.
 tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_stages, tern_error *err);
 
 // Exact for every region that has returned.

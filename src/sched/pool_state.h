@@ -9,14 +9,15 @@
 //   stop:    around STOP    the pool is being destroyed
 //
 // fetch_sub(1) claims a tile if the old value was > 0. The claim is of whatever stage is open at that moment, so it does not
-// matter when the worker last looked: a worker that slept through a stage, or a whole region, either claims a tile of the present
-// one or claims nothing. A failed claim leaves the word "around" its state: each worker fails at most once per published value
-// (it tries again only after seeing a positive one), so the word stays within TERN_THREADS_MAX of the value published.
+// matter when the worker last looked: a worker that slept through a stage, or a whole region, either claims a tile of the
+// present one or claims nothing. A failed claim leaves the word "around" its state: each worker fails at most once per
+// published value (it tries again only after seeing a positive one), so the word stays within TERN_THREADS_MAX of the value
+// published.
 //
 // A claimed tile keeps its stage open until it is reported in `finished`, and an open stage keeps `open` and the caller's
-// stage list unchanged. So a worker reads them only between a successful claim and its report, and nobody ever waits for a worker
-// that holds no tile. Whoever reports the last tile is alone in the region: it (the "advancer") runs stages of one tile itself,
-// publishes the next wide stage, or ends the region.
+// stage list unchanged. So a worker reads them only between a successful claim and its report, and nobody ever waits for a
+// worker that holds no tile. Whoever reports the last tile is alone in the region: it (the "advancer") runs stages of one tile
+// itself, publishes the next wide stage, or ends the region.
 #ifndef TERN_SCHED_POOL_STATE_H
 #define TERN_SCHED_POOL_STATE_H
 
@@ -37,8 +38,8 @@ static inline bool tern_ticket_stop(int64_t ticket) { return ticket < TERN_TICKE
 enum { TERN_HOT_ALIGN = 128 };
 
 typedef struct tern_worker {
-    // 1: asleep or about to be; its futex word. Set to 1 by the worker only. Whoever exchanges it from 1 to 0 (the worker itself
-    // or a waker) also takes 1 off pool->sleepers, and a waker then owes the futex wake.
+    // 1: asleep or about to be; its futex word. Set to 1 by the worker only. Whoever exchanges it from 1 to 0 (the worker
+    // itself or a waker) also takes 1 off pool->sleepers, and a waker then owes the futex wake.
     _Alignas(TERN_HOT_ALIGN) _Atomic uint32_t parked;
     // Written by this worker alone, relaxed; read by the caller after a region, ordered by finished and ticket.
     _Atomic uint64_t tiles, regions, parks;

@@ -51,8 +51,8 @@ static void advance(tern_pool *pool, tern_worker *self) {
 static void take_tiles(tern_pool *pool, tern_worker *self) {
     int64_t done = 0, total = 0, left;
     do {
-        // acquire: pairs with the release in open_stage() (claims by others in between continue its release sequence), so the open_*
-        // fields and all writes of earlier stages are visible.
+        // acquire: pairs with the release in open_stage() (claims by others in between continue its release sequence), so the
+        // open_* fields and all writes of earlier stages are visible.
         left = atomic_fetch_sub_explicit(&pool->ticket, 1, memory_order_acquire);
         if (!tern_ticket_open(left)) break;
         total = pool->open_tiles; // constant until this worker reports: its claims hold the stage open
@@ -91,7 +91,8 @@ tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_st
     // No message: other threads of the region may be writing one.
     if (pool->in_region) return TERN_ERR_STATE;
     if (pool->pid != getpid()) {
-        return tern_fail(err, TERN_ERR_STATE, "this context was created before fork(), which does not copy its threads; create a new one");
+        return tern_fail(err, TERN_ERR_STATE,
+                         "this context was created before fork(), which does not copy its threads; create a new one");
     }
     const size_t first_wide = find_wide(stages, n_stages);
     pool->in_region = true;

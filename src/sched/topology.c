@@ -59,7 +59,8 @@ tern_status tern_topology_detect(tern_topology *topology, tern_error *err) {
     if (hwloc_topology_init(&hw) != 0) return tern_fail(err, TERN_ERR_MEMORY, "hwloc could not start: %s", strerror(errno));
     if (hwloc_topology_load(hw) != 0 || !restrict_to_allowed(hw)) {
         hwloc_topology_destroy(hw);
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "hwloc could not read the CPU topology: %s; check `lstopo`", strerror(errno));
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "hwloc could not read the CPU topology: %s; check `lstopo`",
+                         strerror(errno));
     }
     describe(topology, hw);
     hwloc_topology_destroy(hw);

@@ -47,8 +47,9 @@ static bool unpark(tern_pool *pool, tern_worker *worker) {
     return true;
 }
 
-// Sleeps until woken. No wake-up is lost: this side stores parked and sleepers, then loads ticket; the other side stores ticket,
-// then loads sleepers (a new stage) or parked (end of region, stop). All are seq_cst, so at least one side sees the other.
+// Sleeps until woken. No wake-up is lost: this side stores parked and sleepers, then loads ticket; the other side stores
+// ticket, then loads sleepers (a new stage) or parked (end of region, stop). All are seq_cst, so at least one side sees the
+// other.
 static void park(tern_pool *pool, tern_worker *self, bool until_over) {
     atomic_store_explicit(&self->parked, 1, memory_order_seq_cst);
     atomic_fetch_add_explicit(&pool->sleepers, 1, memory_order_seq_cst);
