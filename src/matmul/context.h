@@ -3,6 +3,8 @@
 #ifndef TERN_MATMUL_CONTEXT_H
 #define TERN_MATMUL_CONTEXT_H
 
+#include <stdatomic.h>
+
 #include "base/base.h"
 #include "cpu/dispatch.h"
 #include "sched/pool.h"
@@ -18,12 +20,14 @@ struct tern_context {
     void *parallel_for_user;
     int threads;
     bool pinned;
-    bool in_region;
+    bool in_region;              // written outside regions by the calling thread, read inside one by anyone
+    atomic_flag nested_reported; // set by the first tile of a region that calls back: it alone may write the error then
     tern_allocator allocator;
     tern_error error;
 };
 
-// Runs a region on the pool or the caller's parallel_for.
+// Runs a region on the pool or the caller's parallel_for. STATE (inside a region; after fork). Stages are trusted: fn not NULL
+// where n_tiles > 0.
 tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t n_stages);
 
 #endif

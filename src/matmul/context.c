@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// Creates a context: detects the CPU, chooses kernels, starts the pool; and runs regions on it.
+#include "matmul/context.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// An environment variable, or NULL if it is unset or empty.
+static const char *environment(const char *name) {
+    const char *value = getenv(name);
+    return value && value[0] ? value : NULL;
+}
+
+// ---- the parts of creation: each reads its parameter, then the environment, then takes the default --------------
+
+static tern_status choose_allocator(tern_context *ctx, const tern_allocator *allocator, tern_error *err) {
+    ctx->allocator = allocator ? *allocator : tern_default_allocator;
+    if (ctx->allocator.alloc && ctx->allocator.free) return TERN_OK;
+    return tern_fail(err, TERN_ERR_ARG, "allocator.alloc and allocator.free must both be given");
+}
+
+static tern_status choose_tier(tern_context *ctx, const char *isa, tern_error *err) {
+    const char *source = "isa";
+    if (!isa) {
+        isa = environment("TERN_ISA");
+        source = "TERN_ISA";
+    }
+    tern_cpu_detect(&ctx->cpu);
+    tern_tier tier = ctx->cpu.best;
+    if (isa && !tern_tier_parse(isa, &tier)) {
+        return tern_fail(err, TERN_ERR_ARG, "%s = \"%s\" is not an instruction-set tier; use one of " TERN_TIER_NAMES, source,
+                         isa);
+    }
+    if (tier > ctx->cpu.best) {
+        char missing[96];
+        tern_cpu_missing(&ctx->cpu, tier, missing, sizeof missing);
+        return tern_fail(err, TERN_ERR_CPU, "%s = \"%s\" cannot run here: %s; the highest tier of this machine is %s", source,
+                         isa, missing, tern_tier_name(ctx->cpu.best));
+    }
+    tern_kernels_choose(&ctx->kernels, tier);
+    return TERN_OK;
+}
+
+static tern_status parse_threads(const char *text, int *threads, tern_error *err) {
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    if (errno != 0 || *end != '\0' || value < 1 || value > TERN_THREADS_MAX) {
+        return tern_fail(err, TERN_ERR_ARG, "TERN_THREADS = \"%s\" is not a number from 1 to %d", text, TERN_THREADS_MAX);
+    }
+    *threads = (int)value;
+    return TERN_OK;
+}
+
+static tern_status choose_threads(tern_context *ctx, int threads, tern_error *err) {
+    if (threads < 0 || threads > TERN_THREADS_MAX) {
+        return tern_fail(err, TERN_ERR_ARG, "threads = %d is outside 1..%d (0: one per core)", threads, TERN_THREADS_MAX);
+    }
+    const tern_status status = tern_topology_detect(&ctx->topology, err);
+    if (status != TERN_OK) return status;
+    ctx->threads = threads;
+    if (threads > 0) return TERN_OK;
+    const char *text = environment("TERN_THREADS");
+    if (text) return parse_threads(text, &ctx->threads, err);
+    ctx->threads = ctx->topology.cores < TERN_THREADS_MAX ? ctx->topology.cores : TERN_THREADS_MAX;
+    return TERN_OK;
+}
+
+static tern_status choose_pinning(tern_context *ctx, int no_pinning, tern_error *err) {
+    ctx->pinned = !no_pinning;
+    const char *text = environment("TERN_PIN");
+    if (no_pinning || !text || strcmp(text, "cores") == 0) return TERN_OK;
+    if (strcmp(text, "none") != 0) return tern_fail(err, TERN_ERR_ARG, "TERN_PIN = \"%s\" is not one of none, cores", text);
+    ctx->pinned = false;
+    return TERN_OK;
+}
+
+// Workers beyond the allowed PUs are not bound.
+static tern_status start_pool(tern_context *ctx, tern_error *err) {
+    const size_t n = (size_t)ctx->threads;
+    int *cpus = NULL;
+    if (ctx->pinned) {
+        cpus = tern_alloc(&ctx->allocator, n, sizeof *cpus);
+        if (!cpus) return tern_fail(err, TERN_ERR_MEMORY, "no memory for %d threads", ctx->threads);
+        for (int i = 0; i < ctx->threads; i++) cpus[i] = i < ctx->topology.n_order ? ctx->topology.order[i] : TERN_CPU_NONE;
+    }
+    const tern_status status = tern_pool_create(&ctx->pool, ctx->threads, cpus, &ctx->allocator, err);
+    tern_free(&ctx->allocator, cpus, n, sizeof *cpus);
+    return status;
+}
+
+static tern_status choose_workers(tern_context *ctx, const tern_context_params *params, tern_error *err) {
+    tern_status status = choose_threads(ctx, params->threads, err);
+    if (status == TERN_OK) status = choose_pinning(ctx, params->no_pinning, err);
+    if (status != TERN_OK) return status;
+    if (!params->parallel_for) return start_pool(ctx, err);
+    ctx->parallel_for = params->parallel_for;
+    ctx->parallel_for_user = params->parallel_for_user;
+    ctx->pinned = false;
+    return TERN_OK;
+}
+
+static tern_status create(tern_context **out, const tern_context_params *params, tern_error *err) {
+    tern_context probe = {0};
+    tern_status status = choose_allocator(&probe, params->allocator, err);
+    if (status != TERN_OK) return status;
+    tern_context *ctx = tern_alloc(&probe.allocator, 1, sizeof *ctx);
+    if (!ctx) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a context");
+    ctx->allocator = probe.allocator;
+    atomic_flag_clear_explicit(&ctx->nested_reported, memory_order_relaxed); // no other thread yet
+    status = choose_tier(ctx, params->isa, err);
+    if (status == TERN_OK) status = choose_workers(ctx, params, err);
+    if (status != TERN_OK) {
+        tern_free(&probe.allocator, ctx, 1, sizeof *ctx);
+        return status;
+    }
+    *out = ctx;
+    return TERN_OK;
+}
+
+// ---- the public calls --------------------------------------------------------------------------------------------
+
+tern_status tern_context_create(tern_context **ctx, const tern_context_params *params) {
+    tern_error err = {""};
+    tern_context_params p;
+    tern_status status = tern_params_read(&p, sizeof p, params, "tern_context_params", &err);
+    if (status == TERN_OK && !ctx) status = tern_fail(&err, TERN_ERR_ARG, "ctx is NULL");
+    if (status == TERN_OK) status = create(ctx, &p, &err);
+    if (status != TERN_OK && p.error && p.error_size > 0) snprintf(p.error, p.error_size, "%s", err.text);
+    return status;
+}
+
+void tern_context_destroy(tern_context *ctx) {
+    if (!ctx) return;
+    tern_pool_destroy(ctx->pool);
+    const tern_allocator allocator = ctx->allocator;
+    tern_free(&allocator, ctx, 1, sizeof *ctx);
+}
+
+const char *tern_context_error(const tern_context *ctx) { return ctx->error.text; }
+
+int tern_context_threads(const tern_context *ctx) { return ctx->threads; }
+
+// ---- regions -----------------------------------------------------------------------------------------------------
+
+static tern_status nested_call(tern_context *ctx) {
+    // relaxed: it only decides who writes; the end of the region orders the message before the caller reads it.
+    if (atomic_flag_test_and_set_explicit(&ctx->nested_reported, memory_order_relaxed)) return TERN_ERR_STATE;
+    return tern_fail(&ctx->error, TERN_ERR_STATE,
+                     "a tile called Tern with the context that runs it; give the tile a context of its own");
+}
+
+tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t n_stages) {
+    if (ctx->in_region) return nested_call(ctx);
+    ctx->in_region = true;
+    atomic_flag_clear_explicit(&ctx->nested_reported, memory_order_relaxed); // the start of the region publishes it
+    tern_status status = TERN_OK;
+    if (ctx->pool) {
+        status = tern_pool_run(ctx->pool, stages, n_stages, &ctx->error);
+    } else {
+        for (size_t i = 0; i < n_stages; i++) {
+            if (stages[i].n_tiles > 0)
+                ctx->parallel_for(ctx->parallel_for_user, stages[i].fn, stages[i].arg, stages[i].n_tiles);
+        }
+    }
+    ctx->in_region = false;
+    return status;
+}
+
+tern_status tern_run_region(tern_context *ctx, const tern_stage *stages, size_t n_stages) {
+    if (ctx->in_region) return nested_call(ctx);
+    if (!stages && n_stages > 0) return tern_fail(&ctx->error, TERN_ERR_ARG, "stages is NULL but n_stages is %zu", n_stages);
+    for (size_t i = 0; i < n_stages; i++) {
+        if (!stages[i].fn && stages[i].n_tiles > 0)
+            return tern_fail(&ctx->error, TERN_ERR_ARG, "stage %zu of %zu has no function", i, n_stages);
+        if (stages[i].n_tiles > INT64_MAX) {
+            return tern_fail(&ctx->error, TERN_ERR_ARG, "stage %zu has %zu tiles; the most is %lld", i, stages[i].n_tiles,
+                             (long long)INT64_MAX);
+        }
+    }
+    return tern_context_run(ctx, stages, n_stages);
+}
