@@ -66,7 +66,7 @@ typedef struct tern_weights_info {
     size_t scale_block;     // 0: one scale; k: per row; else per block
     size_t act_block;       // the activation block this weight needs: 0 (one scale per token) or scale_block
     const char *layout;     // name of the byte layout (kernels/layout.h), e.g. "t5"; static
-    const char *kernel;     // the variant that this context runs on it, e.g. "lut_gemm/avx512vbmi"; static
+    const char *kernel;     // symbol of the variant that this context runs on it, e.g. "tern_lut_gemm_t5_avx512vbmi"; static
 } tern_weights_info;
 TERN_API tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info);
 
@@ -95,7 +95,7 @@ TERN_API tern_status tern_activations_set_s8(tern_context *ctx, tern_activations
 // ---- Products -----------------------------------------------------------------------------------------
 
 // y[m * ldy + n] = sum_k q[m][k] * code[n][k], exact. Errors: ARG (k differs, ldy < n), UNSUPPORTED (block-scaled weights).
-TERN_API tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, const tern_activations *a, int32_t *y, size_t ldy);
+TERN_API tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, tern_activations *a, int32_t *y, size_t ldy);
 
 typedef struct tern_epilogue {
     size_t struct_size;
@@ -106,7 +106,7 @@ typedef struct tern_epilogue {
 
 // y = scaled product (+ bias)(+ residual), float32; the order of float operations is fixed (docs/numerics.md), so results are
 // bit-identical for every tier, tile and thread count. Errors: ARG (k, ldy, or the activations' block differs from act_block).
-TERN_API tern_status tern_matmul_f32(tern_context *ctx, const tern_weights *w, const tern_activations *a, float *y, size_t ldy,
+TERN_API tern_status tern_matmul_f32(tern_context *ctx, const tern_weights *w, tern_activations *a, float *y, size_t ldy,
                                      const tern_epilogue *epilogue);
 
 #ifdef __cplusplus

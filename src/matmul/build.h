@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Builds tern_weights from any source of rows, in parallel.
+#ifndef TERN_MATMUL_BUILD_H
+#define TERN_MATMUL_BUILD_H
+
+#include "matmul/weights.h"
+
+// Reads row `row`: codes[k], and scales[scales_per_row] if that is not 0. work: work_floats floats of private scratch.
+// Returns NULL, or a static text that says what is wrong with the row. Called from worker threads, each row once.
+typedef const char *tern_read_row_fn(const void *source, size_t row, int8_t *codes, float *scales, float *work);
+
+typedef struct tern_build {
+    size_t n, k;
+    bool ternary;
+    size_t scale_block;    // as the weight will have it: 0 one scale, k per row, else per block
+    float uniform_scale;   // when scale_block is 0
+    size_t scales_per_row; // what read gives: 0 when scale_block is 0
+    size_t work_floats;
+    tern_read_row_fn *read;
+    const void *source;
+    tern_form form;
+    tern_status bad_row; // status of a refused row: ARG for a caller's data, FORMAT for a file's
+} tern_build;
+
+tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build);
+
+#endif

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+// Sources of rows for packed weights: trits, int8, float32 and GGUF blocks.
+#include <math.h>
+#include <string.h>
+
+#include "format/blocks.h"
+#include "matmul/build.h"
+
+// ---- checks shared by all ---------------------------------------------------------------------------------
+
+static tern_status check_shape(tern_context *ctx, tern_weights **w, const void *data, size_t n, size_t k, size_t ld,
+                               const tern_weights_params *params, tern_form *form) {
+    if (!ctx) return TERN_ERR_ARG;
+    if (!w || !data) return tern_fail(&ctx->error, TERN_ERR_ARG, "the weight's output or its data is NULL");
+    if (n == 0) return tern_fail(&ctx->error, TERN_ERR_ARG, "n = 0: a weight has at least one row");
+    if (k == 0 || k > TERN_K_MAX) return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is outside 1..%d", k, TERN_K_MAX);
+    if (ld < k) return tern_fail(&ctx->error, TERN_ERR_ARG, "the leading dimension %zu is smaller than k = %zu", ld, k);
+    *form = TERN_FORM_AUTO;
+    if (params) {
+        if (params->struct_size < sizeof *params)
+            return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_weights_params.struct_size is not set");
+        if (params->form > TERN_FORM_MAD) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_form %d", (int)params->form);
+        *form = params->form;
+    }
+    return TERN_OK;
+}
+
+static bool all_equal(const float *scales, size_t count) {
+    for (size_t i = 1; i < count; i++)
+        if (scales[i] != scales[0]) return false;
+    return true;
+}
+
+// ---- trits and int8 -----------------------------------------------------------------------------------------
+
+typedef struct code_source {
+    const int8_t *codes;
+    const float *scales;
+    size_t k, ld, scales_per_row;
+    bool ternary;
+} code_source;
+
+static const char *read_codes(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    (void)work;
+    const code_source *s = source;
+    const int8_t *from = s->codes + row * s->ld;
+    memcpy(codes, from, s->k);
+    if (s->scales_per_row) memcpy(scales, s->scales + row * s->scales_per_row, s->scales_per_row * sizeof *scales);
+    int bad = 0;
+    if (s->ternary)
+        for (size_t i = 0; i < s->k; i++) bad |= (uint8_t)(from[i] + 1) > 2;
+    return bad ? "a value is not a trit (-1, 0 or +1)" : NULL;
+}
+
+static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales, size_t scale_block,
+                              size_t n, size_t k, size_t ld, tern_form form, bool ternary) {
+    const bool one = scale_block == 0;
+    const size_t per_row = one ? 0 : tern_ceil_div(k, scale_block);
+    size_t count;
+    if (!tern_mul_size(n, per_row, &count)) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "too many scales");
+    for (size_t i = 0; i < (one ? 1 : count); i++)
+        if (!isfinite(scales[i])) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales[%zu] is NaN or infinite", i);
+    const bool fold = one || ((ternary || scale_block >= k) && all_equal(scales, count));
+    const code_source source = {codes, scales, k, ld, fold ? 0 : per_row, ternary};
+    const tern_build build = {.n = n, .k = k, .ternary = ternary, .scale_block = fold ? 0 : scale_block, .uniform_scale = scales[0],
+                              .scales_per_row = source.scales_per_row, .read = read_codes, .source = &source, .form = form,
+                              .bad_row = TERN_ERR_ARG};
+    return tern_weights_build(ctx, w, &build);
+}
+
+tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
+                                    size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
+    tern_form form;
+    const tern_status status = check_shape(ctx, w, trits, n, k, ldw, params, &form);
+    if (status != TERN_OK) return status;
+    if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
+    if (scale_block % 16 != 0 && scale_block < k)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu is neither 0, k nor a multiple of 16", scale_block);
+    return from_codes(ctx, w, trits, scales, scale_block, n, k, ldw, form, true);
+}
+
+tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales, size_t scale_block,
+                                 size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
+    tern_form form;
+    const tern_status status = check_shape(ctx, w, q, n, k, ldw, params, &form);
+    if (status != TERN_OK) return status;
+    if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
+    if (scale_block != 0 && scale_block != k && scale_block != TERN_I8B_BLOCK)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights take 0, k or %d", scale_block, TERN_I8B_BLOCK);
+    return from_codes(ctx, w, q, scales, scale_block, n, k, ldw, form, false);
+}
+
+// ---- float32 ------------------------------------------------------------------------------------------------
+
+typedef struct float_source {
+    const float *x;
+    const uint8_t *rows; // GGUF rows when type is given
+    const tern_block_type *type;
+    size_t row_bytes, k, ld;
+    size_t scale_block;
+    float inverse; // ternary: 1 / scale
+} float_source;
+
+// Absmax quantization of one block. The scale is what the packed weight will hold, so codes are rounded against it.
+static bool quantize_block(int8_t *codes, float *scale, const float *x, size_t count, bool half_scale) {
+    float absmax = 0;
+    bool finite = true;
+    for (size_t i = 0; i < count; i++) {
+        const float a = fabsf(x[i]);
+        finite &= isfinite(a) != 0;
+        absmax = a > absmax ? a : absmax;
+    }
+    if (!finite) return false;
+    *scale = absmax / 127.0f;
+    if (half_scale) *scale = tern_f16_to_f32(tern_f32_to_f16(*scale));
+    const float inverse = *scale > 0 ? 1.0f / *scale : 0.0f;
+    for (size_t i = 0; i < count; i++) {
+        float q = rintf(x[i] * inverse);
+        q = q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q;
+        codes[i] = (int8_t)q;
+    }
+    return true;
+}
+
+static const char *read_f32_int8(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    const float_source *s = source;
+    const float *x = s->x + row * s->ld;
+    if (s->type) {
+        s->type->to_f32(work, s->rows + row * s->row_bytes, s->k);
+        x = work;
+    }
+    for (size_t k0 = 0, b = 0; k0 < s->k; k0 += s->scale_block, b++) {
+        const size_t count = s->k - k0 < s->scale_block ? s->k - k0 : s->scale_block;
+        if (!quantize_block(codes + k0, scales + b, x + k0, count, s->scale_block == TERN_I8B_BLOCK))
+            return "a value is NaN or infinite";
+    }
+    return NULL;
+}
+
+static const char *read_f32_ternary(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    (void)scales, (void)work;
+    const float_source *s = source;
+    const float *x = s->x + row * s->ld;
+    for (size_t i = 0; i < s->k; i++) {
+        const float t = rintf(x[i] * s->inverse);
+        codes[i] = (int8_t)(t > 1.0f ? 1.0f : t < -1.0f ? -1.0f : t);
+    }
+    return NULL;
+}
+
+tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n, size_t k,
+                                       size_t ldw, const tern_weights_params *params) {
+    tern_form form;
+    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &form);
+    if (status != TERN_OK) return status;
+    if (scale_block != k && scale_block != TERN_I8B_BLOCK)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights are quantized per row (k) or per %d", scale_block,
+                         TERN_I8B_BLOCK);
+    const float_source source = {.x = x, .k = k, .ld = ldw, .scale_block = scale_block};
+    const tern_build build = {.n = n, .k = k, .scale_block = scale_block, .scales_per_row = tern_ceil_div(k, scale_block),
+                              .read = read_f32_int8, .source = &source, .form = form, .bad_row = TERN_ERR_ARG};
+    return tern_weights_build(ctx, w, &build);
+}
+
+tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k, size_t ldw,
+                                          const tern_weights_params *params) {
+    tern_form form;
+    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &form);
+    if (status != TERN_OK) return status;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < k; j++) sum += fabs((double)x[i * ldw + j]);
+    const float scale = (float)(sum / ((double)n * (double)k));
+    if (!isfinite(scale)) return tern_fail(&ctx->error, TERN_ERR_ARG, "the weights hold a NaN or an infinity");
+    const float_source source = {.x = x, .k = k, .ld = ldw, .inverse = scale > 0 ? 1.0f / scale : 0.0f};
+    const tern_build build = {.n = n, .k = k, .ternary = true, .uniform_scale = scale, .read = read_f32_ternary, .source = &source,
+                              .form = form, .bad_row = TERN_ERR_ARG};
+    return tern_weights_build(ctx, w, &build);
+}
+
+// ---- GGUF blocks --------------------------------------------------------------------------------------------
+
+typedef struct block_source {
+    const uint8_t *rows;
+    const tern_block_type *type;
+    size_t row_bytes, k;
+    bool fold; // all blocks share one scale, or are all zero
+} block_source;
+
+static const char *read_blocks(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    const block_source *s = source;
+    float *to = s->fold ? work : scales;
+    if (!s->type->to_codes(codes, to, s->rows + row * s->row_bytes, s->k)) return "a block holds a code that its type does not allow";
+    for (size_t b = 0; b * s->type->code_block < s->k; b++) {
+        if (!isfinite(to[b])) return "a block's scale is NaN or infinite";
+        if (s->fold && to[b] == 0) memset(codes + b * s->type->code_block, 0, s->type->code_block); // a zero block of a folded weight
+    }
+    return NULL;
+}
+
+// The one scale that every non-zero block shares; false if there are two. Both ternary types end in their float16 scale.
+static bool uniform_scale(const tern_block_type *type, const uint8_t *data, size_t n_blocks, float *scale) {
+    uint16_t found = 0;
+    for (size_t b = 0; b < n_blocks; b++) {
+        uint16_t d;
+        memcpy(&d, data + (b + 1) * type->block_bytes - sizeof d, sizeof d);
+        if ((d & 0x7FFF) == 0) continue;
+        if (found && d != found) return false;
+        found = d;
+    }
+    *scale = tern_f16_to_f32(found);
+    return isfinite(*scale);
+}
+
+tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size, size_t n,
+                                   size_t k, const tern_weights_params *params) {
+    tern_form form;
+    const tern_status status = check_shape(ctx, w, data, n, k, k, params, &form);
+    if (status != TERN_OK) return status;
+    const tern_block_type *type = tern_block_type_find(ggml_type);
+    char name[32];
+    if (!type)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "type %s is not supported; convert it to TQ2_0 (ternary) or Q8_0",
+                         tern_ggml_type_name(ggml_type, name));
+    if (k % type->block_elems)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is not a multiple of %s's block of %zu", k, type->name, type->block_elems);
+    const size_t row_bytes = k / type->block_elems * type->block_bytes;
+    size_t want;
+    if (!tern_mul_size(row_bytes, n, &want) || want != size)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "%zu bytes given, but %zu x %zu in %s takes %zu", size, n, k, type->name,
+                         row_bytes * n);
+    tern_build build = {.n = n, .k = k, .form = form, .bad_row = TERN_ERR_FORMAT};
+    if (!type->to_codes) {
+        const float_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k, .scale_block = TERN_I8B_BLOCK};
+        build.scale_block = TERN_I8B_BLOCK;
+        build.scales_per_row = tern_ceil_div(k, TERN_I8B_BLOCK);
+        build.work_floats = k;
+        build.read = read_f32_int8;
+        build.source = &source;
+        return tern_weights_build(ctx, w, &build);
+    }
+    block_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k};
+    source.fold = type->ternary && uniform_scale(type, data, size / type->block_bytes, &build.uniform_scale);
+    build.ternary = type->ternary;
+    build.scale_block = source.fold ? 0 : type->code_block;
+    build.scales_per_row = source.fold ? 0 : k / type->code_block;
+    build.work_floats = k / type->code_block;
+    build.read = read_blocks;
+    build.source = &source;
+    return tern_weights_build(ctx, w, &build);
+}

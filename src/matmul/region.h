@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// A region under construction: stages are appended in the order of the maths and run later with one wake-up.
+#ifndef TERN_MATMUL_REGION_H
+#define TERN_MATMUL_REGION_H
+
+#include "matmul/context.h"
+
+enum { TERN_REGION_ARG_ALIGN = 16 };
+
+// Stages run one after the other, so a region that fills up is simply run early and goes on empty.
+typedef struct tern_region {
+    tern_context *ctx;
+    tern_stage *stages; // [max_stages]
+    size_t n_stages, max_stages;
+    unsigned char *args; // arena of max_args bytes, 16-byte aligned: what stages point to until they have run
+    size_t args_used, max_args;
+    tern_status status; // first failure; later stages are then dropped
+} tern_region;
+
+void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages, size_t max_stages, void *args, size_t max_args);
+
+// Appends a stage; a copy of arg is kept in the arena. arg_size must fit the arena.
+void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles);
+
+// Runs what was appended and empties the region. Returns the first failure since tern_region_init.
+tern_status tern_region_run(tern_region *region);
+
+#endif

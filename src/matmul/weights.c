@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// Packed weights: layout choice, parallel packing, facts, exact unpacking.
+#include "matmul/weights.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "format/blocks.h"
+#include "matmul/build.h"
+#include "matmul/pack_int8.h"
+#include "matmul/pack_ternary.h"
+
+// Rows are decoded and packed in chunks of this many: a divisor of every slab, a multiple of every panel.
+enum { TERN_CHUNK_ROWS = 64 };
+
+static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
+    [TERN_LAYOUT_T5] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t5_bytes, TERN_T5_TABLE_BYTES, tern_t5_rows},
+    [TERN_LAYOUT_T2N] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t2n_bytes, TERN_T2N_TABLE_BYTES, tern_t2n_rows},
+    [TERN_LAYOUT_M2] = {TERN_STAGE_mad_gemm, TERN_M2_PANEL, tern_m2_bytes, 0, NULL},
+    [TERN_LAYOUT_I8] = {TERN_STAGE_int8_gemm, TERN_I8_PANEL, tern_i8_bytes, 0, NULL},
+    [TERN_LAYOUT_I8B32] = {TERN_STAGE_int8_gemm_b32, TERN_I8B_PANEL, tern_i8b_bytes, 0, NULL},
+};
+
+const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
+
+// A forced GEMM variant fixes the layout of its kind of weights; else the form and the tier do.
+static tern_layout choose_layout(const tern_context *ctx, const tern_build *build) {
+    if (!build->ternary) return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
+    const tern_variant *forced = ctx->forced;
+    if (build->form == TERN_FORM_AUTO && forced && (forced->stage == TERN_STAGE_lut_gemm || forced->stage == TERN_STAGE_mad_gemm))
+        return forced->layout;
+    if (build->form == TERN_FORM_LUT && forced && forced->stage == TERN_STAGE_lut_gemm) return forced->layout;
+    const tern_form form = build->form == TERN_FORM_AUTO ? ctx->kernels.ternary_form : build->form;
+    return form == TERN_FORM_LUT ? ctx->kernels.lut_layout : TERN_LAYOUT_M2;
+}
+
+// As few slabs as TERN_SLAB_MAX allows, but a multiple of the threads, so that each gets the same share of one forward stream.
+static size_t slab_rows(size_t n, int threads) {
+    const size_t workers = (size_t)threads;
+    const size_t slabs = tern_round_up(tern_ceil_div(n, TERN_SLAB_MAX), workers);
+    return tern_round_up(tern_ceil_div(n, slabs), TERN_SLAB_ALIGN);
+}
+
+static tern_status allocate(tern_context *ctx, tern_weights *w) {
+    size_t slice_bytes; // an upper bound of every slice: the bytes of n_padded x slice_k codes at one byte per weight and more
+    if (!tern_mul_size(w->n_padded, 2 * tern_round_up(w->slice_k, TERN_I8B_SUPER_K), &slice_bytes) ||
+        !tern_mul_size(slice_bytes, w->n_slices, &slice_bytes))
+        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "a %zu x %zu weight does not fit the address space", w->n, w->k);
+    const size_t last = w->n_slices - 1;
+    w->packed_bytes = last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
+    w->n_scales = w->layout == TERN_LAYOUT_I8B32 ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
+    w->n_bias = w->layout == TERN_LAYOUT_T5 ? w->n_slices * w->n_padded : 0;
+    w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
+    if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, sizeof *w->scales);
+    if (w->n_bias) w->row_bias = tern_alloc(&w->allocator, w->n_bias, sizeof *w->row_bias);
+    if (!w->packed || (w->n_scales && !w->scales) || (w->n_bias && !w->row_bias))
+        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for a %zu x %zu weight (%zu bytes)", w->n, w->k, w->packed_bytes);
+    return TERN_OK;
+}
+
+// ---- packing ----------------------------------------------------------------------------------------------
+
+typedef struct pack_job {
+    tern_weights *w;
+    const tern_build *build;
+    size_t n_shares;
+    size_t share_bytes; // scratch of one share
+    unsigned char *scratch;
+    _Atomic(const char *) fault; // first text returned by read, and its row
+    atomic_size_t fault_row;
+} pack_job;
+
+static size_t align_up(size_t bytes) { return tern_round_up(bytes, TERN_CACHE_LINE); }
+
+static bool scales_to_f16(uint16_t *out, const float *scales, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        out[i] = tern_f32_to_f16(scales[i]);
+        if (!isfinite(tern_f16_to_f32(out[i]))) return false;
+    }
+    return true;
+}
+
+// Packs n_rows rows from row0 (a multiple of TERN_CHUNK_ROWS) whose codes and scales have been read.
+static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, const int8_t *codes, const float *scales,
+                              uint16_t *halves) {
+    tern_weights *w = job->w;
+    const tern_build *b = job->build;
+    const size_t k = w->k;
+    const size_t left = w->n_padded - row0;
+    const size_t n_written = left < TERN_CHUNK_ROWS ? left : TERN_CHUNK_ROWS;
+    if (w->layout == TERN_LAYOUT_I8) {
+        tern_pack_i8(w->packed, codes, k, row0, n_rows, n_written, k);
+    } else if (w->layout == TERN_LAYOUT_I8B32) {
+        if (!scales_to_f16(halves, scales, n_rows * b->scales_per_row)) return "a scale is not finite in float16";
+        tern_pack_i8b32(w->packed, codes, k, halves, b->scales_per_row, row0, n_rows, n_written, k);
+    } else {
+        const bool slab = w->traits->table_bytes != 0;
+        const size_t unit = slab ? row0 / w->unit_rows : 0;
+        const size_t unit_row0 = slab ? unit * w->unit_rows : 0;
+        for (size_t s = 0; s < w->n_slices; s++) {
+            int32_t *bias = w->row_bias ? w->row_bias + s * w->n_padded + row0 : NULL;
+            tern_pack_ternary(w->layout, tern_unit_codes(w, s, unit), bias, codes + s * w->slice_k, k,
+                              slab ? tern_unit_rows(w, unit) : w->n_padded, row0 - unit_row0, n_rows, n_written,
+                              tern_slice_depth(w, s));
+        }
+    }
+    if (w->n_scales > 1) {
+        for (size_t i = 0; i < n_rows; i++)
+            for (size_t s = 0; s < w->n_slices; s++) {
+                const float scale = scales[i * b->scales_per_row + s];
+                if (!isfinite(scale)) return "a scale is NaN or infinite";
+                w->scales[s * w->n_padded + row0 + i] = scale;
+            }
+    }
+    return NULL;
+}
+
+static void pack_share(void *arg, size_t share) {
+    pack_job *job = arg;
+    const tern_weights *w = job->w;
+    const tern_build *b = job->build;
+    unsigned char *p = job->scratch + share * job->share_bytes;
+    int8_t *codes = (int8_t *)p;
+    float *scales = (float *)(void *)(p + align_up(TERN_CHUNK_ROWS * w->k));
+    uint16_t *halves = (uint16_t *)(scales + TERN_CHUNK_ROWS * b->scales_per_row);
+    float *work = (float *)(void *)((unsigned char *)scales + align_up(TERN_CHUNK_ROWS * b->scales_per_row * 6));
+    const size_t chunks = tern_ceil_div(w->n_padded, TERN_CHUNK_ROWS);
+    for (size_t c = chunks * share / job->n_shares; c < chunks * (share + 1) / job->n_shares; c++) {
+        const size_t row0 = c * TERN_CHUNK_ROWS;
+        const size_t n_rows = row0 >= w->n ? 0 : w->n - row0 < TERN_CHUNK_ROWS ? w->n - row0 : TERN_CHUNK_ROWS;
+        const char *fault = NULL;
+        size_t bad_row = row0;
+        for (size_t i = 0; i < n_rows && !fault; i++) {
+            bad_row = row0 + i;
+            fault = b->read(b->source, bad_row, codes + i * w->k, scales + i * b->scales_per_row, work);
+        }
+        if (!fault) fault = pack_chunk(job, row0, n_rows, codes, scales, halves);
+        if (fault) {
+            // relaxed: both are read after the region's own barrier; whichever share writes last names a true fault
+            atomic_store_explicit(&job->fault_row, bad_row, memory_order_relaxed);
+            atomic_store_explicit(&job->fault, fault, memory_order_relaxed);
+            return;
+        }
+    }
+}
+
+static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *build) {
+    pack_job job = {.w = w, .build = build, .n_shares = (size_t)ctx->threads};
+    job.share_bytes = align_up(TERN_CHUNK_ROWS * w->k) + align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) +
+                      align_up(build->work_floats * sizeof(float));
+    job.scratch = tern_alloc(&w->allocator, job.n_shares, job.share_bytes);
+    if (!job.scratch) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for packing");
+    const tern_stage stage = {pack_share, &job, job.n_shares};
+    tern_status status = tern_context_run(ctx, &stage, 1);
+    tern_free(&w->allocator, job.scratch, job.n_shares, job.share_bytes);
+    const char *fault = atomic_load_explicit(&job.fault, memory_order_relaxed);
+    if (status == TERN_OK && fault)
+        status = tern_fail(&ctx->error, build->bad_row, "row %zu of a %zu x %zu weight: %s",
+                           atomic_load_explicit(&job.fault_row, memory_order_relaxed), w->n, w->k, fault);
+    return status;
+}
+
+tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build) {
+    tern_weights *w = tern_alloc(&ctx->allocator, 1, sizeof *w);
+    if (!w) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
+    w->allocator = ctx->allocator;
+    w->layout = choose_layout(ctx, build);
+    w->traits = &layouts[w->layout];
+    w->ternary = build->ternary;
+    w->n = build->n;
+    w->k = build->k;
+    w->n_padded = tern_round_up(build->n, w->traits->row_align);
+    w->unit_rows = w->traits->table_bytes ? slab_rows(build->n, ctx->threads) : w->traits->row_align;
+    w->n_units = tern_ceil_div(w->n_padded, w->unit_rows);
+    w->scale_block = build->scale_block;
+    const bool sliced = build->ternary && build->scale_block != 0 && build->scale_block < build->k;
+    w->slice_k = sliced ? build->scale_block : build->k;
+    w->n_slices = tern_ceil_div(build->k, w->slice_k);
+    if (build->scale_block >= build->k) w->scale_block = build->k;
+    tern_status status = allocate(ctx, w);
+    if (status == TERN_OK && w->n_scales == 1) w->scales[0] = build->uniform_scale;
+    if (status == TERN_OK) status = pack(ctx, w, build);
+    if (status != TERN_OK) {
+        tern_weights_destroy(w);
+        return status;
+    }
+    *out = w;
+    return TERN_OK;
+}
+
+void tern_weights_destroy(tern_weights *w) {
+    if (!w) return;
+    const tern_allocator allocator = w->allocator;
+    tern_free(&allocator, w->packed, w->packed_bytes, 1);
+    tern_free(&allocator, w->scales, w->n_scales, sizeof *w->scales);
+    tern_free(&allocator, w->row_bias, w->n_bias, sizeof *w->row_bias);
+    tern_free(&allocator, w, 1, sizeof *w);
+}
+
+// ---- facts and the way back ---------------------------------------------------------------------------------
+
+tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info) {
+    if (!ctx || !w || !info || info->struct_size < sizeof *info)
+        return tern_fail(ctx ? &ctx->error : NULL, TERN_ERR_ARG, "tern_weights_get_info needs a weight and an info with struct_size set");
+    const tern_variant *v = ctx->kernels.chosen[w->traits->stage][w->layout];
+    *info = (tern_weights_info){.struct_size = sizeof *info,
+                                .n = w->n,
+                                .k = w->k,
+                                .scale_block = w->scale_block,
+                                .act_block = tern_weights_act_block(w),
+                                .layout = tern_layout_name(w->layout),
+                                .kernel = v->symbol};
+    info->bytes = w->packed_bytes + w->n_scales * sizeof *w->scales + w->n_bias * sizeof *w->row_bias;
+    info->bits_per_weight = (double)info->bytes * 8 / ((double)w->n * (double)w->k);
+    return TERN_OK;
+}
+
+tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t *codes, size_t ld) {
+    if (!ctx || !w || !codes || ld < w->k)
+        return tern_fail(ctx ? &ctx->error : NULL, TERN_ERR_ARG, "tern_weights_unpack needs a weight, an output and ld >= k");
+    if (w->layout == TERN_LAYOUT_I8) {
+        tern_unpack_i8(codes, ld, w->packed, 0, w->n, w->k);
+        return TERN_OK;
+    }
+    if (w->layout == TERN_LAYOUT_I8B32) {
+        const size_t blocks = tern_ceil_div(w->k, TERN_I8B_BLOCK);
+        uint16_t *scales = tern_alloc(&ctx->allocator, blocks, sizeof *scales);
+        if (!scales) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
+        for (size_t n = 0; n < w->n; n++) tern_unpack_i8b32(codes + n * ld, ld, scales, blocks, w->packed, n, 1, w->k);
+        tern_free(&ctx->allocator, scales, blocks, sizeof *scales);
+        return TERN_OK;
+    }
+    const bool slab = w->traits->table_bytes != 0;
+    const size_t step = slab ? w->unit_rows : w->n_padded;
+    for (size_t s = 0; s < w->n_slices; s++)
+        for (size_t n0 = 0; n0 < w->n; n0 += step) {
+            const size_t unit = slab ? n0 / step : 0;
+            const size_t rows = w->n - n0 < step ? w->n - n0 : step;
+            tern_unpack_ternary(w->layout, codes + n0 * ld + s * w->slice_k, ld, tern_unit_codes(w, s, unit),
+                                slab ? tern_unit_rows(w, unit) : w->n_padded, 0, rows, tern_slice_depth(w, s));
+        }
+    return TERN_OK;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// The inside of tern_weights: packed codes of one layout, cut into units (slabs or panels) of one or more K-slices.
+#ifndef TERN_MATMUL_WEIGHTS_H
+#define TERN_MATMUL_WEIGHTS_H
+
+#include "matmul/context.h"
+
+// What the generic code needs to know of a layout.
+typedef struct tern_layout_traits {
+    tern_stage_id stage;                          // the GEMM stage that reads it
+    size_t row_align;                             // features of the smallest unit: a panel, or TERN_SLAB_ALIGN
+    size_t (*bytes)(size_t n_padded, size_t k);   // packed bytes of one K-slice
+    size_t table_bytes;                           // LUT: bytes of one table row, else 0
+    size_t (*table_rows)(size_t k);               // LUT: table rows of a K-slice
+} tern_layout_traits;
+const tern_layout_traits *tern_layout_get(tern_layout layout);
+
+struct tern_weights {
+    tern_layout layout;
+    const tern_layout_traits *traits;
+    bool ternary;
+    size_t n, k;
+    size_t n_padded;      // rows with padding, over all units
+    size_t unit_rows;     // rows of a unit (the last one may have fewer): a slab, or one panel
+    size_t n_units;
+    size_t slice_k;       // depth of a K-slice: k, or the block of ternary block scales
+    size_t n_slices;
+    size_t scale_block;   // as in tern_weights_info
+    uint8_t *packed;
+    size_t packed_bytes;
+    float *scales;        // 1, or [n_slices][n_padded]; NULL for I8B32, whose scales lie among the codes
+    size_t n_scales;
+    int32_t *row_bias;    // T5: [n_slices][n_padded]
+    size_t n_bias;
+    tern_allocator allocator;
+};
+
+static inline size_t tern_slice_depth(const struct tern_weights *w, size_t slice) {
+    const size_t k0 = slice * w->slice_k;
+    return w->k - k0 < w->slice_k ? w->k - k0 : w->slice_k;
+}
+static inline size_t tern_unit_rows(const struct tern_weights *w, size_t unit) {
+    const size_t n0 = unit * w->unit_rows;
+    return w->n_padded - n0 < w->unit_rows ? w->n_padded - n0 : w->unit_rows;
+}
+// First byte of a unit's codes in a slice. Units of a slice lie one after the other.
+static inline uint8_t *tern_unit_codes(const struct tern_weights *w, size_t slice, size_t unit) {
+    return w->packed + slice * w->traits->bytes(w->n_padded, w->slice_k) +
+           w->traits->bytes(unit * w->unit_rows, tern_slice_depth(w, slice));
+}
+// Activation block this weight needs: 0 = one scale per token.
+static inline size_t tern_weights_act_block(const struct tern_weights *w) {
+    return w->layout == TERN_LAYOUT_I8B32 ? TERN_I8B_BLOCK : w->n_slices > 1 ? w->slice_k : 0;
+}
+
+#endif
