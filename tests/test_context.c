@@ -337,6 +337,170 @@ static void a_forked_child_gets_an_error_not_a_hang(void **state) {
     tern_context_destroy(ctx);
 }
 
+// ---- diagnostics -----------------------------------------------------------------------------------------------
+
+static void cpu_and_topology_are_told(void **state) {
+    (void)state;
+    tern_context_params params = defaults();
+    params.threads = 2;
+    params.isa = "scalar";
+    tern_context *ctx = created(&params);
+    tern_cpu_info cpu = {.struct_size = sizeof cpu};
+    assert_int_equal(tern_get_cpu_info(ctx, &cpu), TERN_OK);
+    assert_string_equal(cpu.tier, "scalar");
+    assert_string_equal(cpu.best, tern_tier_name(ctx->cpu.best));
+    assert_non_null(strstr(cpu.features, "sse2"));
+    tern_topology_info topology = {.struct_size = sizeof topology};
+    assert_int_equal(tern_get_topology_info(ctx, &topology), TERN_OK);
+    assert_int_equal(topology.threads, 2);
+    assert_int_equal(topology.pinned, 1);
+    assert_true(topology.cores >= 1 && topology.pus >= topology.cores && topology.packages >= 1 && topology.numa_nodes >= 1);
+    tern_context_destroy(ctx);
+}
+
+static void an_older_info_struct_is_filled_as_far_as_it_goes(void **state) {
+    (void)state;
+    tern_context *ctx = created(NULL);
+    tern_cpu_info info = {.struct_size = offsetof(tern_cpu_info, features), .features = "untouched"};
+    assert_int_equal(tern_get_cpu_info(ctx, &info), TERN_OK);
+    assert_string_equal(info.vendor, ctx->cpu.vendor);
+    assert_string_equal(info.features, "untouched");
+    assert_int_equal(info.struct_size, offsetof(tern_cpu_info, features));
+    info.struct_size = 0;
+    assert_int_equal(tern_get_cpu_info(ctx, &info), TERN_ERR_ARG);
+    assert_non_null(strstr(tern_context_error(ctx), "sizeof(tern_cpu_info)"));
+    assert_int_equal(tern_get_cpu_info(ctx, NULL), TERN_ERR_ARG);
+    tern_context_destroy(ctx);
+}
+
+static void bound_workers_have_a_cpu_each_and_the_surplus_none(void **state) {
+    (void)state;
+    tern_context_params params = defaults();
+    params.threads = 40;
+    tern_context *ctx = created(&params);
+    for (int i = 0; i < 40; i++) {
+        const int cpu = tern_worker_cpu(ctx, i);
+        if (i >= ctx->topology.n_order) assert_int_equal(cpu, -1);
+        for (int j = 0; j < i && cpu >= 0; j++) assert_int_not_equal(cpu, tern_worker_cpu(ctx, j));
+    }
+    assert_true(tern_worker_cpu(ctx, 0) >= 0);
+    assert_int_equal(tern_worker_cpu(ctx, -1), -1);
+    assert_int_equal(tern_worker_cpu(ctx, 40), -1);
+    tern_context_destroy(ctx);
+    params.no_pinning = 1;
+    ctx = created(&params);
+    assert_int_equal(tern_worker_cpu(ctx, 0), -1);
+    tern_context_destroy(ctx);
+}
+
+static void variants_can_be_listed_forced_and_released(void **state) {
+    (void)state;
+    tern_context_params params = defaults();
+    params.isa = "scalar";
+    tern_context *ctx = created(&params);
+    tern_variant_info info = {.struct_size = sizeof info};
+    for (size_t i = 0; i < tern_variant_count(); i++) {
+        assert_int_equal(tern_variant_get(ctx, i, &info), TERN_OK);
+        assert_int_equal(info.usable, strcmp(info.tier, "scalar") == 0);
+        if (info.chosen) assert_true(info.usable);
+        assert_int_equal(tern_force_variant(ctx, info.symbol), info.usable ? TERN_OK : TERN_ERR_CPU);
+        if (!info.usable) continue;
+        assert_int_equal(tern_variant_get(ctx, i, &info), TERN_OK);
+        assert_int_equal(info.chosen, 1);
+    }
+    assert_int_equal(tern_variant_get(ctx, tern_variant_count(), &info), TERN_ERR_ARG);
+    assert_int_equal(tern_force_variant(ctx, "tern_no_such_kernel"), TERN_ERR_ARG);
+    assert_int_equal(tern_force_variant(ctx, NULL), TERN_OK);
+    tern_kernels fresh;
+    tern_kernels_choose(&fresh, TERN_TIER_SCALAR);
+    assert_memory_equal(fresh.chosen, ctx->kernels.chosen, sizeof fresh.chosen);
+    assert_string_equal(tern_stage_variant(ctx, "quantize"), "scalar");
+    assert_null(tern_stage_variant(ctx, "no_such_stage"));
+    assert_null(tern_stage_variant(ctx, NULL));
+    tern_context_destroy(ctx);
+}
+
+static void counters_add_up_to_the_tiles_run(void **state) {
+    (void)state;
+    tern_context_params params = defaults();
+    params.threads = 3;
+    tern_context *ctx = created(&params);
+    _Atomic uint64_t sum = 0;
+    const tern_stage stages[3] = {{add_tile, &sum, 5}, {add_tile, &sum, 1}, {add_tile, &sum, 9}};
+    for (int i = 0; i < 10; i++) assert_int_equal(tern_run_region(ctx, stages, 3), TERN_OK);
+    uint64_t tiles = 0;
+    tern_worker_counters counters = {.struct_size = sizeof counters};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tern_get_worker_counters(ctx, i, &counters), TERN_OK);
+        tiles += counters.tiles;
+        assert_true(counters.regions <= 10);
+    }
+    assert_true(tiles == 150);
+    assert_int_equal(tern_get_worker_counters(ctx, 3, &counters), TERN_ERR_ARG);
+    assert_int_equal(tern_get_worker_counters(ctx, -1, &counters), TERN_ERR_ARG);
+    tern_context_destroy(ctx);
+}
+
+static void the_oracle_multiplies_extremes_exactly(void **state) {
+    (void)state;
+    enum { K = TERN_K_MAX };
+    int8_t *low = malloc(K), *high = malloc(K);
+    assert_non_null(low);
+    assert_non_null(high);
+    memset(low, -128, K);
+    memset(high, 127, K);
+    int32_t y = 0;
+    tern_oracle_s32(&y, low, low, 1, 1, K, 1, K, K);
+    assert_int_equal(y, 128 * 128 * K);
+    tern_oracle_s32(&y, low, high, 1, 1, K, 1, K, K);
+    assert_int_equal(y, -128 * 127 * K);
+    free(low);
+    free(high);
+    // [2 tokens][3 depth], [2 features][3 depth], with room behind each row
+    const int8_t x[2 * 4] = {1, 2, 3, 99, -4, 5, -6, 99}, w[2 * 5] = {1, 0, -1, 99, 99, 2, -3, 4, 99, 99};
+    int32_t out[2 * 3] = {7, 7, 7, 7, 7, 7};
+    tern_oracle_s32(out, w, x, 2, 2, 3, 3, 5, 4);
+    const int32_t expected[2 * 3] = {1 - 3, 2 - 6 + 12, 7, -4 + 6, -8 - 15 - 24, 7};
+    assert_memory_equal(out, expected, sizeof out);
+}
+
+static void probes_measure_something_or_say_what_is_missing(void **state) {
+    (void)state;
+    tern_context_params params = defaults();
+    params.threads = 2;
+    tern_context *ctx = created(&params);
+    static const size_t sizes[] = {256, 1000, 3 << 20};
+    for (size_t i = 0; i < 3; i++) {
+        tern_read_probe *probe = NULL;
+        double seconds = -1;
+        assert_int_equal(tern_read_probe_create(ctx, &probe, sizes[i]), TERN_OK);
+        assert_int_equal(tern_read_probe_sweep(ctx, probe, &seconds), TERN_OK);
+        assert_true(seconds > 0);
+        tern_read_probe_destroy(probe);
+    }
+    tern_read_probe *probe = NULL;
+    assert_int_equal(tern_read_probe_create(ctx, &probe, 255), TERN_ERR_ARG);
+    assert_int_equal(tern_read_probe_create(ctx, &probe, SIZE_MAX), TERN_ERR_MEMORY);
+    assert_null(probe);
+    tern_read_probe_destroy(NULL);
+    double ops = 0, seconds = 0;
+    assert_int_equal(tern_int8_peak(ctx, &ops, &seconds), TERN_OK);
+    assert_true(ops > 0 && seconds > 0);
+    ctx->kernels.chosen[TERN_STAGE_read_sweep][TERN_LAYOUT_NONE] = NULL;
+    ctx->kernels.chosen[TERN_STAGE_int8_peak][TERN_LAYOUT_NONE] = NULL;
+    assert_int_equal(tern_read_probe_create(ctx, &probe, 4096), TERN_ERR_UNSUPPORTED);
+    assert_int_equal(tern_int8_peak(ctx, &ops, &seconds), TERN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(tern_context_error(ctx), "int8_peak"));
+    tern_context_destroy(ctx);
+}
+
+static void a_cycle_takes_at_least_a_tenth_of_a_nanosecond(void **state) {
+    (void)state;
+    const double seconds = tern_cycle_seconds();
+    assert_true(seconds > 0.1e-9);
+    assert_true(seconds < 1);
+}
+
 // ---- names -----------------------------------------------------------------------------------------------------
 
 static void every_status_has_a_name_of_its_own(void **state) {
@@ -374,6 +538,14 @@ int main(void) {
         cmocka_unit_test(a_tile_may_not_call_its_own_context),
         cmocka_unit_test(contexts_are_independent),
         cmocka_unit_test(a_forked_child_gets_an_error_not_a_hang),
+        cmocka_unit_test(cpu_and_topology_are_told),
+        cmocka_unit_test(an_older_info_struct_is_filled_as_far_as_it_goes),
+        cmocka_unit_test(bound_workers_have_a_cpu_each_and_the_surplus_none),
+        cmocka_unit_test(variants_can_be_listed_forced_and_released),
+        cmocka_unit_test(counters_add_up_to_the_tiles_run),
+        cmocka_unit_test(the_oracle_multiplies_extremes_exactly),
+        cmocka_unit_test(probes_measure_something_or_say_what_is_missing),
+        cmocka_unit_test(a_cycle_takes_at_least_a_tenth_of_a_nanosecond),
         cmocka_unit_test(every_status_has_a_name_of_its_own),
         cmocka_unit_test(the_version_is_that_of_the_header),
     };

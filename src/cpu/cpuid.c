@@ -15,8 +15,10 @@ enum {
     OS_ZMM = OS_YMM | 1 << 5 | 1 << 6 | 1 << 7 // + opmask, upper halves of ZMM0-15, ZMM16-31
 };
 
-enum { LEAF1_ECX_OSXSAVE = 1 << 27, BASIC_FEATURES = 1, STRUCTURED_FEATURES = 7 };
-static const uint32_t EXT_FEATURES = 0x80000001u, EXT_BRAND_FIRST = 0x80000002u, EXT_BRAND_LAST = 0x80000004u;
+enum { LEAF1_ECX_OSXSAVE = 1 << 27 };
+static const uint32_t BASIC_FEATURES = 1, STRUCTURED_FEATURES = 7; // leaves
+static const uint32_t EXT_MAX = 0x80000000u, EXT_FEATURES = 0x80000001u, EXT_BRAND_FIRST = 0x80000002u,
+                      EXT_BRAND_LAST = 0x80000004u;
 
 // name, register, bit, OS state it needs, lowest tier that needs it (TERN_TIER_COUNT: reported only)
 #define FEATURES(X)                                                                                                            \
@@ -132,14 +134,14 @@ static void put_text(char *text, const uint32_t *regs, size_t count) { memcpy(te
 void tern_cpuid_read(tern_cpuid_raw *raw) {
     memset(raw, 0, sizeof *raw);
     uint32_t a, b, c, d;
-    const uint32_t max_leaf = __get_cpuid_max(0, NULL);
+    const uint32_t max_leaf = (uint32_t)__get_cpuid_max(0, NULL);
     if (max_leaf < BASIC_FEATURES) return;
     __cpuid(0, a, b, c, d);
     put_text(raw->vendor, (const uint32_t[]){b, d, c}, 3);
     __cpuid(BASIC_FEATURES, a, b, raw->leaf1_ecx, raw->leaf1_edx);
     if (raw->leaf1_ecx & LEAF1_ECX_OSXSAVE) raw->xcr0 = read_xcr0();
     if (max_leaf >= STRUCTURED_FEATURES) __cpuid_count(STRUCTURED_FEATURES, 0, a, raw->leaf7_ebx, raw->leaf7_ecx, d);
-    const uint32_t max_ext = __get_cpuid_max(0x80000000u, NULL);
+    const uint32_t max_ext = (uint32_t)__get_cpuid_max(EXT_MAX, NULL);
     if (max_ext >= EXT_FEATURES) __cpuid(EXT_FEATURES, a, b, raw->ext1_ecx, d);
     if (max_ext < EXT_BRAND_LAST) return;
     for (uint32_t leaf = EXT_BRAND_FIRST; leaf <= EXT_BRAND_LAST; leaf++) {

@@ -84,7 +84,7 @@ static tern_status start_pool(tern_context *ctx, tern_error *err) {
     if (ctx->pinned) {
         cpus = tern_alloc(&ctx->allocator, n, sizeof *cpus);
         if (!cpus) return tern_fail(err, TERN_ERR_MEMORY, "no memory for %d threads", ctx->threads);
-        for (int i = 0; i < ctx->threads; i++) cpus[i] = i < ctx->topology.n_order ? ctx->topology.order[i] : TERN_CPU_NONE;
+        for (int i = 0; i < ctx->threads; i++) cpus[i] = tern_worker_cpu(ctx, i);
     }
     const tern_status status = tern_pool_create(&ctx->pool, ctx->threads, cpus, &ctx->allocator, err);
     tern_free(&ctx->allocator, cpus, n, sizeof *cpus);
