@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// Multiply-add product of M2 with AVX2: few tokens decode in registers, many tokens share decoded panels in L1.
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels.h"
+
+enum {
+    HALF = 8,                       // features of a vector: 32 bytes of a group
+    LANE = 4,                       // consecutive k of a feature in a 32-bit lane
+    PARTS = TERN_M2_GROUP_K / LANE, // codes in a byte
+    PREFETCH = 4096
+};
+
+static inline __m256i load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
+static inline void store(void *p, __m256i v) { _mm256_store_si256((__m256i *)p, v); }
+// Every 32-bit lane holds the four activations at p.
+static inline __m256i load_lane(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+// ---- one or two tokens: one forward stream of weights ------------------------------------------------------------
+
+enum {
+    // A byte pair of parts 1 and 3 is scaled by 4: vpmaddubsw gives 4 * (c0 x0 + c1 x1) with c <= 2, in -2048..2032. A group
+    // adds two
+    // of them to one sum, so 8 groups make 16 additions: -32768 just fits.
+    STREAM_GROUPS = 8,
+    STREAM_TOKENS = 2
+};
+
+// 16 features of one panel for `tokens` tokens.
+static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_args *args, size_t t0, const uint8_t *panel,
+                                                               size_t f, const size_t tokens) {
+    const __m256i mask1 = _mm256_set1_epi8(0x03), mask4 = _mm256_set1_epi8(0x0C);
+    const __m256i ones = _mm256_set1_epi16(1), fours = _mm256_set1_epi16(4);
+    const size_t groups = tern_m2_groups(args->k);
+    __m256i total[STREAM_TOKENS][2]; // lane f: 4 * dot product of codes. 4 * 2 * 128 * K_MAX < 2^27
+    for (size_t t = 0; t < tokens; t++) total[t][0] = total[t][1] = _mm256_setzero_si256();
+    const int8_t *x = args->x + t0 * args->ldx;
+    for (size_t g = 0; g < groups; g += STREAM_GROUPS) {
+        const size_t n = groups - g < STREAM_GROUPS ? groups - g : STREAM_GROUPS;
+        __m256i sum1[STREAM_TOKENS][2], sum4[STREAM_TOKENS][2]; // int16 pairs of a feature, of codes scaled by 1 and by 4
+        for (size_t t = 0; t < tokens; t++)
+            for (size_t h = 0; h < 2; h++) sum1[t][h] = sum4[t][h] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+        for (size_t i = 0; i < n; i++, panel += TERN_M2_GROUP_BYTES, x += TERN_M2_GROUP_K) {
+            _mm_prefetch((const char *)panel + PREFETCH, _MM_HINT_T0);
+#pragma GCC unroll 2
+            for (size_t h = 0; h < 2; h++) {
+                const __m256i low = load(panel + h * HALF * LANE), high = _mm256_srli_epi16(low, 4);
+                const __m256i code0 = _mm256_and_si256(low, mask1), code1 = _mm256_and_si256(low, mask4);
+                const __m256i code2 = _mm256_and_si256(high, mask1), code3 = _mm256_and_si256(high, mask4);
+#pragma GCC unroll 2
+                for (size_t t = 0; t < tokens; t++) {
+                    const int8_t *xt = x + t * args->ldx;
+                    sum1[t][h] = _mm256_add_epi16(sum1[t][h], _mm256_maddubs_epi16(code0, load_lane(xt)));
+                    sum4[t][h] = _mm256_add_epi16(sum4[t][h], _mm256_maddubs_epi16(code1, load_lane(xt + LANE)));
+                    sum1[t][h] = _mm256_add_epi16(sum1[t][h], _mm256_maddubs_epi16(code2, load_lane(xt + 2 * LANE)));
+                    sum4[t][h] = _mm256_add_epi16(sum4[t][h], _mm256_maddubs_epi16(code3, load_lane(xt + 3 * LANE)));
+                }
+            }
+        }
+        for (size_t t = 0; t < tokens; t++)
+            for (size_t h = 0; h < 2; h++)
+                total[t][h] = _mm256_add_epi32(
+                    total[t][h], _mm256_add_epi32(_mm256_madd_epi16(sum1[t][h], fours), _mm256_madd_epi16(sum4[t][h], ones)));
+    }
+    for (size_t t = 0; t < tokens; t++) {
+        const __m256i x_sum = _mm256_set1_epi32(args->x_sums[(t0 + t) * args->ld_x_sums]); // codes are t + 1
+        for (size_t h = 0; h < 2; h++)
+            store(args->acc + (t0 + t) * args->ld_acc + f + h * HALF,
+                  _mm256_sub_epi32(_mm256_srai_epi32(total[t][h], 2), x_sum));
+    }
+}
+
+static void stream(const tern_gemm_args *args, size_t t0, size_t tokens) {
+    const size_t panel_bytes = tern_m2_bytes(TERN_M2_PANEL, args->k);
+    for (size_t f = 0; f < args->n; f += TERN_M2_PANEL) {
+        const uint8_t *panel = args->packed + f / TERN_M2_PANEL * panel_bytes;
+        if (tokens == STREAM_TOKENS)
+            stream_panel(args, t0, panel, f, STREAM_TOKENS);
+        else
+            stream_panel(args, t0, panel, f, 1);
+    }
+}
+
+// ---- more tokens: decode a block of panels once -----------------------------------------------------------------------
+
+enum {
+    // Plain codes: a pair is c0 x0 + c1 x1 with c <= 2, in -512..508. 16 groups make 64 additions: -32768 just fits.
+    CHUNK_GROUPS = 16,
+    CHUNK_LANES = CHUNK_GROUPS * PARTS,
+    BLOCK_PANELS = 4, // 4 panels * 64 lanes * 64 bytes = 16 KiB of codes
+    TILE_TOKENS = 6   // 6 tokens * 2 vectors = 12 sums; 2 code vectors, 1 of activations, 1 product
+};
+
+// codes: CHUNK_LANES steps of 64 bytes, byte 4f + j of step s = code of feature f, k = 4s + j of the chunk.
+static void decode(uint8_t *restrict codes, const uint8_t *restrict groups, size_t n) {
+    const __m256i mask = _mm256_set1_epi8(0x03);
+    for (size_t g = 0; g < n; g++)
+        for (size_t h = 0; h < TERN_M2_GROUP_BYTES; h += sizeof(__m256i)) {
+            __m256i v = load(groups + g * TERN_M2_GROUP_BYTES + h);
+            for (size_t p = 0; p < PARTS; p++, v = _mm256_srli_epi16(v, 2))
+                store(codes + (g * PARTS + p) * TERN_M2_GROUP_BYTES + h, _mm256_and_si256(v, mask));
+        }
+}
+
+// Adds the dot products of one chunk (lanes steps of 4 k) for 16 features and `tokens` tokens.
+static inline __attribute__((always_inline)) void tile(int32_t *restrict acc, size_t ld_acc, const uint8_t *restrict codes,
+                                                       const int8_t *restrict x, size_t ldx, size_t lanes,
+                                                       const size_t tokens) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i sum[TILE_TOKENS][2]; // int16 pairs of a feature, features 0..7 and 8..15
+#pragma GCC unroll 6
+    for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+    for (size_t s = 0; s < lanes; s++) {
+        const __m256i code0 = load(codes + s * TERN_M2_GROUP_BYTES), code1 = load(codes + s * TERN_M2_GROUP_BYTES + 32);
+#pragma GCC unroll 6
+        for (size_t t = 0; t < tokens; t++) {
+            const __m256i four = load_lane(x + t * ldx + s * LANE);
+            sum[t][0] = _mm256_add_epi16(sum[t][0], _mm256_maddubs_epi16(code0, four));
+            sum[t][1] = _mm256_add_epi16(sum[t][1], _mm256_maddubs_epi16(code1, four));
+        }
+    }
+#pragma GCC unroll 6
+    for (size_t t = 0; t < tokens; t++)
+        for (size_t h = 0; h < 2; h++) {
+            int32_t *out = acc + t * ld_acc + h * HALF;
+            store(out, _mm256_add_epi32(load(out), _mm256_madd_epi16(sum[t][h], ones)));
+        }
+}
+
+static void any_tile(int32_t *restrict acc, size_t ld_acc, const uint8_t *restrict codes, const int8_t *restrict x, size_t ldx,
+                     size_t lanes, size_t tokens) {
+    switch (tokens) {
+    case 1:
+        tile(acc, ld_acc, codes, x, ldx, lanes, 1);
+        break;
+    case 2:
+        tile(acc, ld_acc, codes, x, ldx, lanes, 2);
+        break;
+    case 3:
+        tile(acc, ld_acc, codes, x, ldx, lanes, 3);
+        break;
+    case 4:
+        tile(acc, ld_acc, codes, x, ldx, lanes, 4);
+        break;
+    case 5:
+        tile(acc, ld_acc, codes, x, ldx, lanes, 5);
+        break;
+    default:
+        tile(acc, ld_acc, codes, x, ldx, lanes, TILE_TOKENS);
+        break;
+    }
+}
+
+// All tokens, one chunk of K of up to BLOCK_PANELS panels.
+static void chunk(const tern_gemm_args *args, size_t f0, size_t panels, size_t g, size_t n) {
+    _Alignas(64) uint8_t codes[BLOCK_PANELS][CHUNK_LANES * TERN_M2_GROUP_BYTES];
+    const size_t panel_bytes = tern_m2_bytes(TERN_M2_PANEL, args->k);
+    for (size_t p = 0; p < panels; p++)
+        decode(codes[p], args->packed + (f0 / TERN_M2_PANEL + p) * panel_bytes + g * TERN_M2_GROUP_BYTES, n);
+    for (size_t t = 0; t < args->m; t += TILE_TOKENS) {
+        const size_t tokens = args->m - t < TILE_TOKENS ? args->m - t : TILE_TOKENS;
+        for (size_t p = 0; p < panels; p++)
+            any_tile(args->acc + t * args->ld_acc + f0 + p * TERN_M2_PANEL, args->ld_acc, codes[p],
+                     args->x + t * args->ldx + g * TERN_M2_GROUP_K, args->ldx, n * PARTS, tokens);
+    }
+}
+
+static void blocked(const tern_gemm_args *args) {
+    const size_t groups = tern_m2_groups(args->k);
+    for (size_t t = 0; t < args->m; t++) // codes are t + 1: start from minus the sum of activations
+        for (size_t f = 0; f < args->n; f += HALF)
+            store(args->acc + t * args->ld_acc + f, _mm256_set1_epi32(-args->x_sums[t * args->ld_x_sums]));
+    for (size_t f = 0; f < args->n; f += BLOCK_PANELS * TERN_M2_PANEL) {
+        const size_t left = (args->n - f) / TERN_M2_PANEL, panels = left < BLOCK_PANELS ? left : BLOCK_PANELS;
+        for (size_t g = 0; g < groups; g += CHUNK_GROUPS)
+            chunk(args, f, panels, g, groups - g < CHUNK_GROUPS ? groups - g : CHUNK_GROUPS);
+    }
+}
+
+void tern_mad_gemm_m2_avx2(const tern_gemm_args *args) {
+    if (args->m <= STREAM_TOKENS)
+        stream(args, 0, args->m);
+    else
+        blocked(args);
+}
