@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Token list: read and checked once at load, so that lookups need no further checks.
+#include "decode/vocab.h"
+
+#include <string.h>
+
+#define KEY_TOKENS "tokenizer.ggml.tokens"
+#define KEY_TYPES "tokenizer.ggml.token_type"
+
+// FNV-1a, continued over pieces of a text.
+#define HASH_START UINT64_C(0xCBF29CE484222325)
+#define HASH_PRIME UINT64_C(0x100000001B3)
+
+static uint64_t hash_more(uint64_t hash, const char *text, size_t size) {
+    for (size_t i = 0; i < size; i++) hash = (hash ^ (uint8_t)text[i]) * HASH_PRIME;
+    return hash;
+}
+
+static size_t first_slot(const tern_vocab *vocab, uint64_t hash) { return (size_t)(hash ^ hash >> 32) & (vocab->n_slots - 1); }
+
+// The slot that holds a followed by b, or the empty slot where it belongs. At least half of the slots are empty.
+static size_t find_slot(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb) {
+    size_t slot = first_slot(vocab, hash_more(hash_more(HASH_START, a, na), b, nb));
+    for (; vocab->slots[slot] >= 0; slot = (slot + 1) & (vocab->n_slots - 1)) {
+        const tern_gguf_string *text = &vocab->texts[vocab->slots[slot]];
+        if (text->size == na + nb && memcmp(text->data, a, na) == 0 && (nb == 0 || memcmp(text->data + na, b, nb) == 0)) break;
+    }
+    return slot;
+}
+
+int32_t tern_vocab_find(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb) {
+    return vocab->slots[find_slot(vocab, a, na, b, nb)];
+}
+
+int32_t tern_vocab_find_bytes(const tern_vocab *vocab, const char *bytes, size_t size) {
+    uint64_t hash = HASH_START;
+    for (size_t i = 0; i < size; i++) {
+        char text[TERN_BYTE_TEXT_MAX];
+        const size_t n = tern_byte_text((uint8_t)bytes[i], text);
+        hash = hash_more(hash, text, n);
+    }
+    // The alphabet is a bijection: equal bytes of a byte-level token mean equal text.
+    for (size_t slot = first_slot(vocab, hash);; slot = (slot + 1) & (vocab->n_slots - 1)) {
+        const int32_t id = vocab->slots[slot];
+        if (id < 0) return -1;
+        const size_t start = vocab->offsets[id], n = vocab->offsets[id + 1] - start;
+        if (vocab->byte_level[id] && n == size && memcmp(vocab->bytes + start, bytes, size) == 0) return id;
+    }
+}
+
+static tern_status check_arrays(tern_vocab *vocab, const tern_gguf *gguf, tern_error *err) {
+    const char *path = tern_gguf_path(gguf);
+    tern_gguf_type type;
+    size_t n_types = 0;
+    if (!tern_gguf_get_array(gguf, KEY_TOKENS, &type, &vocab->n) || type != TERN_GGUF_STRING || vocab->n == 0) {
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "%s: " KEY_TOKENS " is missing or not an array of strings; convert the model again", path);
+    }
+    if (vocab->n > INT32_MAX) {
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_TOKENS " has %zu entries, more than token ids can number", path,
+                         vocab->n);
+    }
+    if (!tern_gguf_get_array(gguf, KEY_TYPES, &type, &n_types) || n_types != vocab->n) {
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "%s: " KEY_TYPES
+                         " must be an array of %zu numbers, one per token (found %zu); convert the model again",
+                         path, vocab->n, n_types);
+    }
+    return TERN_OK;
+}
+
+static tern_status allocate(tern_vocab *vocab, tern_error *err) {
+    for (vocab->n_slots = 1; vocab->n_slots < 2 * vocab->n;) vocab->n_slots *= 2;
+    vocab->texts = tern_alloc(vocab->allocator, vocab->n, sizeof *vocab->texts);
+    vocab->types = tern_alloc(vocab->allocator, vocab->n, sizeof *vocab->types);
+    vocab->byte_level = tern_alloc(vocab->allocator, vocab->n, sizeof *vocab->byte_level);
+    vocab->offsets = tern_alloc(vocab->allocator, vocab->n + 1, sizeof *vocab->offsets);
+    vocab->slots = tern_alloc(vocab->allocator, vocab->n_slots, sizeof *vocab->slots);
+    if (!vocab->texts || !vocab->types || !vocab->byte_level || !vocab->offsets || !vocab->slots) {
+        return tern_fail(err, TERN_ERR_MEMORY, "no memory for a vocabulary of %zu tokens", vocab->n);
+    }
+    memset(vocab->slots, -1, vocab->n_slots * sizeof *vocab->slots);
+    return TERN_OK;
+}
+
+static tern_status read_token(tern_vocab *vocab, const tern_gguf *gguf, size_t id, tern_error *err) {
+    const char *path = tern_gguf_path(gguf);
+    tern_gguf_string *text = &vocab->texts[id];
+    double type;
+    if (!tern_gguf_array_string(gguf, KEY_TOKENS, id, text)) {
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_TOKENS "[%zu] cannot be read; convert the model again", path, id);
+    }
+    if (!tern_gguf_array_f64(gguf, KEY_TYPES, id, &type) || !(type >= TERN_TOKEN_NORMAL && type <= TERN_TOKEN_BYTE)) {
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_TYPES "[%zu] is not a token type (%d..%d); convert the model again",
+                         path, id, TERN_TOKEN_NORMAL, TERN_TOKEN_BYTE);
+    }
+    vocab->types[id] = (uint8_t)type;
+    const size_t slot = find_slot(vocab, text->data, text->size, "", 0);
+    if (vocab->slots[slot] >= 0) {
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "%s: " KEY_TOKENS " has the same text for tokens %d and %zu; convert the model again", path,
+                         vocab->slots[slot], id);
+    }
+    vocab->slots[slot] = (int32_t)id;
+    return TERN_OK;
+}
+
+// A token's bytes never outnumber its text's, so the arena of all texts is large enough.
+static tern_status fill_arena(tern_vocab *vocab, tern_error *err) {
+    vocab->n_arena = 1; // an arena of empty tokens is still an allocation
+    for (size_t id = 0; id < vocab->n; id++) {
+        if (!tern_add_size(vocab->n_arena, vocab->texts[id].size, &vocab->n_arena)) vocab->n_arena = SIZE_MAX;
+    }
+    vocab->bytes = tern_alloc(vocab->allocator, vocab->n_arena, 1);
+    if (!vocab->bytes) return tern_fail(err, TERN_ERR_MEMORY, "no memory for the texts of %zu tokens", vocab->n);
+    size_t at = 0;
+    for (size_t id = 0; id < vocab->n; id++) {
+        const tern_gguf_string *text = &vocab->texts[id];
+        size_t n = 0;
+        vocab->byte_level[id] =
+            vocab->types[id] == TERN_TOKEN_NORMAL && tern_byte_decode(text->data, text->size, vocab->bytes + at, &n);
+        if (!vocab->byte_level[id]) { // plain text, as special tokens are
+            n = text->size;
+            if (n > 0) memcpy(vocab->bytes + at, text->data, n);
+        }
+        at += n;
+        vocab->offsets[id + 1] = at;
+    }
+    return TERN_OK;
+}
+
+tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator, tern_error *err) {
+    *vocab = (tern_vocab){.allocator = allocator};
+    tern_status status = check_arrays(vocab, gguf, err);
+    if (status == TERN_OK) status = allocate(vocab, err);
+    for (size_t id = 0; status == TERN_OK && id < vocab->n; id++) status = read_token(vocab, gguf, id, err);
+    if (status == TERN_OK) status = fill_arena(vocab, err);
+    if (status != TERN_OK) {
+        tern_vocab_free(vocab);
+        return status;
+    }
+    for (int byte = 0; byte < TERN_BYTES; byte++) {
+        const char c = (char)byte;
+        vocab->byte_ids[byte] = tern_vocab_find_bytes(vocab, &c, 1);
+    }
+    return TERN_OK;
+}
+
+void tern_vocab_free(tern_vocab *vocab) {
+    tern_free(vocab->allocator, vocab->texts, vocab->n, sizeof *vocab->texts);
+    tern_free(vocab->allocator, vocab->types, vocab->n, sizeof *vocab->types);
+    tern_free(vocab->allocator, vocab->byte_level, vocab->n, sizeof *vocab->byte_level);
+    tern_free(vocab->allocator, vocab->offsets, vocab->n + 1, sizeof *vocab->offsets);
+    tern_free(vocab->allocator, vocab->slots, vocab->n_slots, sizeof *vocab->slots);
+    tern_free(vocab->allocator, vocab->bytes, vocab->n_arena, 1);
+    *vocab = (tern_vocab){.n = 0};
+}

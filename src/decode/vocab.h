@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// The token list of a GGUF file: stored texts, types, lookup by text, and the bytes each token stands for.
+#ifndef TERN_DECODE_VOCAB_H
+#define TERN_DECODE_VOCAB_H
+
+#include "decode/byte_level.h"
+#include "format/gguf.h"
+
+typedef enum tern_token_type { // as in tokenizer.ggml.token_type
+    TERN_TOKEN_NORMAL = 1,     // text in the byte-level alphabet
+    TERN_TOKEN_UNKNOWN = 2,
+    TERN_TOKEN_CONTROL = 3,      // plain text; recognized in a prompt on request only
+    TERN_TOKEN_USER_DEFINED = 4, // plain text; recognized always
+    TERN_TOKEN_UNUSED = 5,
+    TERN_TOKEN_BYTE = 6
+} tern_token_type;
+
+typedef struct tern_vocab {
+    const tern_allocator *allocator;
+    size_t n;                     // 1..INT32_MAX
+    tern_gguf_string *texts;      // [n], inside the mapping
+    uint8_t *types;               // [n], tern_token_type
+    bool *byte_level;             // [n]: NORMAL, and the text decodes to bytes through the byte-level alphabet
+    size_t *offsets;              // [n + 1]: token i stands for bytes[offsets[i] .. offsets[i + 1])
+    char *bytes;                  // one arena for all tokens
+    size_t n_arena;               // bytes allocated for it
+    int32_t *slots;               // hash of the stored text -> id; -1: empty. n_slots is a power of two
+    size_t n_slots;               //
+    int32_t byte_ids[TERN_BYTES]; // token of each single byte; -1: the vocabulary lacks it
+} tern_vocab;
+
+// Reads tokenizer.ggml.tokens and token_type. On failure nothing is left allocated. Errors: FORMAT, MEMORY.
+tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator, tern_error *err);
+void tern_vocab_free(tern_vocab *vocab);
+
+// Id of the token whose stored text is a followed by b (nb may be 0); -1 if there is none.
+int32_t tern_vocab_find(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb);
+// Id of the byte-level token that stands for exactly these bytes; -1 if there is none.
+int32_t tern_vocab_find_bytes(const tern_vocab *vocab, const char *bytes, size_t size);
+
+#endif
