@@ -25,13 +25,9 @@ static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
 
 const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
 
-// A forced GEMM variant fixes the layout of its kind of weights; else the form and the tier do.
 static tern_layout choose_layout(const tern_context *ctx, const tern_build *build) {
-    if (!build->ternary) return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
-    const tern_variant *forced = ctx->forced;
-    if (build->form == TERN_FORM_AUTO && forced && (forced->stage == TERN_STAGE_lut_gemm || forced->stage == TERN_STAGE_mad_gemm))
-        return forced->layout;
-    if (build->form == TERN_FORM_LUT && forced && forced->stage == TERN_STAGE_lut_gemm) return forced->layout;
+    if (!build->ternary)
+        return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
     const tern_form form = build->form == TERN_FORM_AUTO ? ctx->kernels.ternary_form : build->form;
     return form == TERN_FORM_LUT ? ctx->kernels.lut_layout : TERN_LAYOUT_M2;
 }

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+// The forward pass of the llama architecture. tern_forward reads as the maths; each step appends stages to one region.
+#include <math.h>
+#include <string.h>
+
+#include "decode/model.h"
+
+enum { ATTENTION_TOKENS_PER_TILE = 4 };
+
+typedef struct forward {
+    tern_model *m;
+    const tern_hyper *h;
+    const tern_kernels *kernels;
+    tern_region region;
+    size_t n; // tokens
+} forward;
+
+// ---- embedding: x = E[token], and the rotation of each position -------------------------------------------------
+
+static void embed_tile(void *arg, size_t t) {
+    const forward *f = *(forward **)arg;
+    const tern_model *m = f->m;
+    const tern_row *row = &m->buf.rows[t];
+    const size_t row_bytes = f->h->n_embd / m->embd_type->block_elems * m->embd_type->block_bytes;
+    m->embd_type->to_f32(m->buf.x + t * f->h->n_embd, (const uint8_t *)m->token_embd->data + (size_t)row->token * row_bytes,
+                         f->h->n_embd);
+    float *cs = m->buf.cos_sin + t * f->h->rope_dim;
+    for (size_t i = 0; i < f->h->rope_dim / 2; i++) {
+        const double angle = (double)row->position * (double)m->rope_freq[i];
+        cs[2 * i] = (float)cos(angle);
+        cs[2 * i + 1] = (float)sin(angle);
+    }
+}
+
+static void embed(forward *f) { tern_region_add(&f->region, embed_tile, &f, sizeof f, f->n); }
+
+// ---- linear: quantize rows (after an optional element-wise step), multiply ----------------------------------------
+
+typedef enum prepare_kind { PREPARE_NONE, PREPARE_RMSNORM, PREPARE_SILU_MUL } prepare_kind;
+
+typedef struct prepare_args {
+    const forward *f;
+    tern_act_view view;
+    prepare_kind kind;
+    const float *in, *in2; // rows of view.k; in2: norm weight, or the up projection
+    float *out;            // where the element-wise step writes its row
+} prepare_args;
+
+static void prepare_tile(void *arg, size_t t) {
+    const prepare_args *a = arg;
+    const size_t k = a->view.k;
+    const float *x = a->in + t * k;
+    float *out = a->out ? a->out + t * k : NULL;
+    if (a->kind == PREPARE_RMSNORM)
+        TERN_KERNEL(a->f->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->in2, k, a->f->h->rms_eps);
+    else if (a->kind == PREPARE_SILU_MUL)
+        TERN_KERNEL(a->f->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->in2 + t * k, k);
+    tern_act_set_row(&a->view, a->f->kernels, t, out ? out : x);
+}
+
+// Products of one input. Each activation block that the weights ask for is quantized once.
+static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, const tern_product *products, size_t n_products) {
+    bool done[TERN_PRODUCTS_MAX] = {false};
+    for (size_t i = 0; i < n_products; i++) {
+        if (done[i]) continue;
+        const size_t block = tern_weights_act_block(products[i].w);
+        tern_product group[TERN_PRODUCTS_MAX];
+        size_t n_group = 0;
+        for (size_t j = i; j < n_products; j++)
+            if (!done[j] && tern_weights_act_block(products[j].w) == block) {
+                group[n_group++] = products[j];
+                done[j] = true;
+            }
+        prepare.f = f;
+        prepare.view = tern_act_begin(f->m->act, tokens, k, block);
+        tern_region_add(&f->region, prepare_tile, &prepare, sizeof prepare, tokens);
+        tern_products_add(&f->region, &prepare.view, group, n_group, false);
+    }
+}
+
+static prepare_args rmsnorm_of(const float *x, const float *weight, float *out) {
+    return (prepare_args){.kind = PREPARE_RMSNORM, .in = x, .in2 = weight, .out = out};
+}
+static prepare_args silu_mul_of(const float *gate, const float *up, float *out) {
+    return (prepare_args){.kind = PREPARE_SILU_MUL, .in = gate, .in2 = up, .out = out};
+}
+static prepare_args rows_of(const float *x) { return (prepare_args){.kind = PREPARE_NONE, .in = x}; }
+
+static tern_product to(const tern_weights *w, float *y) { return (tern_product){.w = w, .y = y, .ldy = w->n}; }
+static tern_product add_to(const tern_weights *w, float *y) {
+    return (tern_product){.w = w, .y = y, .ldy = w->n, .residual = y, .ld_residual = w->n};
+}
+
+// ---- rope: rotate q and k by their position, append k and v to the cache -------------------------------------------
+
+typedef struct layer_args {
+    const forward *f;
+    size_t layer;
+} layer_args;
+
+// Interleaved pairs (2i, 2i + 1), as the llama architecture stores them.
+static void rotate(float *x, const float *cs, size_t rope_dim) {
+    for (size_t i = 0; i < rope_dim; i += 2) {
+        const float a = x[i], b = x[i + 1];
+        x[i] = a * cs[i] - b * cs[i + 1];
+        x[i + 1] = a * cs[i + 1] + b * cs[i];
+    }
+}
+
+static size_t cache_offset(const tern_session *s, size_t layer, size_t width) { return layer * s->n_ctx * width; }
+
+static void rope_tile(void *arg, size_t t) {
+    const layer_args *a = arg;
+    const tern_hyper *h = a->f->h;
+    const tern_buffers *buf = &a->f->m->buf;
+    const tern_row *row = &buf->rows[t];
+    const float *cs = buf->cos_sin + t * h->rope_dim;
+    const size_t kv = tern_kv_width(h);
+    float *q = buf->q + t * tern_q_width(h), *k = buf->k + t * kv;
+    for (size_t i = 0; i < h->n_heads; i++) rotate(q + i * h->head_dim, cs, h->rope_dim);
+    for (size_t i = 0; i < h->n_kv_heads; i++) rotate(k + i * h->head_dim, cs, h->rope_dim);
+    const size_t at = cache_offset(row->session, a->layer, kv) + row->position * kv;
+    memcpy(row->session->keys + at, k, kv * sizeof *k);
+    memcpy(row->session->values + at, buf->v + t * kv, kv * sizeof *k);
+}
+
+static void rope_and_cache(forward *f, size_t layer) {
+    const layer_args args = {f, layer};
+    tern_region_add(&f->region, rope_tile, &args, sizeof args, f->n);
+}
+
+// ---- attention: one query head over a few tokens per tile ------------------------------------------------------------
+
+static void attention_tile(void *arg, size_t tile) {
+    const layer_args *a = arg;
+    const tern_hyper *h = a->f->h;
+    const tern_buffers *buf = &a->f->m->buf;
+    const size_t kv = tern_kv_width(h), width = tern_q_width(h);
+    const size_t head = tile % h->n_heads;
+    const size_t kv_head = head / (h->n_heads / h->n_kv_heads);
+    const size_t t0 = tile / h->n_heads * ATTENTION_TOKENS_PER_TILE;
+    const float scale = 1.0f / sqrtf((float)h->head_dim);
+    for (size_t t = t0; t < t0 + ATTENTION_TOKENS_PER_TILE && t < a->f->n; t++) {
+        const tern_session *s = buf->rows[t].session;
+        const size_t at = cache_offset(s, a->layer, kv) + kv_head * h->head_dim;
+        TERN_KERNEL(a->f->kernels, attention, TERN_LAYOUT_NONE)
+        (buf->att + t * width + head * h->head_dim, buf->q + t * width + head * h->head_dim, s->keys + at, s->values + at, kv,
+         buf->rows[t].position + 1, h->head_dim, scale);
+    }
+}
+
+static void attention(forward *f, size_t layer) {
+    const layer_args args = {f, layer};
+    const size_t tiles = tern_ceil_div(f->n, ATTENTION_TOKENS_PER_TILE) * f->h->n_heads;
+    tern_region_add(&f->region, attention_tile, &args, sizeof args, tiles);
+}
+
+// ---- head: logits of the rows that want them ----------------------------------------------------------------------------
+
+typedef struct copy_args {
+    float *to;
+    const float *from;
+    size_t count;
+} copy_args;
+
+static void copy_tile(void *arg, size_t tile) {
+    (void)tile;
+    const copy_args *c = arg;
+    memcpy(c->to, c->from, c->count * sizeof *c->to);
+}
+
+static void copy(forward *f, float *target, const float *from, size_t count) {
+    const copy_args args = {target, from, count};
+    tern_region_add(&f->region, copy_tile, &args, sizeof args, 1);
+}
+
+static void head(forward *f) {
+    const tern_model *m = f->m;
+    const size_t d = f->h->n_embd, vocab = f->h->n_vocab;
+    const tern_row *rows = m->buf.rows;
+    for (size_t t = 0; t < f->n;) {
+        const tern_row *wanted[TERN_HEAD_ROWS];
+        size_t count = 0;
+        for (; t < f->n && count < TERN_HEAD_ROWS; t++)
+            if (rows[t].last) {
+                if (count != t) copy(f, m->buf.x + count * d, m->buf.x + t * d, d); // count < t: rows before it are done with
+                wanted[count++] = &rows[t];
+            }
+        if (count == 0) return;
+        float *logits = count == 1 ? wanted[0]->session->logits : m->buf.logits;
+        const tern_product product = to(m->head, logits);
+        linear(f, count, d, rmsnorm_of(m->buf.x, m->output_norm, m->buf.h), &product, 1);
+        if (count > 1)
+            for (size_t i = 0; i < count; i++) copy(f, wanted[i]->session->logits, logits + i * vocab, vocab);
+    }
+}
+
+// ---- the model ------------------------------------------------------------------------------------------------------------
+
+static void transformer_layer(forward *f, size_t l) {
+    const tern_layer *w = &f->m->layers[l];
+    const tern_buffers *b = &f->m->buf;
+    const size_t d = f->h->n_embd;
+    linear(f, f->n, d, rmsnorm_of(b->x, w->attn_norm, b->h), (tern_product[]){to(w->q, b->q), to(w->k, b->k), to(w->v, b->v)}, 3);
+    rope_and_cache(f, l);
+    attention(f, l);
+    linear(f, f->n, w->o->k, rows_of(b->att), (tern_product[]){add_to(w->o, b->x)}, 1);
+    linear(f, f->n, d, rmsnorm_of(b->x, w->ffn_norm, b->h), (tern_product[]){to(w->gate, b->gate), to(w->up, b->up)}, 2);
+    linear(f, f->n, w->down->k, silu_mul_of(b->gate, b->up, b->gate), (tern_product[]){add_to(w->down, b->x)}, 1);
+}
+
+tern_status tern_forward(tern_model *model, size_t n) {
+    forward f = {.m = model, .h = &model->hyper, .kernels = &model->ctx->kernels, .n = n};
+    tern_region_init(&f.region, model->ctx, model->buf.stages, TERN_FORWARD_STAGES, model->buf.stage_args, TERN_FORWARD_ARG_BYTES);
+    atomic_store_explicit(&model->act->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
+    embed(&f);
+    for (size_t l = 0; l < model->hyper.n_layers; l++) transformer_layer(&f, l);
+    head(&f);
+    const tern_status status = tern_region_run(&f.region);
+    if (status == TERN_OK && atomic_load_explicit(&model->act->not_finite, memory_order_relaxed))
+        return tern_fail(&model->ctx->error, TERN_ERR_FORMAT, "%s: the forward pass met a NaN or an infinity; the weights are damaged",
+                         tern_gguf_path(model->gguf));
+    return status;
+}

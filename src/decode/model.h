@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// The inside of a model and a session: hyperparameters, packed layers, work buffers, KV cache.
+#ifndef TERN_DECODE_MODEL_H
+#define TERN_DECODE_MODEL_H
+
+#include "decode/tokenizer.h"
+#include "format/blocks.h"
+#include "format/gguf.h"
+#include "matmul/product.h"
+#include "tern/decode.h"
+
+enum {
+    TERN_BATCH_TOKENS = 512, // longest slice of a batch that runs as one forward
+    TERN_HEAD_ROWS = 16,     // sessions whose logits are computed together
+    TERN_FORWARD_STAGES = 1024, // capacity of the forward's region; a deeper model runs it in parts
+    TERN_FORWARD_ARG_BYTES = 512 * 1024
+};
+
+typedef struct tern_hyper {
+    uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx, rope_dim;
+    float rms_eps, rope_base;
+} tern_hyper;
+
+typedef struct tern_layer {
+    const float *attn_norm, *ffn_norm;
+    tern_weights *q, *k, *v, *o, *gate, *up, *down;
+} tern_layer;
+
+// Buffers of one forward over up to TERN_BATCH_TOKENS tokens; every row has its natural length.
+typedef struct tern_buffers {
+    float *x;                      // residual stream [tokens][n_embd]
+    float *h;                      // normalised rows [tokens][n_embd]
+    float *q, *k, *v;              // [tokens][heads * head_dim]
+    float *att;                    // [tokens][n_heads * head_dim]
+    float *gate, *up;              // [tokens][n_ff]
+    float *cos_sin;                // rotation of each token's position [tokens][rope_dim]: cos, sin of pair 0, 1, ...
+    float *logits;                 // [TERN_HEAD_ROWS][n_vocab], when several sessions ask at once
+    struct tern_row *rows;         // [tokens]
+    tern_stage *stages;            // storage of the region
+    unsigned char *stage_args;     //
+} tern_buffers;
+
+// Where one token of the batch belongs.
+typedef struct tern_row {
+    tern_session *session;
+    size_t position;
+    int32_t token;
+    bool last; // the session's last token of the batch: its logits are wanted
+} tern_row;
+
+struct tern_model {
+    tern_context *ctx;
+    tern_gguf *gguf;
+    tern_tokenizer *tokenizer;
+    tern_hyper hyper;
+    const tern_gguf_tensor *token_embd;
+    const tern_block_type *embd_type;
+    tern_layer *layers;
+    const float *output_norm;
+    tern_weights *head;
+    float *floats; // all norm vectors and the rope frequencies
+    size_t n_floats;
+    float *rope_freq; // [rope_dim / 2]
+    tern_activations *act;
+    tern_buffers buf;
+    void *buf_memory;
+    size_t buf_bytes;
+    char *architecture, *name; // NUL-terminated copies of arch_size and name_size bytes
+    size_t arch_size, name_size;
+    uint64_t n_params, bytes_per_token;
+    double packed_weights; // n * k over all matrices
+    size_t n_ternary, n_int8;
+};
+
+struct tern_session {
+    tern_model *model;
+    size_t n_ctx, length;
+    size_t pending; // tokens of the batch being checked
+    bool has_logits;
+    float *keys, *values; // [n_layers][n_ctx][n_kv_heads * head_dim]
+    float *logits;        // [n_vocab]
+    size_t n_kv;          // floats in keys, and in values
+};
+
+static inline size_t tern_kv_width(const tern_hyper *h) { return (size_t)h->n_kv_heads * h->head_dim; }
+static inline size_t tern_q_width(const tern_hyper *h) { return (size_t)h->n_heads * h->head_dim; }
+
+// Hyperparameters of a supported architecture, all checked. Errors name the key.
+tern_status tern_hyper_read(tern_hyper *hyper, const tern_gguf *gguf, tern_error *err);
+
+// One forward over rows[0..n-1] of model->buf, n <= TERN_BATCH_TOKENS: fills the KV caches and the logits of rows marked last.
+tern_status tern_forward(tern_model *model, size_t n);
+
+#endif
