@@ -46,7 +46,9 @@ TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_inf
 // Tensor i of the file: name, type name, shape (innermost first). Strings live as long as the model. ARG past the end.
 typedef struct tern_tensor_info {
     size_t struct_size;
-    const char *name, *type;
+    const char *name; // name_size bytes, not NUL-terminated
+    size_t name_size;
+    const char *type;
     uint32_t n_dims;
     uint64_t dims[4];
     uint64_t bytes;
