@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+// Block decoders against the floats that the gguf package makes of the same bytes (gen_blocks.py), bit for bit.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "format/blocks.h"
+#include "format/ggml_types.h"
+
+static const uint32_t types[] = {TERN_GGML_F32,  TERN_GGML_F16,  TERN_GGML_BF16,  TERN_GGML_Q8_0, TERN_GGML_Q4_0,
+                                 TERN_GGML_Q4_1, TERN_GGML_Q6_K, TERN_GGML_TQ1_0, TERN_GGML_TQ2_0};
+enum { N_TYPES = sizeof types / sizeof types[0] };
+
+// A reference file; the caller frees it.
+static void *load(const char *name, const char *suffix, size_t *size) {
+    const char *folder = getenv("TERN_BLOCKS_DIR");
+    char path[4096];
+    if (!folder) fail_msg("TERN_BLOCKS_DIR is not set; run through ctest, or make the folder with tests/gen_blocks.py");
+    (void)snprintf(path, sizeof path, "%s/%s%s", folder, name, suffix);
+    FILE *file = fopen(path, "rb");
+    if (!file) fail_msg("cannot open %s", path);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    const long length = ftell(file);
+    assert_true(length > 0);
+    rewind(file);
+    void *data = malloc((size_t)length);
+    assert_non_null(data);
+    assert_int_equal(fread(data, 1, (size_t)length, file), (size_t)length);
+    (void)fclose(file);
+    *size = (size_t)length;
+    return data;
+}
+
+static uint32_t bits_of(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+// A NaN that arithmetic or a conversion made has no agreed payload; any NaN then matches.
+static void expect_same(const float *got, const float *want, size_t n, const tern_block_type *type) {
+    const bool copied = type->id == TERN_GGML_F32 || type->id == TERN_GGML_BF16;
+    for (size_t i = 0; i < n; i++) {
+        if (bits_of(got[i]) == bits_of(want[i])) continue;
+        if (!copied && isnan(got[i]) && isnan(want[i])) continue;
+        fail_msg("%s element %zu: %08x (%g), the gguf package has %08x (%g)", type->name, i, (unsigned)bits_of(got[i]),
+                 (double)got[i], (unsigned)bits_of(want[i]), (double)want[i]);
+    }
+}
+
+static void floats_equal_those_of_the_gguf_package(void **state) {
+    (void)state;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        const tern_block_type *type = tern_block_type_find(types[t]);
+        assert_non_null(type);
+        size_t packed_size;
+        size_t float_size;
+        uint8_t *packed = load(type->name, ".packed", &packed_size);
+        float *want = load(type->name, ".f32", &float_size);
+        const size_t n = packed_size / type->block_bytes * type->block_elems;
+        assert_int_equal(packed_size % type->block_bytes, 0);
+        assert_int_equal(float_size, n * sizeof *want);
+        float *got = malloc(n * sizeof *got);
+        assert_non_null(got);
+        type->to_f32(got, packed, n);
+        expect_same(got, want, n, type);
+        free(got);
+        free(want);
+        free(packed);
+    }
+}
+
+static void a_row_is_read_from_any_address_and_nothing_else_is_written(void **state) {
+    (void)state;
+    enum { BLOCKS = 3, GUARD = 8 };
+    for (size_t t = 0; t < N_TYPES; t++) {
+        const tern_block_type *type = tern_block_type_find(types[t]);
+        size_t packed_size;
+        uint8_t *packed = load(type->name, ".packed", &packed_size);
+        const size_t n = BLOCKS * type->block_elems;
+        const size_t bytes = BLOCKS * type->block_bytes;
+        uint8_t *shifted = malloc(bytes + 1); // exactly the row, at an odd address: ASan sees a read past it
+        float *aligned_out = malloc(n * sizeof(float));
+        float *shifted_out = malloc((n + GUARD) * sizeof(float));
+        assert_true(shifted && aligned_out && shifted_out);
+        memcpy(shifted + 1, packed, bytes);
+        for (size_t i = 0; i < GUARD; i++) shifted_out[n + i] = 42.0F;
+        type->to_f32(aligned_out, packed, n);
+        type->to_f32(shifted_out, shifted + 1, n);
+        assert_memory_equal(aligned_out, shifted_out, n * sizeof(float));
+        for (size_t i = 0; i < GUARD; i++) assert_true(shifted_out[n + i] == 42.0F);
+        free(shifted_out);
+        free(aligned_out);
+        free(shifted);
+        free(packed);
+    }
+}
+
+// One block: is it accepted exactly if it holds what the type allows, and is scale times code its float?
+static void expect_codes(const tern_block_type *type, const uint8_t *block) {
+    float want[256];
+    int8_t codes[256];
+    float scales[256 / 32];
+    int largest = -128;
+    type->to_f32(want, block, type->block_elems);
+    const bool accepted = type->to_codes(codes, scales, block, type->block_elems);
+    for (size_t i = 0; i < type->block_elems; i++) {
+        const float value = scales[i / type->code_block] * (float)codes[i];
+        assert_true(bits_of(value) == bits_of(want[i]) || (isnan(value) && isnan(want[i])));
+        largest = codes[i] > largest ? codes[i] : largest;
+    }
+    assert_int_equal(accepted, !type->ternary || largest <= 1);
+}
+
+static void codes_times_scales_are_the_floats_and_code_3_is_refused(void **state) {
+    (void)state;
+    size_t with_codes = 0;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        const tern_block_type *type = tern_block_type_find(types[t]);
+        if (!type->to_codes) continue;
+        with_codes++;
+        size_t size;
+        uint8_t *packed = load(type->name, ".packed", &size);
+        for (size_t at = 0; at < size; at += type->block_bytes) expect_codes(type, packed + at);
+        free(packed);
+    }
+    assert_int_equal(with_codes, 4); // Q8_0, Q4_0, TQ1_0, TQ2_0
+}
+
+static void every_tq1_0_byte_gives_trits(void **state) {
+    (void)state;
+    const tern_block_type *type = tern_block_type_find(TERN_GGML_TQ1_0);
+    for (int byte = 0; byte < 256; byte++) {
+        uint8_t block[54];
+        int8_t trits[256];
+        float scale;
+        memset(block, byte, sizeof block);
+        assert_true(type->to_codes(trits, &scale, block, sizeof trits));
+        for (size_t i = 0; i < sizeof trits; i++) assert_in_range(trits[i] + 1, 0, 2);
+    }
+}
+
+static void halves_round_as_numpy_rounds_them(void **state) {
+    (void)state;
+    size_t size;
+    uint32_t *pairs = load("halves", ".bin", &size);
+    for (size_t i = 0; i < size / sizeof *pairs; i += 2) {
+        float value;
+        memcpy(&value, &pairs[i], sizeof value);
+        if (tern_f32_to_f16(value) != pairs[i + 1]) {
+            fail_msg("%.9g: %04x, NumPy has %04x", (double)value, tern_f32_to_f16(value), (unsigned)pairs[i + 1]);
+        }
+    }
+    free(pairs);
+}
+
+static void every_half_survives_the_way_to_float_and_back(void **state) {
+    (void)state;
+    for (uint32_t h = 0; h <= UINT16_MAX; h++) {
+        const float f = tern_f16_to_f32((uint16_t)h);
+        if (isnan(f)) {
+            assert_true(isnan(tern_f16_to_f32(tern_f32_to_f16(f))));
+        } else {
+            assert_int_equal(tern_f32_to_f16(f), h);
+        }
+    }
+}
+
+static void block_sizes_equal_those_of_the_gguf_package(void **state) {
+    (void)state;
+    enum { MXFP4 = 39 }; // the one id with two meanings, so without a size here
+    struct {
+        uint32_t id, elems, bytes;
+        char name[16];
+    } * rows;
+    size_t size;
+    rows = load("types", ".bin", &size);
+    for (size_t i = 0; i < size / sizeof *rows; i++) {
+        const tern_ggml_type *known = tern_ggml_type_find(rows[i].id);
+        assert_non_null(known);
+        if (rows[i].id == MXFP4) {
+            assert_int_equal(known->block_bytes, 0);
+            continue;
+        }
+        assert_string_equal(known->name, rows[i].name);
+        assert_int_equal(known->block_elems, rows[i].elems);
+        assert_int_equal(known->block_bytes, rows[i].bytes);
+        const tern_block_type *readable = tern_block_type_find(rows[i].id);
+        if (!readable) continue;
+        assert_string_equal(readable->name, rows[i].name);
+        assert_int_equal(readable->block_elems, rows[i].elems);
+        assert_int_equal(readable->block_bytes, rows[i].bytes);
+    }
+    free(rows);
+}
+
+static void type_names_tell_the_id_too(void **state) {
+    (void)state;
+    char buf[32];
+    assert_string_equal(tern_ggml_type_name(TERN_GGML_Q8_0, buf), "Q8_0 (8)");
+    assert_string_equal(tern_ggml_type_name(38, buf), "TL1 (38)");
+    assert_string_equal(tern_ggml_type_name(39, buf), "MXFP4 or TL2 (39)");
+    assert_string_equal(tern_ggml_type_name(UINT32_MAX, buf), "unknown (4294967295)");
+    assert_null(tern_block_type_find(38));
+    assert_null(tern_block_type_find(UINT32_MAX));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(floats_equal_those_of_the_gguf_package),
+        cmocka_unit_test(a_row_is_read_from_any_address_and_nothing_else_is_written),
+        cmocka_unit_test(codes_times_scales_are_the_floats_and_code_3_is_refused),
+        cmocka_unit_test(every_tq1_0_byte_gives_trits),
+        cmocka_unit_test(halves_round_as_numpy_rounds_them),
+        cmocka_unit_test(every_half_survives_the_way_to_float_and_back),
+        cmocka_unit_test(block_sizes_equal_those_of_the_gguf_package),
+        cmocka_unit_test(type_names_tell_the_id_too),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
