@@ -116,7 +116,7 @@ typedef struct tern_sampler_params {
 TERN_API tern_status tern_sampler_create(tern_model *model, tern_sampler **sampler, const tern_sampler_params *params);
 TERN_API void tern_sampler_destroy(tern_sampler *sampler);
 
-// The next token from a session's logits. STATE before the first decode.
+// The next token from a session's logits. Errors: ARG, STATE (before the first decode), FORMAT (no usable logits: NaN or infinite).
 TERN_API tern_status tern_sample(tern_sampler *sampler, const tern_session *session, int32_t *token);
 
 #ifdef __cplusplus

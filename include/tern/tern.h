@@ -92,7 +92,7 @@ TERN_API int tern_context_threads(const tern_context *ctx);
 typedef struct tern_stage {
     tern_tile_fn fn;
     void *arg;
-    size_t n_tiles; // at most INT32_MAX; 0 is allowed: the stage is skipped
+    size_t n_tiles; // at most INT64_MAX; 0 is allowed: the stage is skipped
 } tern_stage;
 
 // Runs a region on the context's workers, or through its parallel_for (one call per stage). Not reentrant:

@@ -175,9 +175,9 @@ tern_status tern_run_region(tern_context *ctx, const tern_stage *stages, size_t 
     for (size_t i = 0; i < n_stages; i++) {
         if (!stages[i].fn && stages[i].n_tiles > 0)
             return tern_fail(&ctx->error, TERN_ERR_ARG, "stage %zu of %zu has no function", i, n_stages);
-        if (stages[i].n_tiles > INT32_MAX) {
-            return tern_fail(&ctx->error, TERN_ERR_ARG, "stage %zu has %zu tiles; the most is %d", i, stages[i].n_tiles,
-                             INT32_MAX);
+        if (stages[i].n_tiles > INT64_MAX) {
+            return tern_fail(&ctx->error, TERN_ERR_ARG, "stage %zu has %zu tiles; the most is %lld", i, stages[i].n_tiles,
+                             (long long)INT64_MAX);
         }
     }
     return tern_context_run(ctx, stages, n_stages);

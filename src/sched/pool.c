@@ -6,9 +6,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sched/affinity.h"
-#include "sched/fork.h"
 #include "sched/pool_state.h"
 
 // Patience of a waiting worker. A stage of a decode step takes 5 to 100 us and waking a sleeper costs about as much as it
@@ -89,7 +89,7 @@ static void initialize(tern_pool *pool, int n_threads, const int *cpus) {
     pool->n_threads = n_threads;
     pool->spin_ns = crowded ? SPIN_CROWDED_NS : SPIN_NS;
     pool->yield_ns = YIELD_NS;
-    pool->fork_generation = tern_fork_generation();
+    pool->pid = getpid();
     // relaxed: no other thread exists yet.
     atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_relaxed);
     for (int i = 0; i < n_threads; i++) {
@@ -112,7 +112,7 @@ static tern_status creation_failed(tern_error *err, int i, int n_threads, int cp
 
 tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator,
                              tern_error *err) {
-    tern_pool *p = tern_fork_watch() ? allocate(n_threads, allocator) : NULL;
+    tern_pool *p = allocate(n_threads, allocator);
     if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", n_threads);
     initialize(p, n_threads, cpus);
     sigset_t saved;
@@ -132,7 +132,7 @@ tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, c
 
 void tern_pool_destroy(tern_pool *pool) {
     if (!pool) return;
-    if (pool->fork_generation == tern_fork_generation()) stop_workers(pool, pool->n_threads);
+    if (pool->pid == getpid()) stop_workers(pool, pool->n_threads);
     free_pool(pool);
 }
 

@@ -23,7 +23,7 @@ void tern_pool_destroy(tern_pool *pool);
 int tern_pool_threads(const tern_pool *pool);
 
 // Runs the stages in order; every tile exactly once; a stage starts when the stage before has finished. Returns when all is
-// done. n_tiles <= INT32_MAX. STATE if called from inside a region of the same pool, or in a process forked from its creator.
+// done. n_tiles <= INT64_MAX. STATE if called from inside a region of the same pool, or in a process forked from its creator.
 tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_stages, tern_error *err);
 
 // Exact for every region that has returned.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Runs a region: claiming of tiles, the barrier between stages, and the hand-over from one stage to the next.
+#include <unistd.h>
+
 #include "sched/affinity.h"
-#include "sched/fork.h"
 #include "sched/pool_state.h"
 
 // Counts tiles for a worker that holds the region open (or runs alone in it).
@@ -18,64 +19,55 @@ static void run_alone(const tern_pool *pool, tern_worker *self, const tern_stage
     if (stage->n_tiles > 0) count_tiles(pool, self, stage->n_tiles);
 }
 
-// Publishes a stage of two tiles or more, its first tile claimed by the calling thread.
 static void open_stage(tern_pool *pool, const tern_stage *stage) {
-    const uint32_t n = (uint32_t)stage->n_tiles;
+    const int64_t n = (int64_t)stage->n_tiles;
     pool->open_fn = stage->fn;
     pool->open_arg = stage->arg;
     pool->open_tiles = n;
+    // relaxed: the store of ticket below publishes it.
+    atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
     // seq_cst: as a release it publishes the fields above, and the writes of all earlier tiles, to whoever claims a tile;
-    // as seq_cst it comes before the look for sleepers (see park() in wait.c).
-    atomic_store_explicit(&pool->ticket, TERN_TICKET_OPEN + (n - 1), memory_order_seq_cst);
-    tern_pool_wake(pool, (int64_t)n - 1);
+    // as seq_cst it comes before the look for sleepers (see park() in wait.c). From here on the stage may end at any moment.
+    atomic_store_explicit(&pool->ticket, n, memory_order_seq_cst);
+    tern_pool_wake(pool, n - 1);
 }
 
 // The calling thread is alone in the region: every tile so far is finished, none is published.
-// True: a stage is open, and the caller holds its first tile. False: the region is over.
-static bool advance(tern_pool *pool, tern_worker *self) {
+static void advance(tern_pool *pool, tern_worker *self) {
     while (pool->next_stage < pool->n_stages) {
         const tern_stage *stage = &pool->stages[pool->next_stage++];
         if (stage->n_tiles > 1) {
             open_stage(pool, stage);
-            return true;
+            return;
         }
         run_alone(pool, self, stage);
     }
     // seq_cst: as a release it hands the writes of all tiles to the caller's poll; see also open_stage().
     atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_seq_cst);
     if (self != &pool->workers[0]) tern_pool_wake_one(pool, &pool->workers[0]);
-    return false;
 }
 
-// Runs a claimed tile, then reports it and claims the next, until a claim fails. If the last report ends the stage, goes on
-// with the next one.
-static void run_claimed(tern_pool *pool, tern_worker *self, uint32_t tile) {
-    for (;;) {
-        const uint32_t total = pool->open_tiles; // read now: nothing of the stage may be touched after a report, unless ...
-        pool->open_fn(pool->open_arg, tile);
-        count_tiles(pool, self, 1);
-        // acq_rel: release hands this worker's writes on; acquire takes those of the reports before, and what open_stage()
-        // wrote (every operation on the ticket since its store continues its release sequence).
-        const uint64_t old = atomic_fetch_add_explicit(&pool->ticket, TERN_TICKET_FINISHED_ONE - 1, memory_order_acq_rel);
-        if (tern_ticket_open(old)) {
-            tile = total - (uint32_t)tern_ticket_unclaimed(old); // ... the same operation claimed a tile of it,
-        } else if (tern_ticket_finished(old) + 1 == total && advance(pool, self)) {
-            tile = 0; // ... or it was the last report, which makes this worker the advancer.
-        } else {
-            return;
-        }
-    }
-}
-
-// One try to take part in the open stage.
-static void join_stage(tern_pool *pool, tern_worker *self) {
-    // acquire: pairs with the release in open_stage(), through its release sequence.
-    const uint64_t old = atomic_fetch_sub_explicit(&pool->ticket, 1, memory_order_acquire);
-    if (tern_ticket_open(old)) run_claimed(pool, self, pool->open_tiles - (uint32_t)tern_ticket_unclaimed(old));
+// Claims and runs tiles of the open stage until none is left, then reports them.
+static void take_tiles(tern_pool *pool, tern_worker *self) {
+    int64_t done = 0, total = 0, left;
+    do {
+        // acquire: pairs with the release in open_stage() (claims by others in between continue its release sequence), so the
+        // open_* fields and all writes of earlier stages are visible.
+        left = atomic_fetch_sub_explicit(&pool->ticket, 1, memory_order_acquire);
+        if (!tern_ticket_open(left)) break;
+        total = pool->open_tiles; // constant until this worker reports: its claims hold the stage open
+        pool->open_fn(pool->open_arg, (size_t)(total - left));
+        done++;
+    } while (left > 1);
+    if (done == 0) return;
+    count_tiles(pool, self, (uint64_t)done);
+    // acq_rel: release hands this worker's writes to the advancer, acquire takes everybody's if this is the last report.
+    // After a report that is not the last, nothing of the stage may be touched.
+    if (atomic_fetch_add_explicit(&pool->finished, done, memory_order_acq_rel) + done == total) advance(pool, self);
 }
 
 void tern_pool_work(tern_pool *pool, tern_worker *self) {
-    while (!tern_ticket_stop(tern_pool_wait(pool, self, false))) join_stage(pool, self);
+    while (!tern_ticket_stop(tern_pool_wait(pool, self, false))) take_tiles(pool, self);
 }
 
 static void run_shared(tern_pool *pool, size_t first_wide) {
@@ -84,8 +76,8 @@ static void run_shared(tern_pool *pool, size_t first_wide) {
     const bool moved = tern_affinity_leave_workers(pool->cpus, pool->n_threads, &saved);
     // Sleepers wake up while the caller runs the serial stages that come first.
     if (first_wide > 0) tern_pool_wake(pool, (int64_t)pool->stages[first_wide].n_tiles - 1);
-    if (advance(pool, self)) run_claimed(pool, self, 0);
-    while (!tern_ticket_over(tern_pool_wait(pool, self, true))) join_stage(pool, self);
+    advance(pool, self);
+    while (!tern_ticket_over(tern_pool_wait(pool, self, true))) take_tiles(pool, self);
     if (moved) tern_affinity_restore(&saved);
 }
 
@@ -98,7 +90,7 @@ static size_t find_wide(const tern_stage *stages, size_t n_stages) {
 tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_stages, tern_error *err) {
     // No message: other threads of the region may be writing one.
     if (pool->in_region) return TERN_ERR_STATE;
-    if (pool->fork_generation != tern_fork_generation()) {
+    if (pool->pid != getpid()) {
         return tern_fail(err, TERN_ERR_STATE,
                          "this context was created before fork(), which does not copy its threads; create a new one");
     }

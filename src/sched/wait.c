@@ -24,13 +24,13 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t expected) {
 
 static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
 
-static bool ready(uint64_t ticket, bool until_over) {
+static bool ready(int64_t ticket, bool until_over) {
     if (tern_ticket_open(ticket)) return true;
     return until_over ? tern_ticket_over(ticket) : tern_ticket_stop(ticket);
 }
 
 // Polls `polls` times. acquire: pairs with the advancer's store; a caller that sees OVER also sees what every tile wrote.
-static bool poll(tern_pool *pool, bool until_over, int polls, uint64_t *ticket) {
+static bool poll(tern_pool *pool, bool until_over, int polls, int64_t *ticket) {
     for (int i = 0; i < polls; i++) {
         *ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
         if (ready(*ticket, until_over)) return true;
@@ -64,8 +64,8 @@ static void park(tern_pool *pool, tern_worker *self, bool until_over) {
     while (atomic_load_explicit(&self->parked, memory_order_acquire) == 1) futex_wait(&self->parked, 1);
 }
 
-uint64_t tern_pool_wait(tern_pool *pool, tern_worker *self, bool until_over) {
-    uint64_t ticket;
+int64_t tern_pool_wait(tern_pool *pool, tern_worker *self, bool until_over) {
+    int64_t ticket;
     for (;;) {
         if (poll(pool, until_over, POLLS_PER_CLOCK, &ticket)) return ticket;
         const int64_t start = now_ns();
