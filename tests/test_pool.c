@@ -394,7 +394,7 @@ static void a_caller_on_a_workers_cpu_moves_for_the_region_only(void **state) {
     _Atomic uint64_t sum = 0;
     const tern_stage stage = {add_tile, &sum, 10};
     for (int i = 0; i < 100; i++) assert_int_equal(tern_pool_run(pool, &stage, 1, NULL), TERN_OK);
-    assert_true(sum == 100 * 55);
+    assert_int_equal(sum, 100 * 55);
     assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
     assert_true(CPU_EQUAL(&after, &before));
     tern_pool_destroy(pool);

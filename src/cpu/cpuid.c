@@ -146,7 +146,7 @@ void tern_cpuid_read(tern_cpuid_raw *raw) {
     if (max_ext < EXT_BRAND_LAST) return;
     for (uint32_t leaf = EXT_BRAND_FIRST; leaf <= EXT_BRAND_LAST; leaf++) {
         __cpuid(leaf, a, b, c, d);
-        put_text(raw->brand + (leaf - EXT_BRAND_FIRST) * 16, (const uint32_t[]){a, b, c, d}, 4);
+        put_text(raw->brand + (size_t)(leaf - EXT_BRAND_FIRST) * sizeof(uint32_t[4]), (const uint32_t[]){a, b, c, d}, 4);
     }
 }
 

@@ -6,7 +6,7 @@
 
 const tern_variant tern_variants[] = {
 #define TERN_VARIANT(stage, TIER, LAYOUT, symbol)                                                                              \
-    {TERN_STAGE_##stage, TERN_TIER_##TIER, TERN_LAYOUT_##LAYOUT, #symbol, (tern_any_fn *)symbol},
+    {TERN_STAGE_##stage, TERN_TIER_##TIER, TERN_LAYOUT_##LAYOUT, #symbol, (tern_any_fn *)(symbol)},
 #include "kernels/variants.inc"
 #undef TERN_VARIANT
 };

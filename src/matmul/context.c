@@ -126,8 +126,7 @@ tern_status tern_context_create(tern_context **ctx, const tern_context_params *p
     tern_error err = {""};
     tern_context_params p;
     tern_status status = tern_params_read(&p, sizeof p, params, "tern_context_params", &err);
-    if (status == TERN_OK && !ctx) status = tern_fail(&err, TERN_ERR_ARG, "ctx is NULL");
-    if (status == TERN_OK) status = create(ctx, &p, &err);
+    if (status == TERN_OK) status = ctx ? create(ctx, &p, &err) : tern_fail(&err, TERN_ERR_ARG, "ctx is NULL");
     if (status != TERN_OK && p.error && p.error_size > 0) snprintf(p.error, p.error_size, "%s", err.text);
     return status;
 }
