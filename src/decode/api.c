@@ -6,51 +6,47 @@
 #include "decode/model.h"
 
 tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
-    if (!m || !info || info->struct_size < sizeof *info) return TERN_ERR_ARG;
+    if (!m) return TERN_ERR_ARG;
     const tern_hyper *h = &m->hyper;
-    *info = (tern_model_info){.struct_size = sizeof *info,
-                              .architecture = m->architecture,
-                              .name = m->name,
-                              .tokenizer = tern_tokenizer_name(m->tokenizer),
-                              .n_layers = h->n_layers,
-                              .n_embd = h->n_embd,
-                              .n_ff = h->n_ff,
-                              .n_heads = h->n_heads,
-                              .n_kv_heads = h->n_kv_heads,
-                              .head_dim = h->head_dim,
-                              .n_vocab = h->n_vocab,
-                              .n_ctx_train = h->n_ctx,
-                              .n_params = m->n_params,
-                              .file_bytes = tern_gguf_file_size(m->gguf),
-                              .bytes_per_token = m->bytes_per_token,
-                              .bits_per_weight = (double)m->bytes_per_token * 8 / m->packed_weights,
-                              .n_ternary = m->n_ternary,
-                              .n_int8 = m->n_int8};
-    return TERN_OK;
+    const tern_model_info full = {.architecture = m->architecture,
+                                  .name = m->name,
+                                  .tokenizer = tern_tokenizer_name(m->tokenizer),
+                                  .n_layers = h->n_layers,
+                                  .n_embd = h->n_embd,
+                                  .n_ff = h->n_ff,
+                                  .n_heads = h->n_heads,
+                                  .n_kv_heads = h->n_kv_heads,
+                                  .head_dim = h->head_dim,
+                                  .n_vocab = h->n_vocab,
+                                  .n_ctx_train = h->n_ctx,
+                                  .n_params = m->n_params,
+                                  .file_bytes = tern_gguf_file_size(m->gguf),
+                                  .bytes_per_token = m->bytes_per_token,
+                                  .bits_per_weight = (double)m->bytes_per_token * 8 / m->packed_weights,
+                                  .n_ternary = m->n_ternary,
+                                  .n_int8 = m->n_int8};
+    return tern_info_write(info, &full, sizeof full, "tern_model_info", NULL);
 }
 
 tern_status tern_model_get_tensor(const tern_model *m, size_t index, tern_tensor_info *info) {
-    if (!m || !info || info->struct_size < sizeof *info || index >= tern_gguf_tensor_count(m->gguf)) return TERN_ERR_ARG;
+    if (!m || index >= tern_gguf_tensor_count(m->gguf)) return TERN_ERR_ARG;
     const tern_gguf_tensor *t = tern_gguf_tensor_at(m->gguf, index);
     const tern_block_type *type = tern_block_type_find(t->type);
-    *info = (tern_tensor_info){.struct_size = sizeof *info,
-                               .name = t->name.data,
-                               .name_size = t->name.size,
-                               .type = type ? type->name : "unknown",
-                               .n_dims = t->n_dims,
-                               .bytes = t->size};
-    memcpy(info->dims, t->dims, sizeof info->dims);
-    return TERN_OK;
+    tern_tensor_info full = {.name = t->name.data,
+                             .name_size = t->name.size,
+                             .type = type ? type->name : "unknown",
+                             .n_dims = t->n_dims,
+                             .bytes = t->size};
+    memcpy(full.dims, t->dims, sizeof full.dims);
+    return tern_info_write(info, &full, sizeof full, "tern_tensor_info", NULL);
 }
 
-tern_status tern_tokenize(const tern_model *m, const char *text, size_t size, const tern_tokenize_params *params, int32_t *tokens, size_t max,
-                          size_t *n) {
+tern_status tern_tokenize(const tern_model *m, const char *text, size_t size, const tern_tokenize_params *params,
+                          int32_t *tokens, size_t max, size_t *n) {
     if (!m || (!text && size) || (!tokens && max) || !n) return TERN_ERR_ARG;
-    tern_tokenize_params p = {.struct_size = sizeof p};
-    if (params) {
-        if (params->struct_size < sizeof p) return TERN_ERR_ARG;
-        p = *params;
-    }
+    tern_tokenize_params p;
+    const tern_status status = tern_params_read(&p, sizeof p, params, "tern_tokenize_params", NULL);
+    if (status != TERN_OK) return status;
     return tern_tokenizer_encode(m->tokenizer, text, size, p.parse_special != 0, p.add_bos != 0, tokens, max, n);
 }
 
@@ -72,9 +68,12 @@ static tern_gguf_string default_system(const tern_gguf_string *template) {
     if (!role) return none;
     const char *end_of_template = template->data + template->size;
     const char *text = role + sizeof system_role - 1;
-    if (text < end_of_template && *text == '\n') text++;
-    else if (end_of_template - text >= 2 && text[0] == '\\' && text[1] == 'n') text += 2;
-    else return none;
+    if (text < end_of_template && *text == '\n')
+        text++;
+    else if (end_of_template - text >= 2 && text[0] == '\\' && text[1] == 'n')
+        text += 2;
+    else
+        return none;
     const char *end = memmem(text, (size_t)(end_of_template - text), im_end, sizeof im_end - 1);
     if (!end) return none;
     const size_t size = (size_t)(end - text);
@@ -82,15 +81,16 @@ static tern_gguf_string default_system(const tern_gguf_string *template) {
     return (tern_gguf_string){text, size};
 }
 
-tern_status tern_chat_prompt(const tern_model *m, const char *system, const char *user, char *out, size_t out_size, size_t *size) {
+tern_status tern_chat_prompt(const tern_model *m, const char *system, const char *user, char *out, size_t out_size,
+                             size_t *size) {
     if (!m || !user || !size || (!out && out_size)) return TERN_ERR_ARG;
     tern_gguf_string template;
     if (!tern_gguf_get_string(m->gguf, "tokenizer.chat_template", &template) ||
         !memmem(template.data, template.size, im_start, sizeof im_start - 1) || tern_tokenizer_find(m->tokenizer, im_start) < 0)
         return TERN_ERR_UNSUPPORTED;
     const tern_gguf_string sys = system ? (tern_gguf_string){system, strlen(system)} : default_system(&template);
-    const int need = snprintf(out, out_size, "%s%.*s%s%suser\n%s%s\n%sassistant\n", sys.size ? "<|im_start|>system\n" : "", (int)sys.size,
-                              sys.data, sys.size ? "<|im_end|>\n" : "", im_start, user, im_end, im_start);
+    const int need = snprintf(out, out_size, "%s%.*s%s%suser\n%s%s\n%sassistant\n", sys.size ? "<|im_start|>system\n" : "",
+                              (int)sys.size, sys.data, sys.size ? "<|im_end|>\n" : "", im_start, user, im_end, im_start);
     if (need < 0) return TERN_ERR_ARG;
     *size = (size_t)need;
     return *size < out_size ? TERN_OK : TERN_ERR_ARG;

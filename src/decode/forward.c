@@ -201,7 +201,8 @@ static void transformer_layer(forward *f, size_t l) {
     const tern_layer *w = &f->m->layers[l];
     const tern_buffers *b = &f->m->buf;
     const size_t d = f->h->n_embd;
-    linear(f, f->n, d, rmsnorm_of(b->x, w->attn_norm, b->h), (tern_product[]){to(w->q, b->q), to(w->k, b->k), to(w->v, b->v)}, 3);
+    linear(f, f->n, d, rmsnorm_of(b->x, w->attn_norm, b->h), (tern_product[]){to(w->q, b->q), to(w->k, b->k), to(w->v, b->v)},
+           3);
     rope_and_cache(f, l);
     attention(f, l);
     linear(f, f->n, w->o->k, rows_of(b->att), (tern_product[]){add_to(w->o, b->x)}, 1);
@@ -211,14 +212,15 @@ static void transformer_layer(forward *f, size_t l) {
 
 tern_status tern_forward(tern_model *model, size_t n) {
     forward f = {.m = model, .h = &model->hyper, .kernels = &model->ctx->kernels, .n = n};
-    tern_region_init(&f.region, model->ctx, model->buf.stages, TERN_FORWARD_STAGES, model->buf.stage_args, TERN_FORWARD_ARG_BYTES);
+    tern_region_init(&f.region, model->ctx, model->buf.stages, TERN_FORWARD_STAGES, model->buf.stage_args,
+                     TERN_FORWARD_ARG_BYTES);
     atomic_store_explicit(&model->act->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
     embed(&f);
     for (size_t l = 0; l < model->hyper.n_layers; l++) transformer_layer(&f, l);
     head(&f);
     const tern_status status = tern_region_run(&f.region);
     if (status == TERN_OK && atomic_load_explicit(&model->act->not_finite, memory_order_relaxed))
-        return tern_fail(&model->ctx->error, TERN_ERR_FORMAT, "%s: the forward pass met a NaN or an infinity; the weights are damaged",
-                         tern_gguf_path(model->gguf));
+        return tern_fail(&model->ctx->error, TERN_ERR_FORMAT,
+                         "%s: the forward pass met a NaN or an infinity; the weights are damaged", tern_gguf_path(model->gguf));
     return status;
 }

@@ -22,7 +22,8 @@ static void read_u32(reader *r, const char *key, uint32_t max, uint32_t *out) {
     snprintf(full, sizeof full, "%s.%s", r->arch, key);
     uint64_t value = *out;
     if (!tern_gguf_get_u64(r->gguf, full, &value) && tern_gguf_has(r->gguf, full))
-        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a non-negative integer", tern_gguf_path(r->gguf), full);
+        r->status =
+            tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a non-negative integer", tern_gguf_path(r->gguf), full);
     else if (value == 0 || value > max)
         r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is %s outside 1..%u; is this a complete %s model?",
                               tern_gguf_path(r->gguf), full, value ? "" : "missing or", max, r->arch);
@@ -53,7 +54,8 @@ tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *er
     reader r = {.gguf = gguf, .err = err, .status = TERN_OK};
     snprintf(r.arch, sizeof r.arch, "%.*s", arch.size < sizeof r.arch ? (int)arch.size : (int)sizeof r.arch - 1, arch.data);
     if (strcmp(r.arch, "llama") != 0)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: architecture %s is not supported; this version runs: llama", path, r.arch);
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: architecture %s is not supported; this version runs: llama", path,
+                         r.arch);
     *h = (tern_hyper){0};
     read_u32(&r, "block_count", MAX_LAYERS, &h->n_layers);
     read_u32(&r, "embedding_length", MAX_WIDTH, &h->n_embd);
@@ -78,16 +80,18 @@ tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *er
         return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: keys (%u) and values (%u) of different length are not supported", path,
                          h->head_dim, value_dim);
     if (h->n_heads % h->n_kv_heads)
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: %u query heads are not a multiple of %u key heads", path, h->n_heads, h->n_kv_heads);
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: %u query heads are not a multiple of %u key heads", path, h->n_heads,
+                         h->n_kv_heads);
     if (tern_q_width(h) > TERN_K_MAX)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than %d", path, h->n_heads, h->head_dim, TERN_K_MAX);
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than %d", path, h->n_heads, h->head_dim,
+                         TERN_K_MAX);
     if (h->rope_dim > h->head_dim || h->rope_dim % 2)
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: key llama.rope.dimension_count = %u does not fit a head of %u", path, h->rope_dim,
-                         h->head_dim);
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: key llama.rope.dimension_count = %u does not fit a head of %u", path,
+                         h->rope_dim, h->head_dim);
     tern_gguf_string scaling;
     if (tern_gguf_get_string(gguf, "llama.rope.scaling.type", &scaling) && !is_none(&scaling))
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: rope scaling %.*s is not supported by this version", path, (int)scaling.size,
-                         scaling.data);
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: rope scaling %.*s is not supported by this version", path,
+                         (int)scaling.size, scaling.data);
     if (tern_gguf_has(gguf, "llama.expert_count"))
         return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: mixture-of-experts models are not supported by this version", path);
     return TERN_OK;

@@ -18,20 +18,21 @@ typedef struct loader {
 
 // ---- tensors ----------------------------------------------------------------------------------------------
 
-static tern_status find(const loader *ld, const char *name, uint32_t n_dims, uint64_t dim0, uint64_t dim1, const tern_gguf_tensor **out) {
+static tern_status find(const loader *ld, const char *name, uint32_t n_dims, uint64_t dim0, uint64_t dim1,
+                        const tern_gguf_tensor **out) {
     const tern_gguf_tensor *t = tern_gguf_find_tensor(ld->m->gguf, name);
     const char *path = tern_gguf_path(ld->m->gguf);
     tern_error *err = &ld->ctx->error;
     if (!t) return tern_fail(err, TERN_ERR_FORMAT, "%s: tensor %s is missing; is this a complete llama model?", path, name);
     if (t->n_dims != n_dims || t->dims[0] != dim0 || (n_dims > 1 && t->dims[1] != dim1))
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: tensor %s is %llu x %llu, but the model's metadata asks for %llu x %llu", path, name,
-                         (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], (unsigned long long)dim1,
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: tensor %s is %llu x %llu, but the model's metadata asks for %llu x %llu",
+                         path, name, (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], (unsigned long long)dim1,
                          (unsigned long long)dim0);
     if (!tern_block_type_find(t->type)) {
         char type[32];
         return tern_fail(err, TERN_ERR_UNSUPPORTED,
-                         "%s: tensor %s has type %s, which is not supported; convert it to TQ2_0 (ternary), Q8_0 or F16", path, name,
-                         tern_ggml_type_name(t->type, type));
+                         "%s: tensor %s has type %s, which is not supported; convert it to TQ2_0 (ternary), Q8_0 or F16", path,
+                         name, tern_ggml_type_name(t->type, type));
     }
     *out = t;
     return TERN_OK;
@@ -55,28 +56,31 @@ static tern_status load_matrix_tensor(loader *ld, const tern_gguf_tensor *t, siz
     if (status != TERN_OK) return status;
     m->bytes_per_token += info.bytes;
     m->packed_weights += (double)n * (double)k;
-    if ((*out)->ternary) m->n_ternary++;
-    else m->n_int8++;
+    if ((*out)->ternary)
+        m->n_ternary++;
+    else
+        m->n_int8++;
     ld->done += t->size;
     if (ld->params->progress) ld->params->progress(ld->params->progress_user, ld->done, ld->total);
     return TERN_OK;
 }
 
 static tern_status load_matrix(loader *ld, const char *name, size_t n, size_t k, tern_weights **out) {
-    const tern_gguf_tensor *t;
+    const tern_gguf_tensor *t = NULL;
     const tern_status status = find(ld, name, 2, k, n, &t);
     return status == TERN_OK ? load_matrix_tensor(ld, t, n, k, out) : status;
 }
 
 static tern_status load_vector(loader *ld, const char *name, size_t n, const float **out) {
-    const tern_gguf_tensor *t;
+    const tern_gguf_tensor *t = NULL;
     const tern_status status = find(ld, name, 1, n, 1, &t);
     if (status != TERN_OK) return status;
     float *to = ld->m->floats + ld->floats_used;
     tern_block_type_find(t->type)->to_f32(to, t->data, n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(to[i]))
-            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %s holds a NaN or an infinity", tern_gguf_path(ld->m->gguf), name);
+            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %s holds a NaN or an infinity",
+                             tern_gguf_path(ld->m->gguf), name);
     ld->floats_used += n;
     *out = to;
     return TERN_OK;
@@ -90,7 +94,7 @@ static tern_status load_layer(loader *ld, size_t l) {
         const char *what;
         size_t n, k;
         tern_weights **out;
-    } matrices[] = {{"attn_q", q, d, &layer->q},      {"attn_k", kv, d, &layer->k},   {"attn_v", kv, d, &layer->v},
+    } matrices[] = {{"attn_q", q, d, &layer->q},      {"attn_k", kv, d, &layer->k},      {"attn_v", kv, d, &layer->v},
                     {"attn_output", d, q, &layer->o}, {"ffn_gate", ff, d, &layer->gate}, {"ffn_up", ff, d, &layer->up},
                     {"ffn_down", d, ff, &layer->down}};
     char name[TENSOR_NAME_MAX];
@@ -108,8 +112,9 @@ static tern_status load_layer(loader *ld, size_t l) {
 
 // Tensors that change the maths and that this forward does not apply must not be ignored.
 static tern_status refuse_unknown(const loader *ld) {
-    static const char *const known[] = {"attn_norm.weight", "ffn_norm.weight",   "attn_q.weight",  "attn_k.weight", "attn_v.weight",
-                                        "attn_output.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
+    static const char *const known[] = {"attn_norm.weight", "ffn_norm.weight", "attn_q.weight",
+                                        "attn_k.weight",    "attn_v.weight",   "attn_output.weight",
+                                        "ffn_gate.weight",  "ffn_up.weight",   "ffn_down.weight"};
     const tern_gguf *gguf = ld->m->gguf;
     for (size_t i = 0; i < tern_gguf_tensor_count(gguf); i++) {
         const tern_gguf_string name = tern_gguf_tensor_at(gguf, i)->name;
@@ -123,8 +128,8 @@ static tern_status refuse_unknown(const loader *ld) {
             for (size_t k = 0; k < sizeof known / sizeof *known; k++) ok |= !strcmp(text + used, known[k]);
         if (!ok)
             return tern_fail(&ld->ctx->error, TERN_ERR_UNSUPPORTED,
-                             "%s: tensor %.*s is not part of the llama architecture as this version computes it", tern_gguf_path(gguf),
-                             (int)name.size, name.data);
+                             "%s: tensor %.*s is not part of the llama architecture as this version computes it",
+                             tern_gguf_path(gguf), (int)name.size, name.data);
     }
     return TERN_OK;
 }
@@ -146,7 +151,8 @@ static tern_status load_rope(loader *ld) {
         const double freq = pow((double)h->rope_base, -2.0 * (double)i / (double)h->rope_dim);
         m->rope_freq[i] = (float)(factors ? freq / (double)factors[i] : freq);
         if (!isfinite(m->rope_freq[i]))
-            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor rope_freqs.weight holds a zero", tern_gguf_path(m->gguf));
+            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor rope_freqs.weight holds a zero",
+                             tern_gguf_path(m->gguf));
     }
     return TERN_OK;
 }
@@ -182,7 +188,8 @@ static tern_status make_buffers(loader *ld) {
     const tern_hyper *h = &m->hyper;
     m->buf_bytes = carve_buffers(h, &m->buf, NULL);
     m->buf_memory = tern_alloc(&ld->ctx->allocator, m->buf_bytes, 1);
-    if (!m->buf_memory) return tern_fail(&ld->ctx->error, TERN_ERR_MEMORY, "out of memory for %zu bytes of work buffers", m->buf_bytes);
+    if (!m->buf_memory)
+        return tern_fail(&ld->ctx->error, TERN_ERR_MEMORY, "out of memory for %zu bytes of work buffers", m->buf_bytes);
     carve_buffers(h, &m->buf, m->buf_memory);
     size_t widest = h->n_ff > h->n_embd ? h->n_ff : h->n_embd;
     if (tern_q_width(h) > widest) widest = tern_q_width(h);
@@ -212,7 +219,8 @@ static tern_status load_all(loader *ld, const char *path) {
     m->layers = tern_alloc(&ctx->allocator, h->n_layers, sizeof *m->layers);
     m->n_floats = (2 * (size_t)h->n_layers + 1) * h->n_embd + 2 * (size_t)h->rope_dim;
     m->floats = tern_alloc(&ctx->allocator, m->n_floats, sizeof *m->floats);
-    if (!m->architecture || !m->name || !m->layers || !m->floats) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
+    if (!m->architecture || !m->name || !m->layers || !m->floats)
+        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
 
     if ((status = refuse_unknown(ld)) != TERN_OK) return status;
     const size_t d = h->n_embd;
@@ -227,7 +235,8 @@ static tern_status load_all(loader *ld, const char *path) {
     for (size_t l = 0; l < h->n_layers; l++)
         if ((status = load_layer(ld, l)) != TERN_OK) return status;
     if ((status = load_vector(ld, "output_norm.weight", d, &m->output_norm)) != TERN_OK) return status;
-    status = tied ? load_matrix_tensor(ld, m->token_embd, h->n_vocab, d, &m->head) : load_matrix(ld, "output.weight", h->n_vocab, d, &m->head);
+    status = tied ? load_matrix_tensor(ld, m->token_embd, h->n_vocab, d, &m->head)
+                  : load_matrix(ld, "output.weight", h->n_vocab, d, &m->head);
     if (status == TERN_OK) status = load_rope(ld);
     if (status == TERN_OK) status = make_buffers(ld);
     return status;
@@ -236,16 +245,14 @@ static tern_status load_all(loader *ld, const char *path) {
 tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *path, const tern_model_params *params) {
     if (!ctx) return TERN_ERR_ARG;
     if (!model || !path) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_model_load needs an output and a path");
-    tern_model_params p = {.struct_size = sizeof p};
-    if (params) {
-        if (params->struct_size < sizeof p) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_model_params.struct_size is not set");
-        p = *params;
-    }
+    tern_model_params p;
+    tern_status status = tern_params_read(&p, sizeof p, params, "tern_model_params", &ctx->error);
+    if (status != TERN_OK) return status;
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     m->ctx = ctx;
     loader ld = {.ctx = ctx, .m = m, .params = &p};
-    const tern_status status = load_all(&ld, path);
+    status = load_all(&ld, path);
     if (status != TERN_OK) {
         tern_model_destroy(m);
         return status;

@@ -10,8 +10,8 @@
 #include "tern/decode.h"
 
 enum {
-    TERN_BATCH_TOKENS = 512, // longest slice of a batch that runs as one forward
-    TERN_HEAD_ROWS = 16,     // sessions whose logits are computed together
+    TERN_BATCH_TOKENS = 512,    // longest slice of a batch that runs as one forward
+    TERN_HEAD_ROWS = 16,        // sessions whose logits are computed together
     TERN_FORWARD_STAGES = 1024, // capacity of the forward's region; a deeper model runs it in parts
     TERN_FORWARD_ARG_BYTES = 512 * 1024
 };
@@ -28,16 +28,16 @@ typedef struct tern_layer {
 
 // Buffers of one forward over up to TERN_BATCH_TOKENS tokens; every row has its natural length.
 typedef struct tern_buffers {
-    float *x;                      // residual stream [tokens][n_embd]
-    float *h;                      // normalised rows [tokens][n_embd]
-    float *q, *k, *v;              // [tokens][heads * head_dim]
-    float *att;                    // [tokens][n_heads * head_dim]
-    float *gate, *up;              // [tokens][n_ff]
-    float *cos_sin;                // rotation of each token's position [tokens][rope_dim]: cos, sin of pair 0, 1, ...
-    float *logits;                 // [TERN_HEAD_ROWS][n_vocab], when several sessions ask at once
-    struct tern_row *rows;         // [tokens]
-    tern_stage *stages;            // storage of the region
-    unsigned char *stage_args;     //
+    float *x;                  // residual stream [tokens][n_embd]
+    float *h;                  // normalised rows [tokens][n_embd]
+    float *q, *k, *v;          // [tokens][heads * head_dim]
+    float *att;                // [tokens][n_heads * head_dim]
+    float *gate, *up;          // [tokens][n_ff]
+    float *cos_sin;            // rotation of each token's position [tokens][rope_dim]: cos, sin of pair 0, 1, ...
+    float *logits;             // [TERN_HEAD_ROWS][n_vocab], when several sessions ask at once
+    struct tern_row *rows;     // [tokens]
+    tern_stage *stages;        // storage of the region
+    unsigned char *stage_args; //
 } tern_buffers;
 
 // Where one token of the batch belongs.

@@ -60,7 +60,8 @@ static tern_status check_batch(tern_model *model, tern_session *const sessions[]
         if (!sessions[i] || sessions[i]->model != model)
             return tern_fail(err, TERN_ERR_ARG, "sessions[%zu] is NULL or belongs to another model", i);
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= model->hyper.n_vocab)
-            return tern_fail(err, TERN_ERR_ARG, "tokens[%zu] = %d is outside the vocabulary of %u", i, (int)tokens[i], model->hyper.n_vocab);
+            return tern_fail(err, TERN_ERR_ARG, "tokens[%zu] = %d is outside the vocabulary of %u", i, (int)tokens[i],
+                             model->hyper.n_vocab);
     }
     for (size_t i = 0; i < n; i++) sessions[i]->pending = 0;
     for (size_t i = 0; i < n; i++) sessions[i]->pending++;

@@ -16,7 +16,8 @@ static size_t table_bytes_max(size_t k) {
 tern_status tern_activations_create(tern_context *ctx, tern_activations **out, size_t max_m, size_t max_k) {
     if (!ctx) return TERN_ERR_ARG;
     if (!out || max_m == 0) return tern_fail(&ctx->error, TERN_ERR_ARG, "activations need an output and max_m >= 1");
-    if (max_k == 0 || max_k > TERN_K_MAX) return tern_fail(&ctx->error, TERN_ERR_ARG, "max_k = %zu is outside 1..%d", max_k, TERN_K_MAX);
+    if (max_k == 0 || max_k > TERN_K_MAX)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "max_k = %zu is outside 1..%d", max_k, TERN_K_MAX);
     tern_activations *a = tern_alloc(&ctx->allocator, 1, sizeof *a);
     if (!a) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     a->ctx = ctx;
@@ -55,8 +56,16 @@ tern_act_view tern_act_begin(tern_activations *a, size_t m, size_t k, size_t blo
     if (block == 0 || block > k) block = k;
     const size_t ldq = tern_round_up(k, TERN_X_ALIGN);
     const size_t ld_blocks = block == k ? ldq / TERN_I8B_BLOCK : tern_round_up(tern_ceil_div(k, block), ldq / TERN_I8B_BLOCK);
-    return (tern_act_view){.q = a->q, .ldq = ldq, .m = m, .k = k, .block = block, .scales = a->scales, .sums = a->sums,
-                           .ld_blocks = ld_blocks, .tables = a->tables, .ld_tables = table_bytes_max(k),
+    return (tern_act_view){.q = a->q,
+                           .ldq = ldq,
+                           .m = m,
+                           .k = k,
+                           .block = block,
+                           .scales = a->scales,
+                           .sums = a->sums,
+                           .ld_blocks = ld_blocks,
+                           .tables = a->tables,
+                           .ld_tables = table_bytes_max(k),
                            .not_finite = &a->not_finite};
 }
 
@@ -79,8 +88,10 @@ void tern_act_set_row(const tern_act_view *v, const tern_kernels *kernels, size_
 static tern_status check_batch(const tern_activations *a, const void *x, size_t m, size_t k, size_t ldx, size_t block) {
     tern_error *err = &a->ctx->error;
     if (!x) return tern_fail(err, TERN_ERR_ARG, "x is NULL");
-    if (m == 0 || m > a->max_m) return tern_fail(err, TERN_ERR_ARG, "m = %zu is outside 1..%zu (max_m at creation)", m, a->max_m);
-    if (k == 0 || k > a->max_k) return tern_fail(err, TERN_ERR_ARG, "k = %zu is outside 1..%zu (max_k at creation)", k, a->max_k);
+    if (m == 0 || m > a->max_m)
+        return tern_fail(err, TERN_ERR_ARG, "m = %zu is outside 1..%zu (max_m at creation)", m, a->max_m);
+    if (k == 0 || k > a->max_k)
+        return tern_fail(err, TERN_ERR_ARG, "k = %zu is outside 1..%zu (max_k at creation)", k, a->max_k);
     if (ldx < k) return tern_fail(err, TERN_ERR_ARG, "ldx = %zu is smaller than k = %zu", ldx, k);
     if (block < k && block % TERN_ACT_BLOCK_MIN)
         return tern_fail(err, TERN_ERR_ARG, "block = %zu is neither 0, k nor a multiple of %d", block, TERN_ACT_BLOCK_MIN);
@@ -118,8 +129,8 @@ tern_status tern_activations_set_f32(tern_context *ctx, tern_activations *a, con
     return TERN_OK;
 }
 
-tern_status tern_activations_set_s8(tern_context *ctx, tern_activations *a, const int8_t *q, const float *scales, size_t m, size_t k,
-                                    size_t ldx, size_t block) {
+tern_status tern_activations_set_s8(tern_context *ctx, tern_activations *a, const int8_t *q, const float *scales, size_t m,
+                                    size_t k, size_t ldx, size_t block) {
     if (!ctx) return TERN_ERR_ARG;
     if (!a || a->ctx != ctx) return tern_fail(&ctx->error, TERN_ERR_ARG, "the activations belong to another context");
     const tern_status status = check_batch(a, q, m, k, ldx, block);

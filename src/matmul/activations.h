@@ -34,8 +34,8 @@ struct tern_activations {
     int32_t *sums;
     int8_t *tables;
     size_t q_bytes, n_blocks, tables_bytes;
-    atomic_int not_finite; // set by a quantizing tile that met NaN or infinity
-    tern_act_view view;    // of the last tern_activations_set_*; m = 0 before
+    atomic_int not_finite;     // set by a quantizing tile that met NaN or infinity
+    tern_act_view view;        // of the last tern_activations_set_*; m = 0 before
     tern_layout tables_layout; // tables hold view's first tokens for this layout and slice depth, or NONE
     size_t tables_slice_k;
 };

@@ -15,13 +15,11 @@ static tern_status check_shape(tern_context *ctx, tern_weights **w, const void *
     if (n == 0) return tern_fail(&ctx->error, TERN_ERR_ARG, "n = 0: a weight has at least one row");
     if (k == 0 || k > TERN_K_MAX) return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is outside 1..%d", k, TERN_K_MAX);
     if (ld < k) return tern_fail(&ctx->error, TERN_ERR_ARG, "the leading dimension %zu is smaller than k = %zu", ld, k);
-    *form = TERN_FORM_AUTO;
-    if (params) {
-        if (params->struct_size < sizeof *params)
-            return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_weights_params.struct_size is not set");
-        if (params->form > TERN_FORM_MAD) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_form %d", (int)params->form);
-        *form = params->form;
-    }
+    tern_weights_params p;
+    const tern_status status = tern_params_read(&p, sizeof p, params, "tern_weights_params", &ctx->error);
+    if (status != TERN_OK) return status;
+    if (p.form > TERN_FORM_MAD) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_form %d", (int)p.form);
+    *form = p.form;
     return TERN_OK;
 }
 
@@ -62,15 +60,22 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
         if (!isfinite(scales[i])) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales[%zu] is NaN or infinite", i);
     const bool fold = one || ((ternary || scale_block >= k) && all_equal(scales, count));
     const code_source source = {codes, scales, k, ld, fold ? 0 : per_row, ternary};
-    const tern_build build = {.n = n, .k = k, .ternary = ternary, .scale_block = fold ? 0 : scale_block, .uniform_scale = scales[0],
-                              .scales_per_row = source.scales_per_row, .read = read_codes, .source = &source, .form = form,
+    const tern_build build = {.n = n,
+                              .k = k,
+                              .ternary = ternary,
+                              .scale_block = fold ? 0 : scale_block,
+                              .uniform_scale = scales[0],
+                              .scales_per_row = source.scales_per_row,
+                              .read = read_codes,
+                              .source = &source,
+                              .form = form,
                               .bad_row = TERN_ERR_ARG};
     return tern_weights_build(ctx, w, &build);
 }
 
 tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
                                     size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
-    tern_form form;
+    tern_form form = TERN_FORM_AUTO;
     const tern_status status = check_shape(ctx, w, trits, n, k, ldw, params, &form);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
@@ -81,12 +86,13 @@ tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const i
 
 tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales, size_t scale_block,
                                  size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
-    tern_form form;
+    tern_form form = TERN_FORM_AUTO;
     const tern_status status = check_shape(ctx, w, q, n, k, ldw, params, &form);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
     if (scale_block != 0 && scale_block != k && scale_block != TERN_I8B_BLOCK)
-        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights take 0, k or %d", scale_block, TERN_I8B_BLOCK);
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights take 0, k or %d", scale_block,
+                         TERN_I8B_BLOCK);
     return from_codes(ctx, w, q, scales, scale_block, n, k, ldw, form, false);
 }
 
@@ -148,23 +154,29 @@ static const char *read_f32_ternary(const void *source, size_t row, int8_t *code
     return NULL;
 }
 
-tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n, size_t k,
-                                       size_t ldw, const tern_weights_params *params) {
-    tern_form form;
+tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n,
+                                       size_t k, size_t ldw, const tern_weights_params *params) {
+    tern_form form = TERN_FORM_AUTO;
     const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &form);
     if (status != TERN_OK) return status;
     if (scale_block != k && scale_block != TERN_I8B_BLOCK)
-        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights are quantized per row (k) or per %d", scale_block,
-                         TERN_I8B_BLOCK);
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights are quantized per row (k) or per %d",
+                         scale_block, TERN_I8B_BLOCK);
     const float_source source = {.x = x, .k = k, .ld = ldw, .scale_block = scale_block};
-    const tern_build build = {.n = n, .k = k, .scale_block = scale_block, .scales_per_row = tern_ceil_div(k, scale_block),
-                              .read = read_f32_int8, .source = &source, .form = form, .bad_row = TERN_ERR_ARG};
+    const tern_build build = {.n = n,
+                              .k = k,
+                              .scale_block = scale_block,
+                              .scales_per_row = tern_ceil_div(k, scale_block),
+                              .read = read_f32_int8,
+                              .source = &source,
+                              .form = form,
+                              .bad_row = TERN_ERR_ARG};
     return tern_weights_build(ctx, w, &build);
 }
 
 tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k, size_t ldw,
                                           const tern_weights_params *params) {
-    tern_form form;
+    tern_form form = TERN_FORM_AUTO;
     const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &form);
     if (status != TERN_OK) return status;
     double sum = 0;
@@ -173,8 +185,14 @@ tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, c
     const float scale = (float)(sum / ((double)n * (double)k));
     if (!isfinite(scale)) return tern_fail(&ctx->error, TERN_ERR_ARG, "the weights hold a NaN or an infinity");
     const float_source source = {.x = x, .k = k, .ld = ldw, .inverse = scale > 0 ? 1.0f / scale : 0.0f};
-    const tern_build build = {.n = n, .k = k, .ternary = true, .uniform_scale = scale, .read = read_f32_ternary, .source = &source,
-                              .form = form, .bad_row = TERN_ERR_ARG};
+    const tern_build build = {.n = n,
+                              .k = k,
+                              .ternary = true,
+                              .uniform_scale = scale,
+                              .read = read_f32_ternary,
+                              .source = &source,
+                              .form = form,
+                              .bad_row = TERN_ERR_ARG};
     return tern_weights_build(ctx, w, &build);
 }
 
@@ -190,10 +208,12 @@ typedef struct block_source {
 static const char *read_blocks(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
     const block_source *s = source;
     float *to = s->fold ? work : scales;
-    if (!s->type->to_codes(codes, to, s->rows + row * s->row_bytes, s->k)) return "a block holds a code that its type does not allow";
+    if (!s->type->to_codes(codes, to, s->rows + row * s->row_bytes, s->k))
+        return "a block holds a code that its type does not allow";
     for (size_t b = 0; b * s->type->code_block < s->k; b++) {
         if (!isfinite(to[b])) return "a block's scale is NaN or infinite";
-        if (s->fold && to[b] == 0) memset(codes + b * s->type->code_block, 0, s->type->code_block); // a zero block of a folded weight
+        if (s->fold && to[b] == 0)
+            memset(codes + b * s->type->code_block, 0, s->type->code_block); // a zero block of a folded weight
     }
     return NULL;
 }
@@ -212,9 +232,9 @@ static bool uniform_scale(const tern_block_type *type, const uint8_t *data, size
     return isfinite(*scale);
 }
 
-tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size, size_t n,
-                                   size_t k, const tern_weights_params *params) {
-    tern_form form;
+tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
+                                   size_t n, size_t k, const tern_weights_params *params) {
+    tern_form form = TERN_FORM_AUTO;
     const tern_status status = check_shape(ctx, w, data, n, k, k, params, &form);
     if (status != TERN_OK) return status;
     const tern_block_type *type = tern_block_type_find(ggml_type);
@@ -223,7 +243,8 @@ tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "type %s is not supported; convert it to TQ2_0 (ternary) or Q8_0",
                          tern_ggml_type_name(ggml_type, name));
     if (k % type->block_elems)
-        return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is not a multiple of %s's block of %zu", k, type->name, type->block_elems);
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is not a multiple of %s's block of %zu", k, type->name,
+                         type->block_elems);
     const size_t row_bytes = k / type->block_elems * type->block_bytes;
     size_t want;
     if (!tern_mul_size(row_bytes, n, &want) || want != size)

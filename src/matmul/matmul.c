@@ -7,7 +7,8 @@
 
 enum { TERN_MATMUL_STAGES = 16, TERN_MATMUL_ARGS = 16384 };
 
-static tern_status check(tern_context *ctx, const tern_weights *w, const tern_activations *a, const void *y, size_t ldy, bool s32) {
+static tern_status check(tern_context *ctx, const tern_weights *w, const tern_activations *a, const void *y, size_t ldy,
+                         bool s32) {
     if (!ctx) return TERN_ERR_ARG;
     tern_error *err = &ctx->error;
     if (!w || !a || !y) return tern_fail(err, TERN_ERR_ARG, "the product's weights, activations or output is NULL");
@@ -15,13 +16,15 @@ static tern_status check(tern_context *ctx, const tern_weights *w, const tern_ac
     if (a->view.m == 0)
         return tern_fail(err, TERN_ERR_STATE, "the activations hold nothing: call tern_activations_set_f32 or _s8 first");
     if (a->view.k != w->k)
-        return tern_fail(err, TERN_ERR_ARG, "depths differ: the activations have k = %zu, the weights k = %zu", a->view.k, w->k);
+        return tern_fail(err, TERN_ERR_ARG, "depths differ: the activations have k = %zu, the weights k = %zu", a->view.k,
+                         w->k);
     if (ldy < w->n) return tern_fail(err, TERN_ERR_ARG, "ldy = %zu is smaller than n = %zu", ldy, w->n);
     const size_t block = tern_weights_act_block(w);
     if (s32 && block)
         return tern_fail(err, TERN_ERR_UNSUPPORTED, "block-scaled weights have no single integer result; use tern_matmul_f32");
     if (a->view.block != (block ? block : w->k))
-        return tern_fail(err, TERN_ERR_ARG, "the activations have one scale per %zu, but these weights need act_block = %zu (0: whole rows)",
+        return tern_fail(err, TERN_ERR_ARG,
+                         "the activations have one scale per %zu, but these weights need act_block = %zu (0: whole rows)",
                          a->view.block, block);
     if (!ctx->kernels.chosen[w->traits->stage][w->layout])
         return tern_fail(err, TERN_ERR_CPU, "no kernel of tier %s reads layout %s", tern_tier_name(ctx->kernels.tier),
@@ -55,16 +58,14 @@ tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, tern_activ
 
 tern_status tern_matmul_f32(tern_context *ctx, const tern_weights *w, tern_activations *a, float *y, size_t ldy,
                             const tern_epilogue *epilogue) {
-    const tern_status status = check(ctx, w, a, y, ldy, false);
+    tern_status status = check(ctx, w, a, y, ldy, false);
     if (status != TERN_OK) return status;
-    tern_product product = {.w = w, .y = y, .ldy = ldy};
-    if (epilogue) {
-        if (epilogue->struct_size < sizeof *epilogue) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_epilogue.struct_size is not set");
-        if (epilogue->residual && epilogue->ld_residual < w->n)
-            return tern_fail(&ctx->error, TERN_ERR_ARG, "ld_residual = %zu is smaller than n = %zu", epilogue->ld_residual, w->n);
-        product.bias = epilogue->bias;
-        product.residual = epilogue->residual;
-        product.ld_residual = epilogue->ld_residual;
-    }
+    tern_epilogue e;
+    status = tern_params_read(&e, sizeof e, epilogue, "tern_epilogue", &ctx->error);
+    if (status != TERN_OK) return status;
+    if (e.residual && e.ld_residual < w->n)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "ld_residual = %zu is smaller than n = %zu", e.ld_residual, w->n);
+    const tern_product product = {
+        .w = w, .y = y, .ldy = ldy, .bias = e.bias, .residual = e.residual, .ld_residual = e.ld_residual};
     return run(ctx, a, &product);
 }

@@ -8,10 +8,10 @@
 // A tile's results live on the worker's stack until the epilogue: 64 KiB of int32 sums and as much of float32.
 enum {
     TERN_TILE_VALUES = 16384,
-    TERN_TILE_TOKENS = 64,          // tokens of a panel tile
-    TERN_TILE_ROWS_MAX = 1024,      // features of a one-token panel tile
-    TERN_LUT_TILE_TOKENS = 4,       // tokens of a slab tile: TERN_SLAB_MAX * 4 values fit
-    TERN_TILES_PER_WORKER = 4,      // so that an unequal share does not leave a worker idle for long
+    TERN_TILE_TOKENS = 64,     // tokens of a panel tile
+    TERN_TILE_ROWS_MAX = 1024, // features of a one-token panel tile
+    TERN_LUT_TILE_TOKENS = 4,  // tokens of a slab tile: TERN_SLAB_MAX * 4 values fit
+    TERN_TILES_PER_WORKER = 4, // so that an unequal share does not leave a worker idle for long
     TERN_TABLE_ROWS_PER_TILE = 128
 };
 
@@ -20,8 +20,8 @@ typedef struct gemm_args {
     tern_act_view view;
     const tern_kernels *kernels;
     size_t token0, n_tokens;
-    size_t chunk;     // tokens of one tile
-    size_t n_chunks;  // tiles along M
+    size_t chunk;    // tokens of one tile
+    size_t n_chunks; // tiles along M
     size_t n_products;
     tern_product products[TERN_PRODUCTS_MAX];
     size_t tile_rows[TERN_PRODUCTS_MAX];  // features of one tile: one slab, or several panels
@@ -46,7 +46,8 @@ static void store_row(const tern_product *p, size_t token, size_t n0, size_t n, 
 }
 
 // value (+)= (float)acc * (x_scale * w_scale)
-static void scale_row(float *value, const int32_t *acc, size_t n, float x_scale, const float *w_scales, bool uniform, bool first) {
+static void scale_row(float *value, const int32_t *acc, size_t n, float x_scale, const float *w_scales, bool uniform,
+                      bool first) {
     for (size_t i = 0; i < n; i++) {
         const float part = (float)acc[i] * (x_scale * w_scales[uniform ? 0 : i]);
         value[i] = first ? part : value[i] + part;
@@ -55,8 +56,8 @@ static void scale_row(float *value, const int32_t *acc, size_t n, float x_scale,
 
 // ---- tiles ----------------------------------------------------------------------------------------------------
 
-static void run_s32_kernel(const gemm_args *g, const tern_weights *w, size_t slice, size_t n0, size_t n, size_t t0, size_t m, int32_t *acc,
-                           size_t ld_acc) {
+static void run_s32_kernel(const gemm_args *g, const tern_weights *w, size_t slice, size_t n0, size_t n, size_t t0, size_t m,
+                           int32_t *acc, size_t ld_acc) {
     const tern_act_view *v = &g->view;
     const size_t depth = tern_slice_depth(w, slice);
     const bool lut = w->traits->table_bytes != 0;
@@ -97,7 +98,8 @@ static void gemm_tile_s32(const gemm_args *g, const tern_product *p, size_t n0, 
         run_s32_kernel(g, w, s, n0, n, t0, m, acc, n);
         const float *w_scales = uniform ? w->scales : w->scales + s * w->n_padded + n0;
         for (size_t t = 0; t < m; t++)
-            scale_row(value + t * n, acc + t * n, kept, g->view.scales[(t0 + t) * g->view.ld_blocks + s], w_scales, uniform, s == 0);
+            scale_row(value + t * n, acc + t * n, kept, g->view.scales[(t0 + t) * g->view.ld_blocks + s], w_scales, uniform,
+                      s == 0);
     }
     for (size_t t = 0; t < m; t++) store_row(p, t0 + t, n0, kept, value + t * n);
 }
@@ -163,7 +165,8 @@ static void table_tile(void *arg, size_t tile) {
     const size_t rows = a->traits->table_rows(depth);
     const size_t row0 = part * TERN_TABLE_ROWS_PER_TILE, row1 = min_size(row0 + TERN_TABLE_ROWS_PER_TILE, rows);
     if (row0 >= rows) return; // the last slice may be shorter
-    int8_t *tables = a->view.tables + token * a->view.ld_tables + slice * a->traits->table_rows(a->slice_k) * a->traits->table_bytes;
+    int8_t *tables =
+        a->view.tables + token * a->view.ld_tables + slice * a->traits->table_rows(a->slice_k) * a->traits->table_bytes;
     a->build(tables, a->view.q + (a->token0 + token) * a->view.ldq + slice * a->slice_k, depth, row0, row1);
 }
 
@@ -182,9 +185,10 @@ static void add_tables(tern_region *region, const tern_act_view *view, const ter
 
 // ---- grouping -----------------------------------------------------------------------------------------------------
 
-static void add_gemm(tern_region *region, const tern_act_view *view, const tern_product *products, size_t n_products, size_t token0,
-                     size_t n_tokens) {
-    gemm_args args = {.view = *view, .kernels = &region->ctx->kernels, .token0 = token0, .n_tokens = n_tokens, .n_products = n_products};
+static void add_gemm(tern_region *region, const tern_act_view *view, const tern_product *products, size_t n_products,
+                     size_t token0, size_t n_tokens) {
+    gemm_args args = {
+        .view = *view, .kernels = &region->ctx->kernels, .token0 = token0, .n_tokens = n_tokens, .n_products = n_products};
     args.chunk = min_size(n_tokens, TERN_TILE_TOKENS);
     args.n_chunks = tern_ceil_div(n_tokens, args.chunk);
     size_t rows_total = 0;
@@ -207,7 +211,9 @@ static void add_gemm(tern_region *region, const tern_act_view *view, const tern_
     tern_region_add(region, gemm_tile, &args, sizeof args, tiles * args.n_chunks);
 }
 
-static bool same_tables(const tern_weights *a, const tern_weights *b) { return a->layout == b->layout && a->slice_k == b->slice_k; }
+static bool same_tables(const tern_weights *a, const tern_weights *b) {
+    return a->layout == b->layout && a->slice_k == b->slice_k;
+}
 
 void tern_products_add(tern_region *region, const tern_act_view *view, const tern_product *products, size_t n_products,
                        bool tables_ready) {

@@ -20,8 +20,8 @@ typedef struct tern_product {
 } tern_product;
 
 // Appends the stages that compute 1..TERN_PRODUCTS_MAX products of one quantized batch. All weights have the view's k and need
-// its block; s32 outputs need weights of one K-slice. tables_ready: the tables of the first tokens exist already (one LUT layout,
-// m <= TERN_LUT_TOKENS).
+// its block; s32 outputs need weights of one K-slice. tables_ready: the tables of the first tokens exist already (one LUT
+// layout, m <= TERN_LUT_TOKENS).
 void tern_products_add(tern_region *region, const tern_act_view *view, const tern_product *products, size_t n_products,
                        bool tables_ready);
 

@@ -5,7 +5,8 @@
 #include <assert.h>
 #include <string.h>
 
-void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages, size_t max_stages, void *args, size_t max_args) {
+void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages, size_t max_stages, void *args,
+                      size_t max_args) {
     *region = (tern_region){.ctx = ctx, .stages = stages, .max_stages = max_stages, .args = args, .max_args = max_args};
 }
 

@@ -17,7 +17,8 @@ typedef struct tern_region {
     tern_status status; // first failure; later stages are then dropped
 } tern_region;
 
-void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages, size_t max_stages, void *args, size_t max_args);
+void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages, size_t max_stages, void *args,
+                      size_t max_args);
 
 // Appends a stage; a copy of arg is kept in the arena. arg_size must fit the arena.
 void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles);

@@ -45,14 +45,16 @@ static tern_status allocate(tern_context *ctx, tern_weights *w) {
         !tern_mul_size(slice_bytes, w->n_slices, &slice_bytes))
         return tern_fail(&ctx->error, TERN_ERR_MEMORY, "a %zu x %zu weight does not fit the address space", w->n, w->k);
     const size_t last = w->n_slices - 1;
-    w->packed_bytes = last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
+    w->packed_bytes =
+        last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
     w->n_scales = w->layout == TERN_LAYOUT_I8B32 ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
     w->n_bias = w->layout == TERN_LAYOUT_T5 ? w->n_slices * w->n_padded : 0;
     w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
     if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, sizeof *w->scales);
     if (w->n_bias) w->row_bias = tern_alloc(&w->allocator, w->n_bias, sizeof *w->row_bias);
     if (!w->packed || (w->n_scales && !w->scales) || (w->n_bias && !w->row_bias))
-        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for a %zu x %zu weight (%zu bytes)", w->n, w->k, w->packed_bytes);
+        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for a %zu x %zu weight (%zu bytes)", w->n, w->k,
+                         w->packed_bytes);
     return TERN_OK;
 }
 
@@ -198,19 +200,18 @@ void tern_weights_destroy(tern_weights *w) {
 // ---- facts and the way back ---------------------------------------------------------------------------------
 
 tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info) {
-    if (!ctx || !w || !info || info->struct_size < sizeof *info)
-        return tern_fail(ctx ? &ctx->error : NULL, TERN_ERR_ARG, "tern_weights_get_info needs a weight and an info with struct_size set");
+    if (!ctx || !w)
+        return tern_fail(ctx ? &ctx->error : NULL, TERN_ERR_ARG, "tern_weights_get_info needs a context and a weight");
     const tern_variant *v = ctx->kernels.chosen[w->traits->stage][w->layout];
-    *info = (tern_weights_info){.struct_size = sizeof *info,
-                                .n = w->n,
-                                .k = w->k,
-                                .scale_block = w->scale_block,
-                                .act_block = tern_weights_act_block(w),
-                                .layout = tern_layout_name(w->layout),
-                                .kernel = v->symbol};
-    info->bytes = w->packed_bytes + w->n_scales * sizeof *w->scales + w->n_bias * sizeof *w->row_bias;
-    info->bits_per_weight = (double)info->bytes * 8 / ((double)w->n * (double)w->k);
-    return TERN_OK;
+    tern_weights_info full = {.n = w->n,
+                              .k = w->k,
+                              .scale_block = w->scale_block,
+                              .act_block = tern_weights_act_block(w),
+                              .layout = tern_layout_name(w->layout),
+                              .kernel = v ? v->symbol : NULL};
+    full.bytes = w->packed_bytes + w->n_scales * sizeof *w->scales + w->n_bias * sizeof *w->row_bias;
+    full.bits_per_weight = (double)full.bytes * 8 / ((double)w->n * (double)w->k);
+    return tern_info_write(info, &full, sizeof full, "tern_weights_info", &ctx->error);
 }
 
 tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t *codes, size_t ld) {

@@ -7,11 +7,11 @@
 
 // What the generic code needs to know of a layout.
 typedef struct tern_layout_traits {
-    tern_stage_id stage;                          // the GEMM stage that reads it
-    size_t row_align;                             // features of the smallest unit: a panel, or TERN_SLAB_ALIGN
-    size_t (*bytes)(size_t n_padded, size_t k);   // packed bytes of one K-slice
-    size_t table_bytes;                           // LUT: bytes of one table row, else 0
-    size_t (*table_rows)(size_t k);               // LUT: table rows of a K-slice
+    tern_stage_id stage;                        // the GEMM stage that reads it
+    size_t row_align;                           // features of the smallest unit: a panel, or TERN_SLAB_ALIGN
+    size_t (*bytes)(size_t n_padded, size_t k); // packed bytes of one K-slice
+    size_t table_bytes;                         // LUT: bytes of one table row, else 0
+    size_t (*table_rows)(size_t k);             // LUT: table rows of a K-slice
 } tern_layout_traits;
 const tern_layout_traits *tern_layout_get(tern_layout layout);
 
@@ -20,17 +20,17 @@ struct tern_weights {
     const tern_layout_traits *traits;
     bool ternary;
     size_t n, k;
-    size_t n_padded;      // rows with padding, over all units
-    size_t unit_rows;     // rows of a unit (the last one may have fewer): a slab, or one panel
+    size_t n_padded;  // rows with padding, over all units
+    size_t unit_rows; // rows of a unit (the last one may have fewer): a slab, or one panel
     size_t n_units;
-    size_t slice_k;       // depth of a K-slice: k, or the block of ternary block scales
+    size_t slice_k; // depth of a K-slice: k, or the block of ternary block scales
     size_t n_slices;
-    size_t scale_block;   // as in tern_weights_info
+    size_t scale_block; // as in tern_weights_info
     uint8_t *packed;
     size_t packed_bytes;
-    float *scales;        // 1, or [n_slices][n_padded]; NULL for I8B32, whose scales lie among the codes
+    float *scales; // 1, or [n_slices][n_padded]; NULL for I8B32, whose scales lie among the codes
     size_t n_scales;
-    int32_t *row_bias;    // T5: [n_slices][n_padded]
+    int32_t *row_bias; // T5: [n_slices][n_padded]
     size_t n_bias;
     tern_allocator allocator;
 };
