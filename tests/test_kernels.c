@@ -40,20 +40,29 @@ typedef struct shape {
 static int8_t extreme_code(fill how, bool ternary, size_t n, size_t k) {
     const int8_t low = ternary ? -1 : INT8_MIN, high = ternary ? 1 : INT8_MAX;
     switch (how) {
-    case FILL_MIN: return low;
-    case FILL_MAX: return high;
-    case FILL_ALTERNATE: return (n + k) % 2 ? low : high;
-    case FILL_ORDER: return ternary ? (int8_t)((k / (size_t)pow(3, (double)(k % 5)) + n) % 3) - 1 : (int8_t)(n + k);
-    default: return ternary ? (int8_t)random_below(3) - 1 : (int8_t)random_below(256);
+    case FILL_MIN:
+        return low;
+    case FILL_MAX:
+        return high;
+    case FILL_ALTERNATE:
+        return (n + k) % 2 ? low : high;
+    case FILL_ORDER:
+        return ternary ? (int8_t)((k / (size_t)pow(3, (double)(k % 5)) + n) % 3) - 1 : (int8_t)(n + k);
+    default:
+        return ternary ? (int8_t)random_below(3) - 1 : (int8_t)random_below(256);
     }
 }
 
 static int8_t extreme_x(fill how, size_t m, size_t k) {
     switch (how) {
-    case FILL_MIN: return INT8_MIN;
-    case FILL_MAX: return INT8_MAX;
-    case FILL_ALTERNATE: return (m + k) % 2 ? INT8_MIN : INT8_MAX;
-    default: return (int8_t)random_below(256);
+    case FILL_MIN:
+        return INT8_MIN;
+    case FILL_MAX:
+        return INT8_MAX;
+    case FILL_ALTERNATE:
+        return (m + k) % 2 ? INT8_MIN : INT8_MAX;
+    default:
+        return (int8_t)random_below(256);
     }
 }
 
@@ -94,8 +103,8 @@ static void check_case(const char *symbol, bool ternary, shape s, fill w_fill, f
         if (memcmp(got, want, s.m * s.n * 4) != 0) {
             for (size_t i = 0; i < s.m * s.n; i++)
                 if (got[i] != want[i])
-                    fail_msg("%s, %d threads: m %zu n %zu k %zu fill %d/%d: y[%zu][%zu] = %d, oracle %d", symbol, thread_counts[c], s.m, s.n,
-                             s.k, (int)w_fill, (int)x_fill, i / s.n, i % s.n, got[i], want[i]);
+                    fail_msg("%s, %d threads: m %zu n %zu k %zu fill %d/%d: y[%zu][%zu] = %d, oracle %d", symbol,
+                             thread_counts[c], s.m, s.n, s.k, (int)w_fill, (int)x_fill, i / s.n, i % s.n, got[i], want[i]);
         }
         assert_int_equal(tern_weights_unpack(ctx, packed, back, s.k), TERN_OK);
         assert_memory_equal(back, w, s.n * s.k);
@@ -135,18 +144,22 @@ static void sweep_dimensions(const char *symbol, bool ternary) {
         const size_t a = others[o][0], b = others[o][1];
         const unsigned one = 1u << o;
         for (size_t m = 1; m <= 33; m++) check_case(symbol, ternary, (shape){m, a, b}, FILL_RANDOM, FILL_RANDOM, one);
-        for (size_t n = 1; n <= 257; n += n < 140 ? 1 : 13) check_case(symbol, ternary, (shape){a % 9 + 1, n, b}, FILL_RANDOM, FILL_RANDOM, one);
+        for (size_t n = 1; n <= 257; n += n < 140 ? 1 : 13)
+            check_case(symbol, ternary, (shape){a % 9 + 1, n, b}, FILL_RANDOM, FILL_RANDOM, one);
         for (size_t k = 1; k <= 257; k++) check_case(symbol, ternary, (shape){b % 9 + 1, a, k}, FILL_RANDOM, FILL_RANDOM, one);
     }
 }
 
 static void odd_shapes(const char *symbol, bool ternary) {
-    static const shape shapes[] = {{1, 1, 1}, {1, 63, 7}, {3, 7, 63}, {1, 641, 2561}, {5, 641, 1023}, {2, 2049, 96}, {17, 100, 1}, {70, 130, 65}, {1, 4100, 33}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_case(symbol, ternary, shapes[i], FILL_RANDOM, FILL_RANDOM, ALL_CONTEXTS);
+    static const shape shapes[] = {{1, 1, 1},     {1, 63, 7},   {3, 7, 63},    {1, 641, 2561}, {5, 641, 1023},
+                                   {2, 2049, 96}, {17, 100, 1}, {70, 130, 65}, {1, 4100, 33}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        check_case(symbol, ternary, shapes[i], FILL_RANDOM, FILL_RANDOM, ALL_CONTEXTS);
 }
 
 static void extremes(const char *symbol, bool ternary) {
-    static const fill w_fills[] = {FILL_MIN, FILL_MAX, FILL_ALTERNATE, FILL_MATCH, FILL_ORDER}, x_fills[] = {FILL_MIN, FILL_MAX, FILL_ALTERNATE, FILL_RANDOM};
+    static const fill w_fills[] = {FILL_MIN, FILL_MAX, FILL_ALTERNATE, FILL_MATCH, FILL_ORDER},
+                      x_fills[] = {FILL_MIN, FILL_MAX, FILL_ALTERNATE, FILL_RANDOM};
     static const shape shapes[] = {{1, 65, 2560}, {3, 17, 4099}, {5, 129, 300}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (size_t i = 0; i < sizeof w_fills / sizeof *w_fills; i++)

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+# Tiny models made by tools/make_model.py before the tests that read them.
+set(TERN_TEST_MODELS ${CMAKE_CURRENT_BINARY_DIR}/models)
+set(make_model ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/make_model.py)
+file(MAKE_DIRECTORY ${TERN_TEST_MODELS})
+
+# make_test_model(NAME ARGS...): a ctest fixture `models` that writes NAME.gguf.
+function(make_test_model name)
+  add_test(NAME make_model_${name} COMMAND ${make_model} ${ARGN} ${TERN_TEST_MODELS}/${name}.gguf)
+  set_tests_properties(make_model_${name} PROPERTIES FIXTURES_SETUP models)
+endfunction()
+make_test_model(tiny-tq2_0 --shape tiny --type TQ2_0 --seed 1)
+make_test_model(tiny-gqa-q8_0 --shape tiny-gqa --type Q8_0 --seed 2)
+
+if(TERN_DECODE)
+  target_compile_definitions(test_decode PRIVATE TERN_TEST_MODELS="${TERN_TEST_MODELS}")
+  set_tests_properties(test_decode PROPERTIES FIXTURES_REQUIRED models)
+endif()
