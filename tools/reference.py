@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""The llama forward pass in NumPy, read from a GGUF file with the `gguf` package: the independent judge of Tern's decode.
+
+Shares no code with src/. Two modes:
+  quantized=False  the model as its file defines it (weights dequantized, activations never rounded);
+  quantized=True   the same, with Tern's rounding of weights and activations (docs/numerics.md), so that logits of the
+                   library can be compared tightly.
+As a command it prints the likeliest next tokens of a list of token ids.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import gguf
+import numpy as np
+
+INT8_MAX = 127
+INT8_BLOCK = 32
+INT8_FLOOR = 1e-30  # smallest block maximum that an activation of an INT8 matrix is scaled by
+TERNARY_BLOCK = 256
+TERNARY_FLOOR = 1e-5  # the same for ternary matrices, as BitNet models were trained
+TERNARY = (gguf.GGMLQuantizationType.TQ1_0, gguf.GGMLQuantizationType.TQ2_0)
+EXACT_INT8 = (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Hyperparameters under their GGUF meaning."""
+    n_layers: int
+    n_embd: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    rope_dim: int
+    rope_base: float
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """W[N][K] as plain floats, and how its activations are rounded: blocks of `block` elements (0: the whole row)."""
+    w: np.ndarray
+    block: int
+    floor: float
+
+
+@dataclasses.dataclass
+class Past:
+    """Rotated keys and values of the tokens seen so far: per layer [tokens][kv heads][head_dim]."""
+    k: list[np.ndarray]
+    v: list[np.ndarray]
+
+    @property
+    def length(self) -> int:
+        return len(self.k[0]) if self.k else 0
+
+
+def read_file(path: str) -> tuple[dict, dict]:
+    """Metadata by key, and tensors by name."""
+    reader = gguf.GGUFReader(path)
+    wanted = {k: f for k, f in reader.fields.items() if not k.startswith("tokenizer.")}
+    return {k: f.contents() for k, f in wanted.items()}, {t.name: t for t in reader.tensors}
+
+
+def read_config(meta: dict) -> Config:
+    arch = meta["general.architecture"]
+    if arch != "llama":
+        raise ValueError(f"architecture {arch} is not llama")
+    if meta.get("llama.rope.scaling.type", "none") != "none":
+        raise ValueError("rope scaling is not part of this reference")
+    heads, embd = meta["llama.attention.head_count"], meta["llama.embedding_length"]
+    head_dim = meta.get("llama.attention.key_length", embd // heads)
+    if meta.get("llama.attention.value_length", head_dim) != head_dim:
+        raise ValueError("keys and values of different length are not part of this reference")
+    return Config(n_layers=meta["llama.block_count"], n_embd=embd, n_heads=heads,
+                  n_kv_heads=meta.get("llama.attention.head_count_kv", heads), head_dim=head_dim,
+                  rope_dim=meta.get("llama.rope.dimension_count", head_dim),
+                  rope_base=meta.get("llama.rope.freq_base", 10000.0),
+                  eps=float(np.float32(meta["llama.attention.layer_norm_rms_epsilon"])))
+
+
+def dequantize(tensor) -> np.ndarray:
+    """Rows of a matrix, or a vector, in float32."""
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    return np.ascontiguousarray(values.reshape(tuple(int(d) for d in tensor.shape[::-1])), dtype=np.float32)
+
+
+def to_int8_blocks(w: np.ndarray) -> np.ndarray:
+    """w rounded to int8 codes with one float16 scale per 32 elements of a row, as floats."""
+    n, k = w.shape
+    padded = np.zeros((n, -(-k // INT8_BLOCK), INT8_BLOCK), np.float32)
+    padded.reshape(n, -1)[:, :k] = w
+    absmax = np.abs(padded).max(axis=2, keepdims=True)
+    scale = (absmax / np.float32(INT8_MAX)).astype(np.float16).astype(np.float32)
+    codes = np.rint(np.divide(padded, scale, out=np.zeros_like(padded), where=scale != 0))
+    return (np.clip(codes, -INT8_MAX, INT8_MAX) * scale).reshape(n, -1)[:, :k]
+
+
+def uniform_ternary_scale(tensor) -> bool:
+    """Do all blocks share one scale? An all-zero block may carry 0 instead."""
+    _, block_bytes = gguf.GGML_QUANT_SIZES[tensor.tensor_type]
+    scales = np.ascontiguousarray(tensor.data.reshape(-1, block_bytes)[:, -2:]).view(np.float16)
+    return len(np.unique(scales[scales != 0])) <= 1
+
+
+def quantized_matrix(tensor) -> Matrix:
+    """A matrix as Tern multiplies it."""
+    w = dequantize(tensor)
+    if tensor.tensor_type in TERNARY:
+        return Matrix(w, 0 if uniform_ternary_scale(tensor) else TERNARY_BLOCK, TERNARY_FLOOR)
+    return Matrix(w if tensor.tensor_type in EXACT_INT8 else to_int8_blocks(w), INT8_BLOCK, INT8_FLOOR)
+
+
+def round_activations(x: np.ndarray, block: int, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """x[T][K] rounded to int8 codes times a scale per block; and per row the least distance of any code to a rounding tie."""
+    t, k = x.shape
+    block = block or k
+    padded = np.zeros((t, -(-k // block), block), x.dtype)
+    padded.reshape(t, -1)[:, :k] = x
+    absmax = np.maximum(np.abs(padded).max(axis=2, keepdims=True), x.dtype.type(floor))
+    scaled = padded * (INT8_MAX / absmax)
+    codes = np.rint(scaled)
+    margin = 0.5 - np.abs(scaled - codes)
+    return (codes * (absmax / INT8_MAX)).reshape(t, -1)[:, :k], margin.min(axis=(1, 2))
+
+
+class Reference:
+    """A model and its forward pass; every step is a method, so that a test can break one on purpose."""
+
+    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32):
+        meta, self.tensors = read_file(path)
+        if "rope_freqs.weight" in self.tensors:
+            raise ValueError("rope frequency factors are not part of this reference")
+        self.config = read_config(meta)
+        self.quantized = quantized
+        self.dtype = np.dtype(dtype)
+        self.tie_margin = np.empty(0)  # of the last forward: per token, over all of its rounded activations
+        self.embd = dequantize(self.tensors["token_embd.weight"])
+        self.head = self.matrix("output.weight" if "output.weight" in self.tensors else "token_embd.weight")
+        self.out_norm = self.vector("output_norm.weight")
+        names = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+        self.layers = [{n: self.matrix(f"blk.{i}.{n}.weight") for n in names} |
+                       {n: self.vector(f"blk.{i}.{n}.weight") for n in ("attn_norm", "ffn_norm")}
+                       for i in range(self.config.n_layers)]
+
+    def vector(self, name: str) -> np.ndarray:
+        return dequantize(self.tensors[name]).astype(self.dtype)
+
+    def matrix(self, name: str) -> Matrix:
+        tensor = self.tensors[name]
+        found = quantized_matrix(tensor) if self.quantized else Matrix(dequantize(tensor), 0, 0.0)
+        return dataclasses.replace(found, w=found.w.astype(self.dtype))
+
+    def round(self, x: np.ndarray, block: int, floor: float) -> np.ndarray:
+        rounded, margin = round_activations(x, block, floor)
+        self.tie_margin = np.minimum(self.tie_margin, margin)
+        return rounded
+
+    def project(self, x: np.ndarray, *matrices: Matrix) -> list[np.ndarray]:
+        """x times each matrix, which all round their activations the same way or are rounded one by one."""
+        return [(self.round(x, m.block, m.floor) if self.quantized else x) @ m.w.T for m in matrices]
+
+    def norm(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        mean_square = np.mean(x * x, axis=-1, keepdims=True)
+        return x / np.sqrt(mean_square + self.dtype.type(self.config.eps)) * weight
+
+    def rotate(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Rotary embedding of x[T][heads][head_dim] on neighbouring pairs (2i, 2i + 1) of the first rope_dim elements."""
+        c = self.config
+        angle = positions[:, None] * c.rope_base ** (-np.arange(0, c.rope_dim, 2) / c.rope_dim)
+        cos, sin = (f(angle)[:, None, :].astype(self.dtype) for f in (np.cos, np.sin))
+        even, odd = x[..., 0:c.rope_dim:2], x[..., 1:c.rope_dim:2]
+        out = x.copy()
+        out[..., 0:c.rope_dim:2] = even * cos - odd * sin
+        out[..., 1:c.rope_dim:2] = even * sin + odd * cos
+        return out
+
+    def kv_head(self, head: int) -> int:
+        return head // (self.config.n_heads // self.config.n_kv_heads)
+
+    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Softmax attention of q[T][heads][d] over k, v[S][kv heads][d] where mask[T][S]; returns [T][heads * d]."""
+        out = np.empty_like(q)
+        for head in range(q.shape[1]):
+            kv = self.kv_head(head)
+            score = q[:, head] @ k[:, kv].T / self.dtype.type(np.sqrt(self.config.head_dim))
+            score = np.where(mask, score, -np.inf)
+            weight = np.exp(score - score.max(axis=1, keepdims=True))
+            out[:, head] = weight / weight.sum(axis=1, keepdims=True) @ v[:, kv]
+        return out.reshape(len(q), -1)
+
+    def forward(self, tokens, past: Past | None = None, alternatives: bool = False) -> tuple[np.ndarray, Past]:
+        """Logits [T][vocab] of tokens that follow `past`, and the past with them appended.
+
+        alternatives: the tokens do not follow each other, each one is a candidate for the same next position.
+        """
+        c = self.config
+        t, start = len(tokens), past.length if past else 0
+        positions = np.full(t, start) if alternatives else start + np.arange(t)
+        own = np.eye(t, dtype=bool) if alternatives else np.tri(t, dtype=bool)
+        mask = np.concatenate([np.ones((t, start), bool), own], axis=1)
+        self.tie_margin = np.full(t, 0.5)
+        seen = Past([], [])
+        x = self.embd[np.asarray(tokens)].astype(self.dtype)
+        for i, layer in enumerate(self.layers):
+            q, k, v = self.project(self.norm(x, layer["attn_norm"]), layer["attn_q"], layer["attn_k"], layer["attn_v"])
+            q, k, v = (a.reshape(t, -1, c.head_dim) for a in (q, k, v))
+            q, k = self.rotate(q, positions), self.rotate(k, positions)
+            seen.k.append(np.concatenate([past.k[i], k]) if past else k)
+            seen.v.append(np.concatenate([past.v[i], v]) if past else v)
+            x = x + self.project(self.attend(q, seen.k[i], seen.v[i], mask), layer["attn_output"])[0]
+            gate, up = self.project(self.norm(x, layer["ffn_norm"]), layer["ffn_gate"], layer["ffn_up"])
+            x = x + self.project(gate / (1 + np.exp(-gate)) * up, layer["ffn_down"])[0]
+        return self.project(self.norm(x, self.out_norm), self.head)[0], seen
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities in float64 along the last axis."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Likeliest next tokens of a llama-architecture GGUF by a NumPy forward pass.")
+    parser.add_argument("model", help="GGUF file")
+    parser.add_argument("tokens", type=int, nargs="+", help="token ids of the prompt")
+    parser.add_argument("--quantized", action="store_true", help="round weights and activations as Tern does")
+    parser.add_argument("--top", type=int, default=5, help="how many to print (default 5)")
+    args = parser.parse_args()
+    logits, _ = Reference(args.model, args.quantized).forward(args.tokens)
+    logp = log_softmax(logits[-1])
+    for token in np.argsort(-logp)[:args.top]:
+        print(f"{token:8d}  {np.exp(logp[token]):.4f}")
+
+
+if __name__ == "__main__":
+    main()
