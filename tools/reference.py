@@ -17,9 +17,10 @@ import numpy as np
 
 INT8_MAX = 127
 INT8_BLOCK = 32
-INT8_FLOOR = 1e-30  # smallest block maximum that an activation of an INT8 matrix is scaled by
 TERNARY_BLOCK = 256
-TERNARY_FLOOR = 1e-5  # the same for ternary matrices, as BitNet models were trained
+ROW = 0  # as a block: the whole row
+ROW_FLOOR = 1e-5  # least maximum that activations are scaled by when a row has one scale, as BitNet models were trained
+BLOCK_FLOOR = 1e-30  # the same when each block has its own
 TERNARY = (gguf.GGMLQuantizationType.TQ1_0, gguf.GGMLQuantizationType.TQ2_0)
 EXACT_INT8 = (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0)
 
@@ -39,10 +40,9 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """W[N][K] as plain floats, and how its activations are rounded: blocks of `block` elements (0: the whole row)."""
+    """W[N][K] as plain floats, and the block of activations that share a scale when they are rounded for it."""
     w: np.ndarray
     block: int
-    floor: float
 
 
 @dataclasses.dataclass
@@ -108,14 +108,15 @@ def quantized_matrix(tensor) -> Matrix:
     """A matrix as Tern multiplies it."""
     w = dequantize(tensor)
     if tensor.tensor_type in TERNARY:
-        return Matrix(w, 0 if uniform_ternary_scale(tensor) else TERNARY_BLOCK, TERNARY_FLOOR)
-    return Matrix(w if tensor.tensor_type in EXACT_INT8 else to_int8_blocks(w), INT8_BLOCK, INT8_FLOOR)
+        return Matrix(w, ROW if uniform_ternary_scale(tensor) else TERNARY_BLOCK)
+    return Matrix(w if tensor.tensor_type in EXACT_INT8 else to_int8_blocks(w), INT8_BLOCK)
 
 
-def round_activations(x: np.ndarray, block: int, floor: float) -> tuple[np.ndarray, np.ndarray]:
+def round_activations(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
     """x[T][K] rounded to int8 codes times a scale per block; and per row the least distance of any code to a rounding tie."""
     t, k = x.shape
-    block = block or k
+    floor = ROW_FLOOR if block == ROW else BLOCK_FLOOR
+    block = k if block == ROW else block
     padded = np.zeros((t, -(-k // block), block), x.dtype)
     padded.reshape(t, -1)[:, :k] = x
     absmax = np.maximum(np.abs(padded).max(axis=2, keepdims=True), x.dtype.type(floor))
@@ -149,17 +150,17 @@ class Reference:
 
     def matrix(self, name: str) -> Matrix:
         tensor = self.tensors[name]
-        found = quantized_matrix(tensor) if self.quantized else Matrix(dequantize(tensor), 0, 0.0)
+        found = quantized_matrix(tensor) if self.quantized else Matrix(dequantize(tensor), ROW)
         return dataclasses.replace(found, w=found.w.astype(self.dtype))
 
-    def round(self, x: np.ndarray, block: int, floor: float) -> np.ndarray:
-        rounded, margin = round_activations(x, block, floor)
+    def round(self, x: np.ndarray, block: int) -> np.ndarray:
+        rounded, margin = round_activations(x, block)
         self.tie_margin = np.minimum(self.tie_margin, margin)
         return rounded
 
     def project(self, x: np.ndarray, *matrices: Matrix) -> list[np.ndarray]:
-        """x times each matrix, which all round their activations the same way or are rounded one by one."""
-        return [(self.round(x, m.block, m.floor) if self.quantized else x) @ m.w.T for m in matrices]
+        """x times each matrix."""
+        return [(self.round(x, m.block) if self.quantized else x) @ m.w.T for m in matrices]
 
     def norm(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         mean_square = np.mean(x * x, axis=-1, keepdims=True)
