@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Tests of the project rather than of code: include rules, public headers, exported symbols, installed package, scripts.
 # Python: the one that tools/setup.sh installs packages for.
-find_program(TERN_PYTHON python3 PATHS ${CMAKE_SOURCE_DIR}/build/venv/bin NO_DEFAULT_PATH)
-find_program(TERN_PYTHON python3 REQUIRED)
+find_program(TERN_PYTHON python3 PATHS ${CMAKE_SOURCE_DIR}/build/venv/bin NO_DEFAULT_PATH NO_CACHE) # the venv may come later
+find_program(TERN_PYTHON python3 NO_CACHE REQUIRED)
 find_program(TERN_CXX NAMES ${CMAKE_CXX_COMPILER} g++ clang++ REQUIRED)
 
 add_test(NAME includes_follow_the_architecture COMMAND ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/check_includes.py)

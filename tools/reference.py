@@ -160,7 +160,9 @@ class Reference:
 
     def project(self, x: np.ndarray, *matrices: Matrix) -> list[np.ndarray]:
         """x times each matrix."""
-        return [(self.round(x, m.block) if self.quantized else x) @ m.w.T for m in matrices]
+        blocks = {m.block for m in matrices}
+        rounded = {block: self.round(x, block) if self.quantized else x for block in blocks}
+        return [rounded[m.block] @ m.w.T for m in matrices]
 
     def norm(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         mean_square = np.mean(x * x, axis=-1, keepdims=True)

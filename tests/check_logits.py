@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Logits of Tern against the float64 forward of tools/reference.py with the same quantization, on tiny random models.
+
+Activations are rounded to int8, so float32 noise could flip a code that lies near a rounding tie, and one flip moves logits
+by a thousandth. The token sequences are therefore chosen: each next token is one whose activations keep TIE_MARGIN from
+every tie in the reference. Then no flip can happen, and logits must agree to TOLERANCE at every position. That the
+tolerance is sharp is checked as well: the reference with one mistake put in on purpose must miss it by SHARPNESS.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+try:
+    import gguf
+    import numpy as np
+    import reference
+    import ternlib
+except ImportError as missing:
+    sys.exit(f"check_logits: {missing}; run tools/setup.sh")
+
+POSITIONS = 72
+LONG = 300  # crosses the blocks of 256 keys that attention merges
+CANDIDATES = 12  # tokens tried at once for the next position
+TRIES = 12  # such batches
+TIE_MARGIN = 2e-4  # in units of one int8 code; float32 noise is a few 1e-5 of one
+TOLERANCE = 3e-6  # relative error of a logit vector (norm of the difference over norm)
+SHARPNESS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model of tools/make_model.py; `meta` overwrites numbers in the file, so that a constant in the code would show."""
+    name: str
+    options: tuple[str, ...]
+    meta: dict[str, float]
+    positions: int = POSITIONS
+
+
+# eps is made large, so that a wrong one shows in the logits.
+EPS = {"llama.attention.layer_norm_rms_epsilon": 0.01}
+GQA = ("--shape", "tiny-gqa", "--layers", "2")  # 8 query heads of 64 on 2 kv heads, hidden size 256
+CASES = (
+    Case("ternary_uniform_gqa", (*GQA, "--type", "TQ2_0", "--untied", "--seed", "11"), EPS),
+    Case("ternary_block_scales", (*GQA, "--type", "TQ1_0", "--scales", "varied", "--head-type", "Q4_1", "--seed", "12"),
+         EPS | {"llama.rope.freq_base": 3000.0}),
+    Case("q8_0_gqa_partial_rope", (*GQA, "--type", "Q8_0", "--seed", "13"), EPS | {"llama.rope.dimension_count": 48}),
+    Case("q4_0_untied", ("--shape", "tiny", "--type", "Q4_0", "--head-type", "Q4_0", "--untied", "--seed", "14"), EPS),
+    Case("f32_odd_sizes", (*GQA, "--hidden", "63", "--heads", "6", "--kv-heads", "3", "--head-dim", "14", "--ff", "95",
+                           "--type", "F32", "--head-type", "F16", "--seed", "15"), EPS, LONG),
+)
+
+
+class WrongRotary(reference.Reference):
+    """Rotates elements i and i + rope_dim / 2 (NEOX order) in place of neighbours."""
+
+    def rotate(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        half = self.config.rope_dim // 2
+        order = np.arange(x.shape[-1])
+        order[:2 * half] = np.arange(2 * half).reshape(2, half).T.ravel()
+        return super().rotate(x[..., order], positions)[..., np.argsort(order)]
+
+
+class WrongKvHead(reference.Reference):
+    """Deals kv heads out in turn in place of groups."""
+
+    def kv_head(self, head: int) -> int:
+        return head % self.config.n_kv_heads
+
+
+class WrongEps(reference.Reference):
+    """Takes the common 1e-5 for what the file says."""
+
+    def __init__(self, path: str, **options):
+        super().__init__(path, **options)
+        self.config = dataclasses.replace(self.config, eps=1e-5)
+
+
+class LateQuery(reference.Reference):
+    """Turns queries as if they stood one position later."""
+
+    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return super().attend(self.rotate(q, np.ones(len(q))), k, v, mask)
+
+
+class WrongBlock(reference.Reference):
+    """Rounds activations with one scale per row where the weights ask for blocks, and the other way round."""
+
+    def round(self, x: np.ndarray, block: int) -> np.ndarray:
+        return super().round(x, reference.INT8_BLOCK if block == reference.ROW else reference.ROW)
+
+
+class NoRounding(reference.Reference):
+    """Keeps activations in float."""
+
+    def round(self, x: np.ndarray, block: int) -> np.ndarray:
+        return x
+
+
+MISTAKES = (WrongRotary, WrongKvHead, WrongEps, LateQuery, WrongBlock, NoRounding)
+
+
+class Failure(Exception):
+    """A claim of this test that does not hold."""
+
+
+def require(claim: bool, message: str) -> None:
+    if not claim:
+        raise Failure(message)
+
+
+def make_model(case: Case, folder: Path) -> Path:
+    path = folder / f"{case.name}.gguf"
+    subprocess.run([sys.executable, str(ROOT / "tools/make_model.py"), str(path), *case.options], check=True)
+    reader = gguf.GGUFReader(path, "r+")
+    for key, value in case.meta.items():
+        field = reader.fields[key]
+        field.parts[field.data[0]][0] = value
+    reader.data.flush()
+    return path
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(actual - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+
+
+def clear_token(model: reference.Reference, past: reference.Past | None, order: np.ndarray) -> int:
+    """A token whose activations keep TIE_MARGIN from every rounding tie: the best of the first batch that has one."""
+    for batch in np.array_split(order, -(-len(order) // CANDIDATES))[:TRIES]:
+        model.forward(batch, past, alternatives=True)
+        if model.tie_margin.max() >= TIE_MARGIN:
+            return int(batch[model.tie_margin.argmax()])
+    raise Failure(f"position {past.length if past else 0}: none of the tokens tried keeps clear of rounding ties; try another seed")
+
+
+def choose_tokens(model: reference.Reference, positions: int, rng: np.random.Generator) -> tuple[list[int], np.ndarray, float]:
+    """Tokens that stay clear of rounding ties, the logits after each, and the least margin met."""
+    tokens, rows, past, least = [], [], None, 0.5
+    while len(tokens) < positions:
+        tokens.append(clear_token(model, past, rng.permutation(len(model.embd))))
+        logits, past = model.forward(tokens[-1:], past)
+        rows.append(logits[0])
+        least = min(least, float(model.tie_margin[0]))
+    return tokens, np.stack(rows), least
+
+
+def one_by_one(session: ternlib.Session, tokens: list[int]) -> np.ndarray:
+    rows = []
+    for token in tokens:
+        session.append([token])
+        rows.append(session.logits())
+    return np.stack(rows)
+
+
+def in_one_call(session: ternlib.Session, tokens: list[int]) -> np.ndarray:
+    """Logits after the last token, decoded in one call from an empty context."""
+    session.reset()
+    session.append(tokens)
+    return session.logits()
+
+
+def interleaved(model: ternlib.Model, sessions: list[ternlib.Session], tokens: list[list[int]]) -> list[np.ndarray]:
+    """Logits of two sequences of one length decoded in one batch per position."""
+    rows = []
+    for pair in zip(*tokens):
+        model.decode(sessions, pair)
+        rows.append([s.logits() for s in sessions])
+    return [np.stack(r) for r in zip(*rows)]
+
+
+def check_ways_are_identical(model: ternlib.Model, tokens: list[int], other: list[int]) -> np.ndarray:
+    """Every way of feeding the tokens gives the same bits; returns the logits."""
+    sessions = [model.session(len(tokens)) for _ in range(4)]
+    single, other_single = one_by_one(sessions[0], tokens), one_by_one(sessions[1], other)
+    both = interleaved(model, sessions[2:], [tokens, other])
+    require(np.array_equal(both[0], single) and np.array_equal(both[1], other_single), "two sessions in one batch differ from each alone")
+    for n in (*range(1, POSITIONS + 1), len(tokens)):
+        require(np.array_equal(in_one_call(sessions[0], tokens[:n]), single[n - 1]),
+                f"a prompt of {n} tokens in one call differs from one token at a time")
+    return single
+
+
+def check_sharpness(path: Path, tokens: list[int], expected: np.ndarray) -> list[str]:
+    """Each mistake must exceed the tolerance SHARPNESS-fold, unless it changes nothing in this model."""
+    found = []
+    for mistake in MISTAKES:
+        wrong = mistake(str(path), quantized=True, dtype=np.float64)
+        config = wrong.config
+        if mistake is WrongKvHead and config.n_kv_heads in (1, config.n_heads):
+            continue
+        error = relative_error(wrong.forward(tokens)[0], expected).max()
+        require(error > SHARPNESS * TOLERANCE, f"{mistake.__name__} moves logits by {error:.1e} only: the check would hardly see it")
+        found.append(f"{mistake.__name__} {error:.1e}")
+    return found
+
+
+def check_case(tern: ternlib.Tern, case: Case, folder: Path, seed: int) -> None:
+    path = make_model(case, folder)
+    judge = reference.Reference(str(path), quantized=True, dtype=np.float64)
+    tokens, expected, margin = choose_tokens(judge, case.positions, np.random.default_rng(seed))
+    replay, _ = judge.forward(tokens)
+    require(relative_error(replay, expected).max() < 1e-9, "the reference disagrees with itself")
+    noise = relative_error(reference.Reference(str(path), quantized=True).forward(tokens)[0], expected).max()
+    mistakes = check_sharpness(path, tokens, expected)
+    for form in ("lut", "mad") if case.name.startswith("ternary") else ("auto",):
+        model = tern.load(path, form)
+        actual = check_ways_are_identical(model, tokens, tokens[::-1])
+        error = relative_error(actual, expected)
+        model.close()
+        print(f"{case.name}/{form}: error {error.max():.1e} (median {np.median(error):.1e}, NumPy float32 {noise:.1e}) at "
+              f"{len(tokens)} positions, least tie margin {margin:.1e}", flush=True)
+        require(error.max() <= TOLERANCE, f"position {int(error.argmax())} is off by {error.max():.2e}, more than {TOLERANCE:g}")
+    print(f"{case.name}: seen {', '.join(mistakes)}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, default=ternlib.DEFAULT_LIBRARY, help="libtern.so (default: build/release)")
+    parser.add_argument("--seed", type=int, default=20, help="of the token choice (default: 20)")
+    parser.add_argument("--case", choices=[c.name for c in CASES], help="only this one")
+    args = parser.parse_args()
+    failures = 0
+    tern = ternlib.Tern(args.library, threads=2)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in CASES:
+            if args.case in (None, case.name):
+                try:
+                    check_case(tern, case, Path(folder), args.seed)
+                except (Failure, ternlib.TernError) as failure:
+                    print(f"{case.name}: FAILED: {failure} (seed {args.seed})", flush=True)
+                    failures += 1
+    tern.close()
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
