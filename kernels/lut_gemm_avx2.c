@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "unroll.h"
 
 enum {
     BLOCK = TERN_T2N_BLOCK,
@@ -40,13 +41,13 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
     // byte f of lo[v], hi[v]: sums of the planes for feature f. |lo| <= 12 and |hi| <= 11, so 10 groups stay within int8: 120,
     // 110.
     __m256i lo[BLOCK / VECTOR], hi[BLOCK / VECTOR];
-#pragma GCC unroll 4
+    TERN_UNROLL
     for (size_t v = 0; v < vectors; v++) lo[v] = hi[v] = _mm256_setzero_si256();
-#pragma GCC unroll 1
+    TERN_NO_UNROLL
     for (size_t r = 0; r < rows; r++) {
         const __m256i lo0 = load_plane(tables), hi0 = load_plane(tables + 16);
         const __m256i lo1 = load_plane(tables + 32), hi1 = load_plane(tables + 48);
-#pragma GCC unroll 4
+        TERN_UNROLL
         for (size_t v = 0; v < vectors; v++) {
             if (v % (LINE / VECTOR) == 0) _mm_prefetch((const char *)codes + v * VECTOR + PREFETCH, _MM_HINT_T0);
             const __m256i both = load(codes + v * VECTOR); // byte f: two codes of feature f
@@ -59,7 +60,7 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
         tables += TERN_T2N_TABLE_BYTES;
         codes += vectors * VECTOR;
     }
-#pragma GCC unroll 4
+    TERN_UNROLL
     for (size_t v = 0; v < vectors; v++) add_tile(sums + v * VECTOR, lo[v], hi[v]);
 }
 

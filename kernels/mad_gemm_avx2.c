@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "unroll.h"
 
 enum {
     HALF = 8,                       // features of a vector: 32 bytes of a group
@@ -20,6 +21,9 @@ static inline __m256i load_lane(const int8_t *p) {
     memcpy(&four, p, sizeof four);
     return _mm256_set1_epi32(four);
 }
+
+// sum += v, 16-bit lanes. As intrinsics, compilers regroup these sums: more copies, and spills where 16 registers just suffice.
+static inline void add_in_place(__m256i *sum, __m256i v) { __asm__ volatile("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)); }
 
 // ---- one or two tokens: one forward stream of weights ------------------------------------------------------------
 
@@ -45,21 +49,25 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
         __m256i sum1[STREAM_TOKENS][2], sum4[STREAM_TOKENS][2]; // int16 pairs of a feature, of codes scaled by 1 and by 4
         for (size_t t = 0; t < tokens; t++)
             for (size_t h = 0; h < 2; h++) sum1[t][h] = sum4[t][h] = _mm256_setzero_si256();
-#pragma GCC unroll 1
-        for (size_t i = 0; i < n; i++, panel += TERN_M2_GROUP_BYTES, x += TERN_M2_GROUP_K) {
-            _mm_prefetch((const char *)panel + PREFETCH, _MM_HINT_T0);
-#pragma GCC unroll 2
+        TERN_NO_UNROLL
+        for (size_t i = 0; i < n; i++) {
+            const uint8_t *group = panel + (g + i) * TERN_M2_GROUP_BYTES;
+            const int8_t *xg = x + (g + i) * TERN_M2_GROUP_K;
+            _mm_prefetch((const char *)group + PREFETCH, _MM_HINT_T0);
+            TERN_UNROLL
             for (size_t h = 0; h < 2; h++) {
-                const __m256i low = load(panel + h * HALF * LANE), high = _mm256_srli_epi16(low, 4);
+                const __m256i low = load(group + h * HALF * LANE), high = _mm256_srli_epi16(low, 4);
                 const __m256i code0 = _mm256_and_si256(low, mask1), code1 = _mm256_and_si256(low, mask4);
                 const __m256i code2 = _mm256_and_si256(high, mask1), code3 = _mm256_and_si256(high, mask4);
-#pragma GCC unroll 2
+                TERN_UNROLL
                 for (size_t t = 0; t < tokens; t++) {
-                    const int8_t *xt = x + t * args->ldx;
-                    sum1[t][h] = _mm256_add_epi16(sum1[t][h], _mm256_maddubs_epi16(code0, load_lane(xt)));
-                    sum4[t][h] = _mm256_add_epi16(sum4[t][h], _mm256_maddubs_epi16(code1, load_lane(xt + LANE)));
-                    sum1[t][h] = _mm256_add_epi16(sum1[t][h], _mm256_maddubs_epi16(code2, load_lane(xt + 2 * LANE)));
-                    sum4[t][h] = _mm256_add_epi16(sum4[t][h], _mm256_maddubs_epi16(code3, load_lane(xt + 3 * LANE)));
+                    const int8_t *xt = xg + t * args->ldx;
+                    const __m256i dot0 = _mm256_maddubs_epi16(code0, load_lane(xt));
+                    const __m256i dot1 = _mm256_maddubs_epi16(code1, load_lane(xt + LANE));
+                    const __m256i dot2 = _mm256_maddubs_epi16(code2, load_lane(xt + 2 * LANE));
+                    const __m256i dot3 = _mm256_maddubs_epi16(code3, load_lane(xt + 3 * LANE));
+                    sum1[t][h] = _mm256_add_epi16(sum1[t][h], _mm256_add_epi16(dot0, dot2));
+                    sum4[t][h] = _mm256_add_epi16(sum4[t][h], _mm256_add_epi16(dot1, dot3));
                 }
             }
         }
@@ -114,19 +122,19 @@ static inline __attribute__((always_inline)) void tile(int32_t *restrict acc, si
                                                        const size_t tokens) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i sum[TILE_TOKENS][2]; // int16 pairs of a feature, features 0..7 and 8..15
-#pragma GCC unroll 6
+    TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-#pragma GCC unroll 1
+    TERN_NO_UNROLL
     for (size_t s = 0; s < lanes; s++) {
         const __m256i code0 = load(codes + s * TERN_M2_GROUP_BYTES), code1 = load(codes + s * TERN_M2_GROUP_BYTES + 32);
-#pragma GCC unroll 6
+        TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {
             const __m256i four = load_lane(x + t * ldx + s * LANE);
-            sum[t][0] = _mm256_add_epi16(sum[t][0], _mm256_maddubs_epi16(code0, four));
-            sum[t][1] = _mm256_add_epi16(sum[t][1], _mm256_maddubs_epi16(code1, four));
+            add_in_place(&sum[t][0], _mm256_maddubs_epi16(code0, four));
+            add_in_place(&sum[t][1], _mm256_maddubs_epi16(code1, four));
         }
     }
-#pragma GCC unroll 6
+    TERN_UNROLL
     for (size_t t = 0; t < tokens; t++)
         for (size_t h = 0; h < 2; h++) {
             int32_t *out = acc + t * ld_acc + h * HALF;
