@@ -10,26 +10,33 @@ static void load_group(int32_t *restrict x, const int8_t *restrict q, size_t k, 
 }
 
 // lo in -step/2 .. step/2 - 1, value = lo + step * hi. offset: a multiple of step that makes value + step/2 + offset positive.
-static void split(int8_t *restrict lo, int8_t *restrict hi, int32_t value, int32_t step, int32_t offset) {
+static inline void split(int8_t *restrict lo, int8_t *restrict hi, int32_t value, int32_t step, int32_t offset) {
     const int32_t h = (value + step / 2 + offset) / step - offset / step;
     *lo = (int8_t)(value - step * h);
     *hi = (int8_t)h;
 }
 
+// sums[i] = sum of t_j * x[j] over the three balanced base-3 digits t_j of first + i.
+static void partial_sums(int32_t *restrict sums, const int32_t *restrict x, int32_t first, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t digits = first + i + 13; // 13 = 111 in base 3: digits 0..2
+        sums[i] = (digits % 3 - 1) * x[0] + (digits / 3 % 3 - 1) * x[1] + (digits / 9 - 1) * x[2];
+    }
+}
+
 void tern_lut_build_t5_scalar(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
+    enum { LOW_CODES = 9, HIGH_CODES = 14 }; // entry = 9 * high + low: low of two trits is -4..4, high of three trits is 0..13
     for (size_t r = row0; r < row1; r++) {
         int8_t *lo = tables + r * TERN_T5_TABLE_BYTES, *hi = lo + TERN_T5_TABLE_BYTES / 2;
-        int32_t x[TERN_T5_TRITS];
+        int32_t x[TERN_T5_TRITS], low[LOW_CODES], high[HIGH_CODES];
         load_group(x, q, k, r * TERN_T5_TRITS, TERN_T5_TRITS);
+        partial_sums(low, (const int32_t[]){x[0], x[1], 0}, -(LOW_CODES / 2), LOW_CODES);
+        partial_sums(high, x + 2, 0, HIGH_CODES);
         memset(lo, 0, TERN_T5_TABLE_BYTES);
         for (int32_t e = 0; e < TERN_T5_ENTRIES; e++) {
-            int32_t value = 0;
-            for (int32_t j = 0, rest = e; j < TERN_T5_TRITS; j++) {
-                const int32_t trit = (rest + 1) % 3 - 1; // balanced base 3: rest stays >= 0
-                value += trit * x[j];
-                rest = (rest - trit) / 3;
-            }
-            split(lo + e, hi + e, value, TERN_T5_STEP, TERN_T5_STEP * TERN_T5_ENTRIES);
+            const int32_t shifted = e + LOW_CODES / 2;
+            split(lo + e, hi + e, high[shifted / LOW_CODES] + low[shifted % LOW_CODES], TERN_T5_STEP,
+                  TERN_T5_STEP * TERN_T5_STEP);
         }
     }
 }
@@ -45,7 +52,7 @@ void tern_lut_build_t2n_scalar(int8_t *restrict tables, const int8_t *restrict q
             for (int32_t e = 0; e < TERN_T2N_ENTRIES; e++) {
                 const int32_t value = (e % 3 - 1) * x[2 * nibble] + (e / 3 - 1) * x[2 * nibble + 1];
                 int8_t *lo = table + nibble * HALF + e;
-                split(lo, lo + PLANE, value, TERN_T2N_STEP, TERN_T2N_STEP * TERN_T2N_TABLE_BYTES);
+                split(lo, lo + PLANE, value, TERN_T2N_STEP, TERN_T2N_STEP * TERN_T2N_STEP);
             }
     }
 }
