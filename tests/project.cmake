@@ -8,3 +8,12 @@ find_program(TERN_CXX NAMES ${CMAKE_CXX_COMPILER} g++ clang++ REQUIRED)
 add_test(NAME includes_follow_the_architecture COMMAND ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/check_includes.py)
 add_test(NAME public_headers_compile_alone_in_c_and_cxx
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_headers.sh ${CMAKE_SOURCE_DIR} ${CMAKE_C_COMPILER} ${TERN_CXX})
+# A sanitized library exports the sanitizer's symbols and needs its run time: not what anyone installs.
+if(TERN_DECODE AND NOT TERN_SANITIZE)
+  add_test(NAME exported_symbols_are_the_public_headers
+           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/check_exports.py ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared> decode)
+  add_test(NAME installed_library_serves_a_consumer
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_install.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} decode)
+  add_test(NAME library_without_decode_builds_and_installs
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_nodecode.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER})
+endif()

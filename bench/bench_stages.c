@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// The kernels of single stages, called directly on one thread with data in cache: every variant of kernels/variants.inc.
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_shim.h"
+#include "kernels/kernels.h"
+
+typedef void any_fn(void);
+typedef struct stage_case {
+    tern_stage_id stage;
+    tern_layout layout;
+    const char *symbol;
+    any_fn *fn;
+} stage_case;
+
+static const stage_case cases[] = {
+#define TERN_VARIANT(stage, TIER, LAYOUT, symbol) {TERN_STAGE_##stage, TERN_LAYOUT_##LAYOUT, #symbol, (any_fn *)(symbol)},
+#include "kernels/variants.inc"
+#undef TERN_VARIANT
+};
+enum { N_CASES = sizeof cases / sizeof *cases };
+
+// One row of the largest hidden size of BitNet-2B; a head over a full block of keys and a long context.
+enum { ROW = 6912, BLOCK = 32, HEAD_DIM = 128, KEYS = 1024, ALIGN = 64 };
+
+typedef struct buffers {
+    float *a, *b, *y;
+    int8_t *q, *tables;
+    int32_t *sums;
+} buffers;
+
+static void *allocate(size_t bytes) {
+    void *p = aligned_alloc(ALIGN, tern_round_up(bytes, ALIGN));
+    if (p) memset(p, 0, tern_round_up(bytes, ALIGN));
+    return p;
+}
+
+static void release(buffers *d) {
+    free(d->a);
+    free(d->b);
+    free(d->y);
+    free(d->q);
+    free(d->tables);
+    free(d->sums);
+}
+
+static int make_buffers(buffers *d) {
+    const size_t floats = (size_t)KEYS * HEAD_DIM;
+    const size_t t5 = tern_t5_table_bytes(ROW), t2n = tern_t2n_table_bytes(ROW);
+    *d = (buffers){.a = allocate(floats * sizeof(float)),
+                   .b = allocate(floats * sizeof(float)),
+                   .y = allocate(floats * sizeof(float)),
+                   .q = allocate(ROW + ALIGN),
+                   .tables = allocate(t5 > t2n ? t5 : t2n),
+                   .sums = allocate(ROW * sizeof(int32_t))};
+    if (!d->a || !d->b || !d->y || !d->q || !d->tables || !d->sums) return 0;
+    enum { PERIOD = 255, HALF = 127 }; // values in -1..1 that are no pattern of the vector length
+    for (size_t i = 0; i < floats; i++) {
+        d->a[i] = (float)(i % PERIOD) / (float)HALF - 1;
+        d->b[i] = (float)(i * i % PERIOD) / (float)HALF - 1;
+    }
+    for (size_t i = 0; i < ROW; i++) d->q[i] = (int8_t)(i % PERIOD - HALF);
+    return 1;
+}
+
+// Runs one call of a case. Returns the bytes it reads, 0 for a stage that is not measured here.
+static double call(const stage_case *c, const buffers *d, size_t k) {
+    static const float eps = 1e-5F;
+    switch (c->stage) {
+    case TERN_STAGE_quantize:
+        (void)((tern_quantize_fn *)c->fn)(d->q, d->y, d->sums, d->a, k, BLOCK, eps);
+        return (double)(k * sizeof(float));
+    case TERN_STAGE_lut_build:
+        ((tern_lut_build_fn *)c->fn)(d->tables, d->q, k, 0, c->layout == TERN_LAYOUT_T5 ? tern_t5_rows(k) : tern_t2n_rows(k));
+        return (double)k;
+    case TERN_STAGE_rmsnorm:
+        ((tern_rmsnorm_fn *)c->fn)(d->y, d->a, d->b, k, eps);
+        return (double)(2 * k * sizeof(float));
+    case TERN_STAGE_silu_mul:
+        ((tern_silu_mul_fn *)c->fn)(d->y, d->a, d->b, k);
+        return (double)(2 * k * sizeof(float));
+    case TERN_STAGE_attention:
+        ((tern_attention_fn *)c->fn)(d->y, d->a, d->a, d->b, HEAD_DIM, k, HEAD_DIM, 1.0F);
+        return (double)(2 * k * HEAD_DIM * sizeof(float));
+    default:
+        return 0;
+    }
+}
+
+typedef struct sized_case {
+    const stage_case *c;
+    size_t k; // elements, or keys
+} sized_case;
+
+static void run_stage(bench_state *state, const void *arg) {
+    const sized_case *s = arg;
+    buffers d;
+    if (make_buffers(&d)) {
+        double bytes = 0;
+        while (bench_next(state)) bytes = call(s->c, &d, s->k);
+        bench_bytes_per_iteration(state, bytes);
+    } else {
+        bench_fail(state, "no memory for the data");
+    }
+    release(&d);
+}
+
+void bench_register_stages(tern_context *ctx) {
+    enum { SIZES = 2 };
+    static const size_t elements[SIZES] = {2560, ROW}, keys[SIZES] = {TERN_ATTN_BLOCK, KEYS};
+    static sized_case sized[N_CASES][SIZES];
+    for (size_t i = 0; i < N_CASES; i++) {
+        tern_variant_info v;
+        const tern_stage_id stage = cases[i].stage;
+        const int here = stage == TERN_STAGE_quantize || stage == TERN_STAGE_lut_build || stage == TERN_STAGE_rmsnorm ||
+                         stage == TERN_STAGE_silu_mul || stage == TERN_STAGE_attention;
+        if (!here || !bench_find_variant(ctx, cases[i].symbol, &v)) continue;
+        for (size_t j = 0; j < SIZES; j++) {
+            char name[BENCH_NAME_MAX], shape[BENCH_NAME_MAX];
+            sized[i][j] = (sized_case){&cases[i], stage == TERN_STAGE_attention ? keys[j] : elements[j]};
+            if (stage == TERN_STAGE_attention)
+                (void)snprintf(shape, sizeof shape, "keys%zu_d%d", keys[j], HEAD_DIM);
+            else
+                (void)snprintf(shape, sizeof shape, "k%zu", elements[j]);
+            bench_name(name, &v, shape, "hot");
+            bench_register(name, run_stage, &sized[i][j], BENCH_CLOCK_WALL);
+        }
+    }
+}

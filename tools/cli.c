@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+// What the subcommands of tern share: options, error lines, opening a context and a model, JSON output.
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+// ---- Errors -----------------------------------------------------------------------------------------------
+
+__attribute__((format(printf, 1, 0))) static void print_error(const char *format, va_list args) {
+    (void)fflush(stdout); // text so far stands before the error
+    (void)fputs("tern: ", stderr);
+    (void)vfprintf(stderr, format, args);
+    (void)fputc('\n', stderr);
+}
+
+int cli_fail(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    print_error(format, args);
+    va_end(args);
+    return CLI_FAILED;
+}
+
+_Noreturn void cli_usage(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    print_error(format, args);
+    va_end(args);
+    exit(CLI_USAGE);
+}
+
+int cli_fail_status(const tern_context *ctx, tern_status status) {
+    const char *message = tern_context_error(ctx);
+    return cli_fail("%s", *message ? message : tern_status_string(status));
+}
+
+// ---- Options ----------------------------------------------------------------------------------------------
+
+long long cli_integer(const char *option, const char *text, long long min, long long max) {
+    char *end;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (end == text || *end || errno || value < min || value > max) {
+        cli_usage("%s %s: give a whole number within %lld..%lld", option, *text ? text : "''", min, max);
+    }
+    return value;
+}
+
+double cli_real(const char *option, const char *text, double min, double max) {
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || *end || !(value >= min && value <= max)) {
+        cli_usage("%s %s: give a number within %g..%g", option, *text ? text : "''", min, max);
+    }
+    return value;
+}
+
+static error_t parse_machine(int key, char *arg, struct argp_state *state) {
+    cli_options *options = state->input;
+    switch (key) {
+    case 't':
+        options->threads = (int)cli_integer("-t", arg, 1, TERN_THREADS_MAX);
+        return 0;
+    case CLI_KEY_ISA:
+        options->isa = arg;
+        return 0;
+    case CLI_KEY_JSON:
+        options->json = true;
+        return 0;
+    case 'h':
+        options->help = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+static const struct argp_option machine_options[] = {
+    {"threads", 't', "THREADS", 0, "Threads to use (default: one per physical core)", 1},
+    {"isa", CLI_KEY_ISA, "TIER", 0,
+     "Highest instruction set to use: scalar, avx2, avx512, avx512vnni or avx512vbmi (default: the CPU's best)", 1},
+    {"json", CLI_KEY_JSON, NULL, 0, "Print one JSON object on stdout and nothing else there", 2},
+    {"help", 'h', NULL, 0, "Print this help", 2},
+    {0},
+};
+const struct argp cli_machine_argp = {.options = machine_options, .parser = parse_machine};
+
+static error_t parse_model(int key, char *arg, struct argp_state *state) {
+    cli_options *options = state->input;
+    if (key != 'm') return ARGP_ERR_UNKNOWN;
+    options->model = arg;
+    return 0;
+}
+static const struct argp_option model_options[] = {{"model", 'm', "FILE", 0, "Model, a GGUF file", 0}, {0}};
+const struct argp cli_model_argp = {.options = model_options, .parser = parse_model};
+
+static error_t parse_kernel(int key, char *arg, struct argp_state *state) {
+    static const char *const names[] = {[TERN_FORM_AUTO] = "auto", [TERN_FORM_LUT] = "lut", [TERN_FORM_MAD] = "mad"};
+    cli_options *options = state->input;
+    if (key != CLI_KEY_KERNEL) return ARGP_ERR_UNKNOWN;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(arg, names[i]) == 0) {
+            options->form = (tern_form)i;
+            return 0;
+        }
+    }
+    cli_usage("--kernel %s: give auto, lut or mad", arg);
+}
+static const struct argp_option kernel_options[] = {
+    {"kernel", CLI_KEY_KERNEL, "FORM", 0,
+     "Kernels for ternary weights: lut (table lookup), mad (multiply-add) or auto (default)", 1},
+    {0}};
+const struct argp cli_kernel_argp = {.options = kernel_options, .parser = parse_kernel};
+
+void cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
+    int next = argc;
+    // argp's own errors take two lines, and its own --help needs its errors
+    const error_t error = argp_parse(argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_IN_ORDER, &next, input);
+    if (error == EINVAL && next > 0) {
+        cli_usage("%s: unknown option, or no value after it; see %s --help", argv[next <= argc ? next - 1 : argc - 1], argv[0]);
+    }
+    if (error) cli_usage("%s", strerror(error));
+    if (next < argc) cli_usage("%s: not an option; see %s --help", argv[next], argv[0]);
+    if (((const cli_options *)input)->help) {
+        (void)setenv("ARGP_HELP_FMT", "no-dup-args-note", 0); // argp's only way to leave that note out
+        argp_help(argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);
+        exit(cli_flush());
+    }
+}
+
+// ---- Context, model ---------------------------------------------------------------------------------------
+
+int cli_open_context(const cli_options *options, tern_context **ctx) {
+    char message[512] = "";
+    const tern_context_params params = {.struct_size = sizeof params,
+                                        .threads = options->threads,
+                                        .isa = options->isa,
+                                        .error = message,
+                                        .error_size = sizeof message};
+    const tern_status status = tern_context_create(ctx, &params);
+    if (status == TERN_OK) return CLI_OK;
+    return cli_fail("%s", *message ? message : tern_status_string(status));
+}
+
+typedef struct loading {
+    const char *path;
+    double start;
+} loading;
+
+static void show_loading(void *user, uint64_t done, uint64_t total) {
+    const loading *l = user;
+    if (total) cli_progress(l->path, l->start, (int)(100.0 * (double)done / (double)total));
+}
+
+int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model) {
+    loading l = {options->model, cli_seconds()};
+    const tern_model_params params = {
+        .struct_size = sizeof params, .form = options->form, .progress = show_loading, .progress_user = &l};
+    const tern_status status = tern_model_load(ctx, model, options->model, &params);
+    cli_progress(options->model, l.start, -1);
+    return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
+}
+
+int cli_tokenize(tern_context *ctx, const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,
+                 int32_t **tokens, size_t *n) {
+    size_t need = 0;
+    // ARG with the number needed: there is no room yet
+    tern_status status = tern_tokenize(model, text, size, params, NULL, 0, &need);
+    if (status != TERN_OK && !(status == TERN_ERR_ARG && need > 0)) return cli_fail_status(ctx, status);
+    *n = need;
+    *tokens = calloc(need + 1, sizeof **tokens);
+    if (!*tokens) return cli_fail("no memory for %zu tokens; give a shorter text", need);
+    if (need == 0) return CLI_OK;
+    status = tern_tokenize(model, text, size, params, *tokens, need, n);
+    if (status == TERN_OK) return CLI_OK;
+    free(*tokens);
+    *tokens = NULL;
+    return cli_fail_status(ctx, status);
+}
+
+// ---- Output -----------------------------------------------------------------------------------------------
+
+double cli_seconds(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void cli_progress(const char *what, double start_seconds, int percent) {
+    static int shown = -1; // what stands on the terminal now; -1: nothing
+    static const double quiet_seconds = 1;
+    if (percent == shown || (percent >= 0 && cli_seconds() - start_seconds < quiet_seconds) || !isatty(STDERR_FILENO)) return;
+    if (percent >= 0) {
+        (void)fprintf(stderr, "\r%s: %d %%\033[K", what, percent);
+    } else {
+        (void)fputs("\r\033[K", stderr);
+    }
+    (void)fflush(stderr);
+    shown = percent;
+}
+
+json_t *cli_kernels_json(tern_context *ctx) {
+    json_t *kernels = json_object();
+    for (size_t i = 0; i < tern_variant_count(); i++) {
+        tern_variant_info v = {.struct_size = sizeof v};
+        if (tern_variant_get(ctx, i, &v) != TERN_OK || json_object_get(kernels, v.stage)) continue;
+        const char *variant = tern_stage_variant(ctx, v.stage);
+        if (variant) (void)json_object_set_new(kernels, v.stage, json_string(variant));
+    }
+    return kernels;
+}
+
+json_t *cli_real_json(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+int cli_flush(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return CLI_OK;
+    return cli_fail("cannot write to stdout: %s; check the disk or the program it is piped to", strerror(errno));
+}
+
+int cli_print_json(json_t *object) {
+    static const int significant_digits = 7;
+    if (!object) return cli_fail("no memory for the JSON output");
+    const int error = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(significant_digits));
+    json_decref(object);
+    if (!error) (void)putchar('\n');
+    return cli_flush();
+}

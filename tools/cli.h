@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// What the subcommands of tern share: options, error lines, opening a context and a model, JSON output.
+#ifndef TERN_TOOLS_CLI_H
+#define TERN_TOOLS_CLI_H
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include <tern/decode.h>
+#include <tern/diagnostics.h>
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
+
+// Subcommands: argv[0] is "tern NAME". They return the exit code.
+int cmd_info(int argc, char **argv);
+int cmd_generate(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+
+// ---- Errors: one line on stderr, "tern: cause; fix" -------------------------------------------------------
+
+// Returns CLI_FAILED, so that `return cli_fail(...)`.
+int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// Exits with CLI_USAGE.
+_Noreturn void cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// The context's message of its last error, or the status's name. Returns CLI_FAILED.
+int cli_fail_status(const tern_context *ctx, tern_status status);
+
+// ---- Options ----------------------------------------------------------------------------------------------
+
+// Keys of options without a short form; argp wants them outside the range of characters.
+enum { CLI_KEY_ISA = 0x100, CLI_KEY_JSON, CLI_KEY_KERNEL, CLI_KEY_OWN };
+
+// Options that several commands take. A command whose struct begins with this one puts the argps it wants among its children.
+typedef struct cli_options {
+    const char *model;
+    const char *isa;
+    int threads;
+    bool json, help;
+    tern_form form;
+} cli_options;
+extern const struct argp cli_machine_argp; // -t, --isa, --json, --help
+extern const struct argp cli_model_argp;   // -m
+extern const struct argp cli_kernel_argp;  // --kernel
+
+#define CLI_ENVIRONMENT                                                                                                        \
+    "Environment:\n"                                                                                                           \
+    "  TERN_THREADS  number of threads where -t is not given\n"                                                                \
+    "  TERN_ISA      highest instruction set to use where --isa is not given\n"
+
+// Parses argv into a struct that begins with cli_options. A wrong option, or an argument that is none, is a usage error of one
+// line; --help prints and exits.
+void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+// Numbers of options: the whole text must be a number within min..max, else a usage error that names the option.
+long long cli_integer(const char *option, const char *text, long long min, long long max);
+double cli_real(const char *option, const char *text, double min, double max);
+
+// ---- Context, model ---------------------------------------------------------------------------------------
+
+// On failure they print the error and return CLI_FAILED.
+int cli_open_context(const cli_options *options, tern_context **ctx);
+// Shows progress on stderr when it takes longer than a second and stderr is a terminal.
+int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model);
+
+// Tokens of text in a new array (free). An empty text has no tokens.
+int cli_tokenize(tern_context *ctx, const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,
+                 int32_t **tokens, size_t *n);
+
+// ---- Output -----------------------------------------------------------------------------------------------
+
+// Progress on a terminal, from one second after start_seconds on; percent < 0 removes it.
+void cli_progress(const char *what, double start_seconds, int percent);
+double cli_seconds(void); // monotonic
+
+// {stage: variant} of the context.
+json_t *cli_kernels_json(tern_context *ctx);
+// A number, or null for one that is not finite (not measured).
+json_t *cli_real_json(double value);
+// Prints and frees the object. CLI_FAILED if it is NULL (out of memory) or stdout cannot be written.
+int cli_print_json(json_t *object);
+// CLI_FAILED, with an error line, if what was printed did not reach stdout.
+int cli_flush(void);
+
+#endif

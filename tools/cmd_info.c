@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// tern info: the CPU, its instruction sets, the kernels chosen for it, the topology, and facts of a model.
+#include "cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct info_options {
+    cli_options base;
+    bool variants;
+} info_options;
+
+enum { INFO_KEY_VARIANTS = CLI_KEY_OWN };
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    (void)arg;
+    info_options *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = &options->base;
+        return 0;
+    case INFO_KEY_VARIANTS:
+        options->variants = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+static const struct argp_option own_options[] = {
+    {"variants", INFO_KEY_VARIANTS, NULL, 0, "List every kernel variant in the library", 1}, {0}};
+static const struct argp_child children[] = {
+    {&cli_model_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0}, {&cli_machine_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {.options = own_options,
+                                 .parser = parse,
+                                 .children = children,
+                                 .doc = "What Tern knows about this machine and, with -m, about a model.\v"
+                                        "Examples:\n"
+                                        "  tern info\n"
+                                        "  tern info -m model.gguf\n"
+                                        "  tern info --json | jq .kernels\n"
+                                        "  tern info --isa avx2 --variants\n"
+                                        "\n" CLI_ENVIRONMENT};
+
+// ---- The machine --------------------------------------------------------------------------------------------
+
+static json_t *words_json(const char *text) {
+    json_t *words = json_array();
+    while (*text) {
+        const size_t n = strcspn(text, " ");
+        if (n) (void)json_array_append_new(words, json_stringn(text, n));
+        text += n + (text[n] == ' ');
+    }
+    return words;
+}
+
+static json_t *variants_json(tern_context *ctx) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < tern_variant_count(); i++) {
+        tern_variant_info v = {.struct_size = sizeof v};
+        if (tern_variant_get(ctx, i, &v) != TERN_OK) continue;
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "stage", v.stage, "variant", v.tier, "layout",
+                                              v.layout, "symbol", v.symbol, "usable", v.usable, "chosen", v.chosen));
+    }
+    return list;
+}
+
+static json_t *machine_json(tern_context *ctx, const tern_cpu_info *cpu, const tern_topology_info *t) {
+    json_t *workers = json_array();
+    for (int i = 0; i < t->threads; i++) (void)json_array_append_new(workers, json_integer(tern_worker_cpu(ctx, i)));
+    return json_pack(
+        "{s:s, s:s, s:{s:s, s:s, s:o, s:s, s:s}, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:b, s:o, s:I, s:I, s:I}}", //
+        "schema", "tern.info/1", "version", tern_version(),                                                        //
+        "cpu", "vendor", cpu->vendor, "model", cpu->model, "isa", words_json(cpu->features), "best_tier", cpu->best, "tier",
+        cpu->tier,                                                        //
+        "kernels", cli_kernels_json(ctx), "variants", variants_json(ctx), //
+        "topology", "packages", t->packages, "numa_nodes", t->numa_nodes, "cores", t->cores, "cpus", t->pus, "threads",
+        t->threads, "pinned", t->pinned, "worker_cpus", workers, "l1d_bytes", (json_int_t)t->l1d_bytes, "l2_bytes",
+        (json_int_t)t->l2_bytes, "l3_bytes", (json_int_t)t->l3_bytes);
+}
+
+static void print_cache(const char *name, size_t bytes) {
+    if (bytes) (void)printf(", %s %zu KiB", name, bytes >> 10);
+}
+
+static void print_machine(tern_context *ctx, const tern_cpu_info *cpu, const tern_topology_info *t, bool all_variants) {
+    (void)printf("tern      %s\n", tern_version());
+    (void)printf("cpu       %s (%s)\n", cpu->model, cpu->vendor);
+    (void)printf("isa       %s\n", cpu->features);
+    (void)printf("tier      %s (the best this machine can run: %s)\n", cpu->tier, cpu->best);
+    (void)printf("topology  packages %d, NUMA nodes %d, cores %d, CPUs %d (those this process may use)", t->packages,
+                 t->numa_nodes, t->cores, t->pus);
+    print_cache("L1d", t->l1d_bytes);
+    print_cache("L2", t->l2_bytes);
+    print_cache("L3", t->l3_bytes);
+    (void)printf("\nthreads   %d%s", t->threads, t->pinned ? ", on CPUs" : ", not pinned");
+    for (int i = 0; t->pinned && i < t->threads; i++) (void)printf(" %d", tern_worker_cpu(ctx, i));
+    (void)printf("\nkernels   %-14s %-11s %-6s\n", "stage", "variant", "layout");
+    for (size_t i = 0; i < tern_variant_count(); i++) {
+        tern_variant_info v = {.struct_size = sizeof v};
+        if (tern_variant_get(ctx, i, &v) != TERN_OK || !(v.chosen || all_variants)) continue;
+        const char *state = v.chosen ? "chosen" : v.usable ? "usable" : "not on this CPU, or above the tier";
+        (void)printf("          %-14s %-11s %-6s", v.stage, v.tier, v.layout);
+        if (all_variants) (void)printf(" %s  %s", v.symbol, state);
+        (void)putchar('\n');
+    }
+}
+
+// ---- The model ----------------------------------------------------------------------------------------------
+
+// {type: {tensors, bytes}} of a file.
+static json_t *tensor_types(const tern_model *model) {
+    json_t *types = json_object();
+    tern_tensor_info t = {.struct_size = sizeof t};
+    for (size_t i = 0; tern_model_get_tensor(model, i, &t) == TERN_OK; i++) {
+        json_t *type = json_object_get(types, t.type);
+        const json_int_t count = json_integer_value(json_object_get(type, "tensors")) + 1;
+        const json_int_t bytes = json_integer_value(json_object_get(type, "bytes")) + (json_int_t)t.bytes;
+        (void)json_object_set_new(types, t.type, json_pack("{s:I, s:I}", "tensors", count, "bytes", bytes));
+    }
+    return types;
+}
+
+static json_t *model_json(const tern_model_info *m, const char *path, json_t *types) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:O}", //
+                     "path", path, "architecture", m->architecture, "name", m->name, "tokenizer", m->tokenizer,         //
+                     "layers", (json_int_t)m->n_layers, "hidden", (json_int_t)m->n_embd, "ffn", (json_int_t)m->n_ff, "heads",
+                     (json_int_t)m->n_heads, "kv_heads", (json_int_t)m->n_kv_heads, "head_dim", (json_int_t)m->head_dim,
+                     "vocab", (json_int_t)m->n_vocab, "context", (json_int_t)m->n_ctx_train, //
+                     "parameters", (json_int_t)m->n_params, "file_bytes", (json_int_t)m->file_bytes, "bytes_per_token",
+                     (json_int_t)m->bytes_per_token, "bits_per_weight", cli_real_json(m->bits_per_weight), //
+                     "ternary_matrices", (json_int_t)m->n_ternary, "int8_matrices", (json_int_t)m->n_int8, "types", types);
+}
+
+static void print_model(const tern_model_info *m, const char *path, const json_t *types) {
+    static const double mega = 1e6;
+    (void)printf("model     %s: %s, architecture %s, tokenizer %s\n", path, m->name, m->architecture, m->tokenizer);
+    (void)printf("          layers %u, hidden %u, FFN %u, heads %u of %u with %u kv heads, vocabulary %u, context %u\n",
+                 m->n_layers, m->n_embd, m->n_ff, m->n_heads, m->head_dim, m->n_kv_heads, m->n_vocab, m->n_ctx_train);
+    (void)printf("          %.1f M parameters, file %.1f MB, packed %.2f bits per weight, %.1f MB read per token\n",
+                 (double)m->n_params / mega, (double)m->file_bytes / mega, m->bits_per_weight,
+                 (double)m->bytes_per_token / mega);
+    (void)printf("          matrices: %zu ternary, %zu INT8; tensors in the file:", m->n_ternary, m->n_int8);
+    const char *name;
+    json_t *type;
+    json_object_foreach((json_t *)types, name, type) {
+        (void)printf(" %" JSON_INTEGER_FORMAT " %s", json_integer_value(json_object_get(type, "tensors")), name);
+    }
+    (void)putchar('\n');
+}
+
+static int show(const info_options *options, tern_context *ctx, const tern_model *model) {
+    tern_cpu_info cpu = {.struct_size = sizeof cpu};
+    tern_topology_info topology = {.struct_size = sizeof topology};
+    tern_model_info info = {.struct_size = sizeof info};
+    tern_status status = tern_get_cpu_info(ctx, &cpu);
+    if (status == TERN_OK) status = tern_get_topology_info(ctx, &topology);
+    if (status == TERN_OK && model) status = tern_model_get_info(model, &info);
+    if (status != TERN_OK) return cli_fail_status(ctx, status);
+    json_t *types = model ? tensor_types(model) : NULL;
+    int rc;
+    if (options->base.json) {
+        json_t *object = machine_json(ctx, &cpu, &topology);
+        if (model) (void)json_object_set_new(object, "model", model_json(&info, options->base.model, types));
+        rc = cli_print_json(object);
+    } else {
+        print_machine(ctx, &cpu, &topology, options->variants);
+        if (model) print_model(&info, options->base.model, types);
+        rc = cli_flush();
+    }
+    json_decref(types);
+    return rc;
+}
+
+int cmd_info(int argc, char **argv) {
+    info_options options = {{0}, false};
+    cli_parse(&argp, argc, argv, &options);
+    tern_context *ctx = NULL;
+    tern_model *model = NULL;
+    int rc = cli_open_context(&options.base, &ctx);
+    if (rc == CLI_OK && options.base.model) rc = cli_open_model(&options.base, ctx, &model);
+    if (rc == CLI_OK) rc = show(&options, ctx, model);
+    tern_model_destroy(model);
+    tern_context_destroy(ctx);
+    return rc;
+}
