@@ -267,6 +267,7 @@ static tern_status measure_dram(bench *b, bench_op op, bench_result *results) {
     ring copies = {NULL, 0};
     rounds r[BENCH_SHAPES_MAX] = {{.n = 0}};
     tern_status status = b->dram ? create_ring(b, op, &copies) : TERN_ERR_MEMORY;
+    const double copies_of_each = (double)copies.n / (double)b->n_shapes; // a whole number
     const double start = cli_seconds();
     double before = status == TERN_OK ? sweep(b, BENCH_DRAM) : (double)NAN;
     for (size_t round = 0; status == TERN_OK && round <= b->rounds; round++) { // round 0 warms up
@@ -278,7 +279,7 @@ static tern_status measure_dram(bench *b, bench_op op, bench_result *results) {
         }
         const double after = sweep(b, BENCH_DRAM), arithmetic = int8_peak(b);
         for (size_t s = 0; round > 0 && s < b->n_shapes; s++) {
-            r[s].seconds[r[s].n] = total[s] / (double)(copies.n / b->n_shapes);
+            r[s].seconds[r[s].n] = total[s] / copies_of_each;
             r[s].memory[r[s].n] = (before + after) / 2;
             r[s].arithmetic[r[s].n++] = arithmetic;
         }
