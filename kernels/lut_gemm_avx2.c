@@ -3,8 +3,8 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "compiler.h"
 #include "kernels.h"
-#include "unroll.h"
 
 enum {
     BLOCK = TERN_T2N_BLOCK,
@@ -22,8 +22,10 @@ static inline void store(void *p, __m256i v) { _mm256_store_si256((__m256i *)p, 
 // The 16 bytes at p in both halves.
 static inline __m256i load_plane(const int8_t *p) { return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)p)); }
 
-// sum += v, bytes. As intrinsics, compilers regroup these sums and spill: 16 registers just hold them and the tables.
-static inline void add_in_place(__m256i *sum, __m256i v) { __asm__ volatile("vpaddb %1, %0, %0" : "+x"(*sum) : "x"(v)); }
+// *sum += v, bytes.
+static inline void add_in_place(__m256i *sum, __m256i v) {
+    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+x"(*sum) : "x"(v)), *sum = _mm256_add_epi8(*sum, v));
+}
 
 // Adds lo + 24 * hi of 32 features to sums, which holds features 0..7, 16..23, then 8..15, 24..31.
 static inline void add_tile(int16_t *sums, __m256i lo, __m256i hi) {

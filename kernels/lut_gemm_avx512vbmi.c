@@ -3,8 +3,8 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "compiler.h"
 #include "kernels.h"
-#include "unroll.h"
 
 enum {
     VECTOR = 64,                            // features of a vector
@@ -27,8 +27,10 @@ static inline planes load_planes(const int8_t *table) {
                     _mm512_load_si512(table + PLANE + VECTOR)};
 }
 
-// sum += v, bytes. As intrinsics, compilers move these sums between registers on every byte row.
-static inline void add_in_place(__m512i *sum, __m512i v) { __asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(v)); }
+// *sum += v, bytes.
+static inline void add_in_place(__m512i *sum, __m512i v) {
+    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(v)), *sum = _mm512_add_epi8(*sum, v));
+}
 
 // Adds lo + 32 * hi of 64 features to sums, which holds the 32 even features, then the 32 odd ones.
 static inline void add_tile(int16_t *sums, __m512i lo, __m512i hi) {

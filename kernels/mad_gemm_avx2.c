@@ -3,8 +3,8 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "compiler.h"
 #include "kernels.h"
-#include "unroll.h"
 
 enum {
     HALF = 8,                       // features of a vector: 32 bytes of a group
@@ -22,16 +22,18 @@ static inline __m256i load_lane(const int8_t *p) {
     return _mm256_set1_epi32(four);
 }
 
-// sum += v, 16-bit lanes. As intrinsics, compilers regroup these sums: more copies, and spills where 16 registers just suffice.
-static inline void add_in_place(__m256i *sum, __m256i v) { __asm__ volatile("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)); }
+// *sum += v, 16-bit lanes.
+static inline void add_in_place(__m256i *sum, __m256i v) {
+    TERN_IN_PLACE(__asm__ volatile("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)), *sum = _mm256_add_epi16(*sum, v));
+}
 
 // ---- one or two tokens: one forward stream of weights ------------------------------------------------------------
 
 enum {
-    // A byte pair of parts 1 and 3 is scaled by 4: vpmaddubsw gives 4 * (c0 x0 + c1 x1) with c <= 2, in -2048..2032. A group
-    // adds two
-    // of them to one sum, so 8 groups make 16 additions: -32768 just fits.
-    STREAM_GROUPS = 8,
+    // Codes of parts 1 and 3 are scaled by 4: vpmaddubsw gives 4 * (c0 x0 + c1 x1) with c <= 2, in -2048..2032. At most 16 of
+    // them
+    // are added to one sum: -32768 just fits. For one token each of the two parts has its own sum.
+    STREAM_ADDITIONS = 16,
     STREAM_TOKENS = 2
 };
 
@@ -44,11 +46,14 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
     __m256i total[STREAM_TOKENS][2]; // lane f: 4 * dot product of codes. 4 * 2 * 128 * K_MAX < 2^27
     for (size_t t = 0; t < tokens; t++) total[t][0] = total[t][1] = _mm256_setzero_si256();
     const int8_t *x = args->x + t0 * args->ldx;
-    for (size_t g = 0; g < groups; g += STREAM_GROUPS) {
-        const size_t n = groups - g < STREAM_GROUPS ? groups - g : STREAM_GROUPS;
-        __m256i sum1[STREAM_TOKENS][2], sum4[STREAM_TOKENS][2]; // int16 pairs of a feature, of codes scaled by 1 and by 4
-        for (size_t t = 0; t < tokens; t++)
-            for (size_t h = 0; h < 2; h++) sum1[t][h] = sum4[t][h] = _mm256_setzero_si256();
+    const size_t spill = tokens == 1 ? STREAM_ADDITIONS : STREAM_ADDITIONS / 2;
+    for (size_t g = 0; g < groups; g += spill) {
+        const size_t n = groups - g < spill ? groups - g : spill;
+        // int16 pairs of a feature: 0 of parts 0 and 2; 1 and 2 of parts 1 and 3, scaled by 4
+        __m256i sum[STREAM_TOKENS][2][3];
+        TERN_UNROLL
+        for (size_t t = 0; t < tokens; t++) TERN_UNROLL
+        for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
         TERN_NO_UNROLL
         for (size_t i = 0; i < n; i++) {
             const uint8_t *group = panel + (g + i) * TERN_M2_GROUP_BYTES;
@@ -66,15 +71,25 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
                     const __m256i dot1 = _mm256_maddubs_epi16(code1, load_lane(xt + LANE));
                     const __m256i dot2 = _mm256_maddubs_epi16(code2, load_lane(xt + 2 * LANE));
                     const __m256i dot3 = _mm256_maddubs_epi16(code3, load_lane(xt + 3 * LANE));
-                    sum1[t][h] = _mm256_add_epi16(sum1[t][h], _mm256_add_epi16(dot0, dot2));
-                    sum4[t][h] = _mm256_add_epi16(sum4[t][h], _mm256_add_epi16(dot1, dot3));
+                    if (tokens == 1) {
+                        add_in_place(&sum[t][h][0], dot0);
+                        add_in_place(&sum[t][h][1], dot1);
+                        add_in_place(&sum[t][h][0], dot2);
+                        add_in_place(&sum[t][h][2], dot3);
+                    } else {
+                        sum[t][h][0] = _mm256_add_epi16(sum[t][h][0], _mm256_add_epi16(dot0, dot2));
+                        sum[t][h][1] = _mm256_add_epi16(sum[t][h][1], _mm256_add_epi16(dot1, dot3));
+                    }
                 }
             }
         }
-        for (size_t t = 0; t < tokens; t++)
-            for (size_t h = 0; h < 2; h++)
-                total[t][h] = _mm256_add_epi32(
-                    total[t][h], _mm256_add_epi32(_mm256_madd_epi16(sum1[t][h], fours), _mm256_madd_epi16(sum4[t][h], ones)));
+        TERN_UNROLL
+        for (size_t t = 0; t < tokens; t++) TERN_UNROLL
+        for (size_t h = 0; h < 2; h++) {
+            const __m256i by1 = _mm256_madd_epi16(sum[t][h][0], fours);
+            const __m256i by4 = _mm256_add_epi32(_mm256_madd_epi16(sum[t][h][1], ones), _mm256_madd_epi16(sum[t][h][2], ones));
+            total[t][h] = _mm256_add_epi32(total[t][h], _mm256_add_epi32(by1, by4));
+        }
     }
     for (size_t t = 0; t < tokens; t++) {
         const __m256i x_sum = _mm256_set1_epi32(args->x_sums[(t0 + t) * args->ld_x_sums]); // codes are t + 1

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Multiply-add product of M2 with AVX-512 VNNI: codes are masked in place and never shifted.
 #include <immintrin.h>
+#include <string.h>
 
+#include "compiler.h"
 #include "kernels.h"
-#include "unroll.h"
 
 enum {
     LANE = 4,                       // consecutive k of a feature in a 32-bit lane
@@ -12,10 +13,20 @@ enum {
     PREFETCH = 4096
 };
 
-// Lane f of *sum += dot product of the four codes of feature f (unsigned) with the four activations at x (signed). As
-// intrinsics, gcc 12 copies the sums around every step.
+// Every 32-bit lane holds the four activations at x.
+static inline __m512i load_lane(const int8_t *x) {
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+// Lane f of *sum += dot product of the four codes of feature f (unsigned) with the four activations at x (signed).
 static inline void dot4(__m512i *sum, __m512i codes, const int8_t *x) {
-    __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(codes), "m"(*(const int8_t(*)[LANE])x));
+    const int8_t(*four)[LANE] = (const int8_t(*)[LANE])x;
+    TERN_IN_PLACE(__asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0"
+                                   : "+v"(*sum)
+                                   : "v"(codes), "m"(*four)),
+                  *sum = _mm512_dpbusd_epi32(*sum, codes, load_lane(*four)));
 }
 
 // 16 features of one panel for `tokens` tokens.
