@@ -134,6 +134,25 @@ static void codes_times_scales_are_the_floats_and_code_3_is_refused(void **state
     assert_int_equal(with_codes, 4); // Q8_0, Q4_0, TQ1_0, TQ2_0
 }
 
+static void code_3_anywhere_in_a_row_refuses_the_row(void **state) {
+    (void)state;
+    enum { BLOCKS = 3, BLOCK_BYTES = 66, CODE_BYTES = 64, ALL_ZERO_TRITS = 0x55, ONE_CODE_3 = 0xd5 };
+    const tern_block_type *type = tern_block_type_find(TERN_GGML_TQ2_0);
+    uint8_t row[BLOCKS * BLOCK_BYTES];
+    int8_t codes[BLOCKS * 256];
+    float scales[BLOCKS];
+    memset(row, ALL_ZERO_TRITS, sizeof row);
+    assert_true(type->to_codes(codes, scales, row, sizeof codes));
+    for (size_t block = 0; block < BLOCKS; block++) {
+        for (size_t i = 0; i < CODE_BYTES; i++) {
+            uint8_t *byte = &row[block * BLOCK_BYTES + i];
+            *byte = ONE_CODE_3;
+            assert_false(type->to_codes(codes, scales, row, sizeof codes));
+            *byte = ALL_ZERO_TRITS;
+        }
+    }
+}
+
 static void every_tq1_0_byte_gives_trits(void **state) {
     (void)state;
     const tern_block_type *type = tern_block_type_find(TERN_GGML_TQ1_0);
@@ -217,6 +236,7 @@ int main(void) {
         cmocka_unit_test(floats_equal_those_of_the_gguf_package),
         cmocka_unit_test(a_row_is_read_from_any_address_and_nothing_else_is_written),
         cmocka_unit_test(codes_times_scales_are_the_floats_and_code_3_is_refused),
+        cmocka_unit_test(code_3_anywhere_in_a_row_refuses_the_row),
         cmocka_unit_test(every_tq1_0_byte_gives_trits),
         cmocka_unit_test(halves_round_as_numpy_rounds_them),
         cmocka_unit_test(every_half_survives_the_way_to_float_and_back),

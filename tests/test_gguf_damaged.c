@@ -154,18 +154,48 @@ static void strings_longer_than_the_file_are_refused(void **state) {
     }
 }
 
+static const uint8_t value_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; // by tern_gguf_type; 0: string and array
+
 static void arrays_longer_than_the_file_are_refused(void **state) {
     (void)state;
-    static const uint64_t counts[] = {65, (uint64_t)1 << 32, (uint64_t)1 << 61, (uint64_t)1 << 62, INT64_MAX, UINT64_MAX};
+    enum { DATA = 64 };
     for (uint32_t type = TERN_GGUF_U8; type <= TERN_GGUF_F64; type++) {
-        if (type == TERN_GGUF_ARRAY) continue;
+        if (!value_bytes[type]) continue;
+        const uint64_t fitting = DATA / value_bytes[type];
+        const uint64_t counts[] = {fitting + 1,       DATA,      DATA + 1,  (uint64_t)1 << 32, (uint64_t)1 << 61,
+                                   (uint64_t)1 << 62, INT64_MAX, UINT64_MAX};
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+            if (counts[i] <= fitting) continue;
             builder b = {0};
             put_header(&b, 3, 0, 1);
             put_array(&b, "values", (tern_gguf_type)type, counts[i]);
-            put_data(&b, 64);
+            put_data(&b, DATA);
             expect_refused(&b, TERN_ERR_FORMAT, "metadata key values runs past the end");
         }
+    }
+}
+
+static void a_false_string_count_is_refused_before_memory_is_taken(void **state) {
+    (void)state;
+    static const uint64_t counts[] = {9, 64, (uint64_t)1 << 40, (uint64_t)1 << 60, (uint64_t)1 << 61, UINT64_MAX};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        builder b = {0};
+        put_header(&b, 3, 0, 1);
+        put_array(&b, "tokens", TERN_GGUF_STRING, counts[i]);
+        for (size_t n = 0; n < 8; n++) put_string(&b, "");
+        expect_refused(&b, TERN_ERR_FORMAT, "metadata key tokens runs past the end");
+    }
+}
+
+static void a_value_cut_at_the_very_end_is_refused(void **state) {
+    (void)state;
+    for (uint32_t type = TERN_GGUF_U8; type <= TERN_GGUF_F64; type++) {
+        if (!value_bytes[type]) continue;
+        builder b = {0};
+        put_header(&b, 3, 0, 1);
+        put_key(&b, "last", (tern_gguf_type)type);
+        put_data(&b, value_bytes[type] - 1U);
+        expect_refused(&b, TERN_ERR_FORMAT, "metadata key last runs past the end");
     }
 }
 
@@ -266,6 +296,8 @@ static void tensors_that_leave_the_file_are_refused(void **state) {
     expect_refused_tensor(TERN_GGML_F32, 1, 1, 1024, "(4 bytes at 1024) ends past");
     expect_refused_tensor(TERN_GGML_F32, 1, 1, UINT64_MAX - 31, "(4 bytes at 18446744073709551584) ends past");
     expect_refused_tensor(TERN_GGML_F32, 1, 1, (uint64_t)1 << 63, "(4 bytes at 9223372036854775808) ends past");
+    // 4 * 2147483647 * 2147483649 = 2^64 - 4 bytes: the end wraps to 28
+    expect_refused_tensor(TERN_GGML_F32, 2147483647, 2147483649, 32, "(18446744073709551612 bytes at 32) ends past");
     expect_refused_tensor(7777, 1, 1, 1024, "(0 bytes at 1024) ends past");
     expect_refused_tensor(38, 1, 1, (uint64_t)1 << 40, "(0 bytes at");
 }
@@ -426,6 +458,8 @@ int main(void) {
         cmocka_unit_test(counts_above_the_limits_are_refused_however_long_the_file),
         cmocka_unit_test(strings_longer_than_the_file_are_refused),
         cmocka_unit_test(arrays_longer_than_the_file_are_refused),
+        cmocka_unit_test(a_false_string_count_is_refused_before_memory_is_taken),
+        cmocka_unit_test(a_value_cut_at_the_very_end_is_refused),
         cmocka_unit_test(undefined_value_types_and_nested_arrays_are_refused),
         cmocka_unit_test(duplicate_and_empty_names_are_refused),
         cmocka_unit_test(bad_alignments_are_refused),

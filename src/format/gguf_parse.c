@@ -104,6 +104,7 @@ static tern_status fail_value_type(const parser *p, const tern_gguf_entry *entry
 
 // The index of an array of strings, so that any element is found in one step.
 static tern_status parse_string_array(parser *p, tern_gguf_entry *entry) {
+    // Every string takes at least its length field, so the index is never larger than the file.
     if (entry->count > left(p) / LENGTH_BYTES) return fail_end(p, "metadata key", entry->key);
     if (entry->count == 0) return TERN_OK;
     entry->string_at = tern_alloc(&p->gguf->allocator, entry->count, sizeof *entry->string_at);
@@ -130,8 +131,6 @@ static tern_status parse_array(parser *p, tern_gguf_entry *entry) {
                               "metadata key %s is an array of arrays, which Tern does not read; remove the key",
                               tern_gguf_quote(entry->key, quoted));
     }
-    // Every element takes at least one byte, so a larger count is a lie; below that it fits size_t.
-    if (count > left(p)) return fail_end(p, "metadata key", entry->key);
     entry->elem = (tern_gguf_type)elem;
     entry->count = (size_t)count;
     entry->data = p->gguf->map + p->at;
