@@ -6,5 +6,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/setup.sh
 . tools/build.sh
-build_release
+build_release --target all
 exec ctest --preset release --output-on-failure

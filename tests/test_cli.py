@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The tern command as its users see it: exit codes, error lines, text, JSON keys, Ctrl-C.
+
+usage: test_cli.py TERN MODELS_DIR [unittest arguments]
+"""
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TERN, MODELS = sys.argv[1], Path(sys.argv[2])
+TERNARY, INT8, LONG = (str(MODELS / f"{name}.gguf") for name in ("tiny-tq2_0", "tiny-gqa-q8_0", "tiny-long"))
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+STAGES = {"quantize", "lut_build", "lut_gemm", "mad_gemm", "int8_gemm", "int8_gemm_b32", "rmsnorm", "silu_mul", "attention"}
+
+
+def tern(*args, stdin=b"", **environment):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | environment
+    return subprocess.run([TERN, *args], input=stdin, capture_output=True, env=env, timeout=300)
+
+
+class Errors(unittest.TestCase):
+    def check(self, code, *args, says=(), **kwargs):
+        """Fails with this code and one line on stderr that begins with `tern: `, and prints nothing on stdout."""
+        result = tern(*args, **kwargs)
+        lines = result.stderr.decode().splitlines()
+        self.assertEqual(result.returncode, code, lines)
+        self.assertEqual(len(lines), 1, lines)
+        self.assertTrue(lines[0].startswith("tern: "), lines)
+        self.assertEqual(result.stdout, b"")
+        for word in says:
+            self.assertIn(word, lines[0])
+
+    def test_wrong_options_are_usage_errors(self):
+        self.check(USAGE, says=["generate"])
+        self.check(USAGE, "fly", says=["fly", "tern --help"])
+        self.check(USAGE, "info", "--fly", says=["--fly", "--help"])
+        self.check(USAGE, "info", "-m", says=["-m", "--help"])
+        self.check(USAGE, "info", "file", says=["file", "--help"])
+        self.check(USAGE, "generate", "-p", "x", says=["-m FILE"])
+        self.check(USAGE, "generate", "-m", TERNARY, says=["-p TEXT"])
+        self.check(USAGE, "tokenize", "-p", "x", says=["-m FILE"])
+        self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
+        self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--system", "y", says=["--chat"])
+
+    def test_numbers_out_of_range_are_usage_errors_that_tell_the_range(self):
+        for option, value in [("-t", "0"), ("-t", "1000000000"), ("-t", "two"), ("-t", ""), ("-n", "0"), ("-n", "-1"), ("-n", "1e3"),
+                              ("--ctx", "0"), ("--temp", "-1"), ("--temp", "nan"), ("--top-p", "1.5"), ("--min-p", "-0.1"),
+                              ("--top-k", "-1"), ("--seed", "x"), ("--kernel", "fast")]:
+            with self.subTest(option=option, value=value):
+                self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", option, value, says=[option])
+        self.check(FAILED, "info", TERN_THREADS="0", says=["TERN_THREADS", "1024"])
+        self.check(FAILED, "info", TERN_THREADS="1000000000", says=["TERN_THREADS", "1024"])
+
+    def test_tiers_that_are_unknown_or_absent_are_refused(self):
+        self.check(FAILED, "info", "--isa", "mmx", says=["mmx", "avx2"])
+        self.check(FAILED, "info", TERN_ISA="mmx", says=["TERN_ISA", "mmx"])
+        best = json.loads(tern("info", "--json").stdout)["cpu"]["best_tier"]
+        tiers = ["scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi"]
+        for tier in tiers[tiers.index(best) + 1:]:
+            self.check(FAILED, "info", "--isa", tier, says=[tier, best])
+
+    def test_files_that_are_no_model_are_refused_by_every_command(self):
+        with tempfile.TemporaryDirectory() as folder:
+            good = Path(TERNARY).read_bytes()
+            damaged = {"empty": b"", "text": b"hello, I am no model\n" * 9, "truncated": good[: len(good) // 2], "head": good[:20]}
+            paths = [folder, folder + "/missing.gguf"]
+            for name, data in damaged.items():
+                paths.append(f"{folder}/{name}.gguf")
+                Path(paths[-1]).write_bytes(data)
+            before = sorted(os.listdir(folder))
+            for path in paths:
+                for command in (["generate", "-p", "x"], ["tokenize", "-p", "x"], ["info"], ["generate", "-p", "x", "--json"]):
+                    with self.subTest(path=path, command=command):
+                        self.check(FAILED, *command, "-m", path, says=[path])
+            self.assertEqual(sorted(os.listdir(folder)), before, "a failing command left a file")
+
+    def test_prompts_that_cannot_be_used_are_refused(self):
+        self.check(FAILED, "generate", "-m", TERNARY, "-p", "", says=["empty", "-p"])
+        self.check(FAILED, "tokenize", "-m", TERNARY, says=["empty"])
+        self.check(FAILED, "generate", "-m", TERNARY, "-p", "word " * 1000, says=["512", "shorten"])
+        self.check(FAILED, "generate", "-m", TERNARY, "-p", "word " * 10, "--ctx", "5", says=["5", "--ctx"])
+        self.check(FAILED, "generate", "-m", TERNARY, "-p", "x", "--ctx", "100000", says=["512"])
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        for command in (["info"], ["info", "--json"], ["tokenize", "-m", TERNARY, "-p", "x"], ["generate", "-m", TERNARY, "-p", "x", "-n", "2"]):
+            with self.subTest(command=command), open("/dev/full", "wb") as full:
+                result = subprocess.run([TERN, *command], stdout=full, stderr=subprocess.PIPE, timeout=300)
+                self.assertEqual(result.returncode, FAILED)
+                self.assertIn(b"tern: cannot write to stdout", result.stderr)
+
+
+class Info(unittest.TestCase):
+    def test_json_has_the_keys_scripts_rely_on(self):
+        info = json.loads(tern("info", "--json", "-m", INT8).stdout)
+        self.assertEqual(info["schema"], "tern.info/1")
+        self.assertLessEqual({"version", "cpu", "kernels", "topology", "variants", "model"}, info.keys())
+        self.assertLessEqual({"vendor", "model", "isa"}, info["cpu"].keys())
+        self.assertIsInstance(info["cpu"]["isa"], list)
+        self.assertLessEqual(STAGES, info["kernels"].keys())
+        self.assertLessEqual({"cores", "threads", "l3_bytes"}, info["topology"].keys())
+        model = info["model"]
+        self.assertEqual((model["architecture"], model["layers"], model["hidden"], model["kv_heads"]), ("llama", 3, 256, 2))
+        self.assertEqual(sum(t["bytes"] > 0 for t in model["types"].values()), len(model["types"]))
+
+    def test_people_see_the_same_tier_as_scripts(self):
+        for tier in ("scalar", None):
+            args = ["--isa", tier] if tier else []
+            info = json.loads(tern("info", "--json", *args).stdout)
+            text = tern("info", *args).stdout.decode()
+            self.assertIn(f"tier      {info['cpu']['tier']} ", text)
+        self.assertEqual(set(json.loads(tern("info", "--json", "--isa", "scalar").stdout)["kernels"].values()), {"scalar"})
+
+    def test_threads_come_from_the_option_before_the_environment(self):
+        def threads(*args, **environment):
+            return json.loads(tern("info", "--json", *args, **environment).stdout)["topology"]["threads"]
+        self.assertEqual(threads(TERN_THREADS="2"), 2)
+        self.assertEqual(threads("-t", "1", TERN_THREADS="2"), 1)
+
+    def test_version_and_help_go_to_stdout(self):
+        version = tern("--version")
+        self.assertEqual((version.returncode, version.stdout), (0, f"tern {json.loads(tern('info', '--json').stdout)['version']}\n".encode()))
+        for args in (["--help"], ["info", "--help"], ["generate", "-h"], ["tokenize", "--help"], ["bench", "--help"]):
+            result = tern(*args)
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            for part in (b"Usage: tern", b"Examples:", b"TERN_THREADS", b"TERN_ISA"):
+                self.assertIn(part, result.stdout)
+
+
+class Tokenize(unittest.TestCase):
+    def test_pieces_give_the_text_back(self):
+        text = 'one two\n"three" naïve 日本 🐦'
+        result = json.loads(tern("tokenize", "-m", TERNARY, "--no-bos", "--json", stdin=text.encode()).stdout)
+        self.assertEqual(result["schema"], "tern.tokenize/1")
+        self.assertEqual(result["count"], len(result["ids"]))
+        self.assertEqual(len(result["pieces"]), len(result["ids"]))
+        pieces = [p for p in result["pieces"] if "\N{REPLACEMENT CHARACTER}" not in p]
+        self.assertTrue("".join(pieces).startswith("one two\n\"three\" na"))
+
+    def test_stdin_option_and_ids_agree(self):
+        ids = tern("tokenize", "-m", INT8, "--ids", "-p", "hello world").stdout.split()
+        self.assertEqual(ids, tern("tokenize", "-m", INT8, "--ids", stdin=b"hello world").stdout.split())
+        lines = tern("tokenize", "-m", INT8, "-p", "hello world").stdout.splitlines()
+        self.assertEqual(ids, [line.split()[0] for line in lines])
+
+    def test_special_tokens_are_text_unless_asked_for(self):
+        def count(*args):
+            return json.loads(tern("tokenize", "-m", TERNARY, "--no-bos", "--json", "-p", "<|im_end|>", *args).stdout)["count"]
+        self.assertGreater(count(), 1)
+        self.assertEqual(count("--special"), 1)
+
+
+class Generate(unittest.TestCase):
+    def test_json_has_the_keys_scripts_rely_on(self):
+        result = tern("generate", "-m", TERNARY, "-p", "hello", "-n", "9", "--json")
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        out = json.loads(result.stdout)
+        self.assertEqual(out["schema"], "tern.generate/1")
+        self.assertEqual((out["generated_tokens"], out["stop"]), (9, "length"))
+        self.assertIsInstance(out["text"], str)
+        self.assertLessEqual(STAGES, out["kernels"].keys())
+        for key in ("prompt_tokens", "prefill_tok_per_s", "decode_tok_per_s", "first_token_ms", "threads"):
+            self.assertGreater(out[key], 0, key)
+        times = out["token_ms"]
+        self.assertTrue(0 < times["p50"] <= times["p95"] <= times["p99"])
+
+    def test_what_was_not_measured_is_null(self):
+        out = json.loads(tern("generate", "-m", TERNARY, "-p", "hello", "-n", "1", "--json").stdout)
+        self.assertIsNone(out["decode_tok_per_s"])
+        self.assertIsNone(out["token_ms"]["p50"])
+
+    def test_stream_and_json_write_the_same_text(self):
+        args = ["generate", "-m", TERNARY, "-p", "hello world", "-n", "300"]
+        stream = tern(*args)
+        text = json.loads(tern(*args, "--json").stdout)["text"]
+        self.assertEqual(stream.returncode, 0)
+        self.assertEqual(stream.stdout.decode(errors="replace").rstrip("\n"), text.rstrip("\n"))
+        for word in (b"tok/s", b"p50", b"p95", b"p99", b"threads"):
+            self.assertIn(word, stream.stderr)
+
+    def test_greedy_text_is_the_same_for_every_tier_form_and_number_of_threads(self):
+        for model in (TERNARY, INT8):
+            texts = set()
+            for extra in ([], ["--isa", "scalar"], ["-t", "1"], ["-t", "5"], ["--kernel", "lut"], ["--kernel", "mad"]):
+                texts.add(tern("generate", "-m", model, "-p", "hello world", "-n", "40", *extra).stdout)
+            self.assertEqual(len(texts), 1, model)
+
+    def test_seed_decides_the_sampled_text(self):
+        def text(seed):
+            return tern("generate", "-m", INT8, "-p", "hello", "-n", "40", "--temp", "2", "--seed", seed).stdout
+        self.assertEqual(text("7"), text("7"))
+        self.assertNotEqual(text("7"), text("8"))
+
+    def test_chat_wraps_the_prompt(self):
+        def prompt_tokens(*args):
+            return json.loads(tern("generate", "-m", TERNARY, "-p", "hello", "-n", "1", "--json", *args).stdout)["prompt_tokens"]
+        self.assertLess(prompt_tokens(), prompt_tokens("--chat"))
+        self.assertLess(prompt_tokens("--chat"), prompt_tokens("--chat", "--system", "Be a bird."))
+
+    def test_generation_stops_where_the_context_is_full(self):
+        out = json.loads(tern("generate", "-m", TERNARY, "-p", "hello world", "-n", "100", "--ctx", "20", "--json").stdout)
+        self.assertEqual(out["stop"], "context")
+        self.assertEqual(out["prompt_tokens"] + out["generated_tokens"], 21)  # the last token is shown, not decoded
+
+    def test_ctrl_c_ends_with_the_text_so_far(self):
+        command = [TERN, "generate", "-m", LONG, "-p", "hello", "-n", "30000"]
+        for extra in ([], ["--json"]):
+            with subprocess.Popen(command + extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                if extra:
+                    wait_for_handler(process.pid)
+                else:
+                    self.assertTrue(process.stdout.read(1))
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=300)
+            self.assertEqual(process.returncode, INTERRUPTED, err)
+            if extra:
+                self.assertEqual(json.loads(out)["stop"], "interrupt")
+            else:
+                self.assertTrue(out.endswith(b"\n"))
+                self.assertIn(b"stopped by: interrupt", err)
+
+    def test_nothing_but_text_reaches_a_terminal_in_a_short_run(self):
+        master, slave = pty.openpty()
+        start = time.monotonic()
+        result = subprocess.run([TERN, "generate", "-m", TERNARY, "-p", "hello", "-n", "2"], stdout=slave, stderr=slave, timeout=300)
+        took = time.monotonic() - start
+        os.close(slave)
+        shown = os.read(master, 1 << 16)
+        os.close(master)
+        self.assertEqual(result.returncode, 0)
+        if took > 1:
+            self.skipTest("the machine is too busy for a short run")
+        self.assertNotIn(b"\x1b", shown)  # no progress line where there was nothing to wait for
+
+
+def wait_for_handler(pid):
+    """Until the process catches SIGINT."""
+    while True:
+        caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+        if int(caught.split()[1], 16) & (1 << (signal.SIGINT - 1)):
+            return
+
+
+class Bench(unittest.TestCase):
+    """Takes seconds of full memory bandwidth: a ctest of its own, with the label slow."""
+
+    def test_quick_json_has_the_keys_scripts_rely_on_and_every_figure(self):
+        result = tern("bench", "--quick", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        out = json.loads(result.stdout)
+        self.assertEqual((out["schema"], out["complete"]), ("tern.bench/1", True))
+        for key in ("threads", "dram_gbps", "l3_gbps", "vnni_gops"):
+            self.assertGreater(out["roofline"][key], 0, key)
+        self.assertEqual({r["residency"] for r in out["results"]}, {"dram", "hot"})
+        self.assertEqual({r["op"] for r in out["results"]}, {"lut_gemm", "mad_gemm"})
+        for result in out["results"]:
+            self.assertIn(result["bound"], ("dram", "l3", "int8"))
+            self.assertIsInstance(result["variant"], str)
+            for key in ("m", "n", "k", "threads", "bits_per_weight", "gops", "gbps", "fraction"):
+                self.assertGreater(result[key], 0, (key, result))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
