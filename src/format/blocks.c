@@ -12,10 +12,11 @@ enum {
     QK_K = 256, // elements of a Q6_K, TQ1_0, TQ2_0 block
     F16_BYTES = 2,
     Q4_BYTES = QK / 2,
-    Q4_0_BYTES = F16_BYTES + Q4_BYTES,     // d, qs: byte j holds elements j (low nibble) and j + 16
-    Q4_1_BYTES = 2 * F16_BYTES + Q4_BYTES, // d, m, qs
-    Q8_0_BYTES = F16_BYTES + QK,           // d, qs
-    Q4_ZERO = 8,                           // Q4_0 codes are stored plus 8
+    Q4_0_BYTES = F16_BYTES + Q4_BYTES, // d, qs: byte j holds elements j (low nibble) and j + 16
+    Q4_1_HEAD = 2 * F16_BYTES,
+    Q4_1_BYTES = Q4_1_HEAD + Q4_BYTES, // d, m, qs
+    Q8_0_BYTES = F16_BYTES + QK,       // d, qs
+    Q4_ZERO = 8,                       // Q4_0 codes are stored plus 8
     Q6_LOW_BYTES = QK_K / 2,
     Q6_HIGH_BYTES = QK_K / 4,
     Q6_SUB = 16,                                                           // elements per Q6_K sub-scale
@@ -90,7 +91,7 @@ static void q4_1_to_f32(float *restrict out, const uint8_t *restrict row, size_t
     for (size_t i = 0; i < k; i += QK, row += Q4_1_BYTES) {
         const float d = load_f16(row);
         const float m = load_f16(row + F16_BYTES);
-        const uint8_t *qs = row + 2 * F16_BYTES;
+        const uint8_t *qs = row + Q4_1_HEAD;
         for (size_t j = 0; j < Q4_BYTES; j++) out[i + j] = d * (float)(qs[j] & 0x0f) + m;
         for (size_t j = 0; j < Q4_BYTES; j++) out[i + Q4_BYTES + j] = d * (float)(qs[j] >> 4) + m;
     }
@@ -149,7 +150,7 @@ static float tq2_0_block(int8_t codes[QK_K], int *largest, const uint8_t *block)
     for (size_t half = 0; half < TQ2_CODE_BYTES / TQ2_HALF; half++) {
         const uint8_t *bytes = block + half * TQ2_HALF;
         int8_t *out = codes + half * TQ2_HALF * TQ2_PER_BYTE;
-        for (unsigned l = 0; l < TQ2_PER_BYTE; l++) {
+        for (size_t l = 0; l < TQ2_PER_BYTE; l++) {
             for (size_t m = 0; m < TQ2_HALF; m++) {
                 const int code = ((bytes[m] >> (2 * l)) & 3) - 1;
                 out[l * TQ2_HALF + m] = (int8_t)code;
