@@ -53,23 +53,22 @@ static any_fn *use_variant(size_t v, tern_stage_id stage) {
 
 // ---- buffers that end at an unreadable page ----------------------------------------------------------------
 
-typedef struct guarded {
-    void *map, *data; // data ends where the unreadable page begins
-    size_t map_size;
-} guarded;
+typedef enum guarded { GUARDED_X, GUARDED_W, GUARDED_SCALES, GUARDED_SUMS, GUARDED_OUT, GUARDED_COUNT } guarded;
 
-static guarded guard_alloc(size_t size) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    guarded g;
-    const size_t body = tern_round_up(size, page);
-    g.map_size = body + page;
-    g.map = mmap(NULL, g.map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(g.map != MAP_FAILED);
-    assert_int_equal(mprotect((char *)g.map + body, page, PROT_NONE), 0);
-    g.data = (char *)g.map + body - size;
-    return g;
+// Zeroed memory of `size` bytes, right behind which an unreadable page begins; valid until the next call for the same buffer.
+static void *guard_alloc(guarded buffer, size_t size) {
+    enum { CAPACITY = 4 << 20 }; // touched only where used
+    static char *end[GUARDED_COUNT];
+    if (!end[buffer]) {
+        const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        char *map = mmap(NULL, CAPACITY + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        assert_true(map != MAP_FAILED);
+        assert_int_equal(mprotect(map + CAPACITY, page, PROT_NONE), 0);
+        end[buffer] = map + CAPACITY;
+    }
+    assert_true(size <= CAPACITY);
+    return memset(end[buffer] - size, 0, size);
 }
-static void guard_free(guarded g) { assert_int_equal(munmap(g.map, g.map_size), 0); }
 
 // ---- random values ---------------------------------------------------------------------------------------------
 
@@ -84,12 +83,16 @@ static uint64_t next_random(void) { // splitmix64
 static size_t random_below(size_t n) { return (size_t)(next_random() % n); }
 static float random_float(void) { return (float)((double)next_random() / 0x1p64 * 2.0 - 1.0); }
 
-static int start_random(void **unused) {
+static int start(void **unused) {
     (void)unused;
     const char *given = getenv("TERN_TEST_SEED");
     seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
     state = seed;
-    print_message("TERN_TEST_SEED=%llu\n", (unsigned long long)seed);
+    print_message("TERN_TEST_SEED=%llu; not run on this CPU:", (unsigned long long)seed);
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        if (!test_cpu_has_tier(variants[v].tier)) print_message(" %s", variants[v].symbol);
+    }
+    print_message("\n");
     return 0;
 }
 
@@ -137,24 +140,24 @@ static void quantize_variants_match_scalar_bit_for_bit(void **unused) {
     size_t checked = 0;
     FOR_EACH_VARIANT(quantize, quantize) {
         for (size_t k = 1; k <= QUANTIZE_K_MAX; k++) {
-            const guarded input = guard_alloc(k * sizeof(float));
+            float *input = guard_alloc(GUARDED_X, k * sizeof(float));
             const size_t padded = tern_round_up(k, TERN_X_ALIGN);
-            const guarded codes = guard_alloc(padded);
+            int8_t *codes = guard_alloc(GUARDED_W, padded);
             for (size_t b = 0; b < sizeof quantize_blocks / sizeof quantize_blocks[0]; b++) {
                 const size_t block = quantize_blocks[b], n_blocks = tern_ceil_div(k, block);
-                fill_floats(input.data, k, (float_pattern)((k + b) % FLOAT_PATTERNS));
+                fill_floats(input, k, (float_pattern)((k + b) % FLOAT_PATTERNS));
                 static quantized want;
                 memset(&want, 0x55, sizeof want);
-                assert_int_equal(tern_quantize_scalar(want.q, want.scale, want.sums, input.data, k, block, 1e-5f), 0);
-                const guarded scale = guard_alloc(n_blocks * sizeof(float)), sums = guard_alloc(n_blocks * sizeof(int32_t));
-                assert_int_equal(quantize(codes.data, scale.data, sums.data, input.data, k, block, 1e-5f), 0);
-                if (memcmp(codes.data, want.q, padded) || memcmp(scale.data, want.scale, n_blocks * sizeof(float)) ||
-                    memcmp(sums.data, want.sums, n_blocks * sizeof(int32_t)))
+                assert_int_equal(tern_quantize_scalar(want.q, want.scale, want.sums, input, k, block, 1e-5f), 0);
+                float *scale = guard_alloc(GUARDED_SCALES, n_blocks * sizeof(float));
+                int32_t *sums = guard_alloc(GUARDED_SUMS, n_blocks * sizeof(int32_t));
+                memset(codes, 0x55, padded);
+                assert_int_equal(quantize(codes, scale, sums, input, k, block, 1e-5f), 0);
+                if (memcmp(codes, want.q, padded) || memcmp(scale, want.scale, n_blocks * sizeof(float)) ||
+                    memcmp(sums, want.sums, n_blocks * sizeof(int32_t)))
                     fail_msg("%s differs from scalar: k %zu, block %zu", running, k, block);
-                guard_free(scale), guard_free(sums);
                 checked++;
             }
-            guard_free(input), guard_free(codes);
         }
     }
     assert_true(checked > 0);
@@ -271,8 +274,11 @@ static int8_t x_code(code_pattern pattern) {
 typedef struct product {
     size_t n, m, k, ldx, blocks, ld_out;
     int has_min;
-    int8_t *w;
-    guarded x, packed, x_scales, x_sums, out;
+    int8_t *w, *x;
+    uint8_t *packed;
+    float *x_scales;
+    int32_t *x_sums;
+    void *out; // int32 or float32
 } product;
 
 enum { OUT_FILL = 0x5a };
@@ -280,12 +286,12 @@ enum { OUT_FILL = 0x5a };
 static void fill_x(product *p, code_pattern pattern, size_t readable) {
     p->ldx = tern_round_up(p->k, TERN_X_ALIGN);
     // The last row ends at the guard page; readable: what the stage may read of it.
-    p->x = guard_alloc((p->m - 1) * p->ldx + readable);
+    p->x = guard_alloc(GUARDED_X, (p->m - 1) * p->ldx + readable);
     p->has_min = 0;
     for (size_t t = 0; t < p->m; t++) {
         for (size_t i = 0; i < p->k; i++) {
             const int8_t code = x_code(pattern);
-            ((int8_t *)p->x.data)[t * p->ldx + i] = code;
+            p->x[t * p->ldx + i] = code;
             p->has_min |= code == INT8_MIN;
         }
     }
@@ -298,31 +304,27 @@ static product make_product(size_t n, size_t m, size_t k, code_pattern pattern, 
     for (size_t i = 0; i < n * k; i++) p.w[i] = weight_code(pattern);
     fill_x(&p, pattern, block_scaled ? tern_round_up(k, TERN_X_ALIGN) : tern_round_up(k, 16));
     p.blocks = block_scaled ? 2 * tern_i8b_supers(k) : 1;
-    p.packed = guard_alloc(block_scaled ? tern_i8b_bytes(n, k) : tern_i8_bytes(n, k));
-    p.x_scales = guard_alloc(m * p.blocks * sizeof(float));
-    p.x_sums = guard_alloc(m * p.blocks * sizeof(int32_t));
-    p.out = guard_alloc(((m - 1) * p.ld_out + n) * sizeof(int32_t));
-    memset(p.out.data, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(int32_t));
+    p.packed = guard_alloc(GUARDED_W, block_scaled ? tern_i8b_bytes(n, k) : tern_i8_bytes(n, k));
+    p.x_scales = guard_alloc(GUARDED_SCALES, m * p.blocks * sizeof(float));
+    p.x_sums = guard_alloc(GUARDED_SUMS, m * p.blocks * sizeof(int32_t));
+    p.out = guard_alloc(GUARDED_OUT, ((m - 1) * p.ld_out + n) * sizeof(int32_t));
+    memset(p.out, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(int32_t));
     const size_t depth = block_scaled ? (size_t)TERN_I8B_BLOCK : k;
     for (size_t t = 0; t < m; t++) {
-        for (size_t i = 0; i < k; i++)
-            ((int32_t *)p.x_sums.data)[t * p.blocks + i / depth] += ((int8_t *)p.x.data)[t * p.ldx + i];
-        for (size_t b = 0; b < tern_ceil_div(k, depth); b++)
-            ((float *)p.x_scales.data)[t * p.blocks + b] = fabsf(random_float()) + 1e-4f;
+        for (size_t i = 0; i < k; i++) p.x_sums[t * p.blocks + i / depth] += p.x[t * p.ldx + i];
+        for (size_t b = 0; b < tern_ceil_div(k, depth); b++) p.x_scales[t * p.blocks + b] = fabsf(random_float()) + 1e-4f;
     }
     return p;
 }
 
-static void free_product(product *p) {
-    free(p->w);
-    guard_free(p->x), guard_free(p->packed), guard_free(p->x_scales), guard_free(p->x_sums), guard_free(p->out);
-}
+static void free_product(product *p) { free(p->w); }
 
 static void pack_i8(product *p) {
-    int8_t *packed = p->packed.data;
+    uint8_t *packed = p->packed;
     const size_t groups = tern_ceil_div(p->k, 4);
     for (size_t i = 0; i < p->n; i++) {
-        for (size_t j = 0; j < p->k; j++) packed[(i / 16 * groups + j / 4) * 64 + i % 16 * 4 + j % 4] = p->w[i * p->k + j];
+        for (size_t j = 0; j < p->k; j++)
+            packed[(i / 16 * groups + j / 4) * 64 + i % 16 * 4 + j % 4] = (uint8_t)p->w[i * p->k + j];
     }
 }
 
@@ -340,7 +342,7 @@ static double half_value(uint16_t h) {
 
 // Packs p->w with random scales; scales[i * blocks + b] gets their values.
 static void pack_i8b32(product *p, double *scales) {
-    uint8_t *packed = p->packed.data;
+    uint8_t *packed = p->packed;
     const size_t supers = tern_ceil_div(p->k, 64);
     for (size_t i = 0; i < p->n; i++) {
         uint8_t *panel = packed + i / 16 * supers * 1088;
@@ -356,14 +358,14 @@ static void pack_i8b32(product *p, double *scales) {
 
 static int64_t dot(const product *p, size_t t, size_t i, size_t from, size_t to) {
     int64_t sum = 0;
-    for (size_t j = from; j < to && j < p->k; j++) sum += (int64_t)((int8_t *)p->x.data)[t * p->ldx + j] * p->w[i * p->k + j];
+    for (size_t j = from; j < to && j < p->k; j++) sum += (int64_t)p->x[t * p->ldx + j] * p->w[i * p->k + j];
     return sum;
 }
 
 // No byte between the rows of the output was written.
 static void check_gaps(const product *p) {
     for (size_t t = 0; t + 1 < p->m; t++) {
-        const uint8_t *gap = (uint8_t *)p->out.data + (t * p->ld_out + p->n) * sizeof(int32_t);
+        const uint8_t *gap = (uint8_t *)p->out + (t * p->ld_out + p->n) * sizeof(int32_t);
         for (size_t i = 0; i < (p->ld_out - p->n) * sizeof(int32_t); i++) assert_int_equal(gap[i], OUT_FILL);
     }
 }
@@ -376,22 +378,22 @@ static void check_int8_gemm(size_t n, size_t m, size_t k, code_pattern pattern) 
     for (size_t t = 0; t < m; t++) {
         for (size_t i = 0; i < n; i++) want[t * n + i] = (int32_t)dot(&p, t, i, 0, k);
     }
-    const tern_gemm_args args = {.acc = p.out.data,
+    const tern_gemm_args args = {.acc = p.out,
                                  .ld_acc = p.ld_out,
-                                 .packed = p.packed.data,
+                                 .packed = p.packed,
                                  .n = n,
                                  .m = m,
                                  .k = k,
-                                 .x = p.x.data,
+                                 .x = p.x,
                                  .ldx = p.ldx,
-                                 .x_sums = p.x_sums.data,
+                                 .x_sums = p.x_sums,
                                  .ld_x_sums = 1,
                                  .x_has_min = p.has_min};
     FOR_EACH_VARIANT(int8_gemm, gemm) {
-        memset(p.out.data, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(int32_t));
+        memset(p.out, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(int32_t));
         gemm(&args);
         for (size_t t = 0; t < m; t++) {
-            if (memcmp((int32_t *)p.out.data + t * p.ld_out, want + t * n, n * sizeof *want))
+            if (memcmp((int32_t *)p.out + t * p.ld_out, want + t * n, n * sizeof *want))
                 fail_msg("%s: n %zu, m %zu, k %zu, pattern %d: token %zu is wrong", running, n, m, k, (int)pattern, t);
         }
         check_gaps(&p);
@@ -413,7 +415,7 @@ static void check_int8_gemm_b32(size_t n, size_t m, size_t k, code_pattern patte
             float y = 0; // the contract's order, each operation rounded on its own
             for (size_t b = 0; b < tern_ceil_div(k, 32); b++) {
                 const int64_t s = dot(&p, t, i, b * 32, b * 32 + 32);
-                const float da = ((float *)p.x_scales.data)[t * p.blocks + b], dw = (float)scales[i * p.blocks + b];
+                const float da = p.x_scales[t * p.blocks + b], dw = (float)scales[i * p.blocks + b];
                 exact += (double)s * (double)dw * (double)da;
                 magnitude += fabs((double)s * (double)dw * (double)da);
                 const float both = dw * da;
@@ -424,23 +426,23 @@ static void check_int8_gemm_b32(size_t n, size_t m, size_t k, code_pattern patte
             want[t * n + i] = y;
         }
     }
-    const tern_gemm_b32_args args = {.y = p.out.data,
+    const tern_gemm_b32_args args = {.y = p.out,
                                      .ld_y = p.ld_out,
-                                     .packed = p.packed.data,
+                                     .packed = p.packed,
                                      .n = n,
                                      .m = m,
                                      .k = k,
-                                     .x = p.x.data,
+                                     .x = p.x,
                                      .ldx = p.ldx,
-                                     .x_scales = p.x_scales.data,
-                                     .x_sums = p.x_sums.data,
+                                     .x_scales = p.x_scales,
+                                     .x_sums = p.x_sums,
                                      .ld_x_blocks = p.blocks,
                                      .x_has_min = p.has_min};
     FOR_EACH_VARIANT(int8_gemm_b32, gemm) {
-        memset(p.out.data, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(float));
+        memset(p.out, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(float));
         gemm(&args);
         for (size_t t = 0; t < m; t++) {
-            if (memcmp((float *)p.out.data + t * p.ld_out, want + t * n, n * sizeof *want))
+            if (memcmp((float *)p.out + t * p.ld_out, want + t * n, n * sizeof *want))
                 fail_msg("%s: n %zu, m %zu, k %zu, pattern %d: token %zu is wrong", running, n, m, k, (int)pattern, t);
         }
         check_gaps(&p);
@@ -484,32 +486,32 @@ static void int8_gemm_is_exact_at_the_largest_depth(void **unused) {
 
 enum { VECTOR_N_MAX = 200 };
 
-static guarded random_vector(size_t n, float magnitude) {
-    const guarded g = guard_alloc(n * sizeof(float));
-    for (size_t i = 0; i < n; i++) ((float *)g.data)[i] = random_float() * magnitude;
-    return g;
+static float *random_vector(guarded buffer, size_t n, float magnitude) {
+    float *v = guard_alloc(buffer, n * sizeof(float));
+    for (size_t i = 0; i < n; i++) v[i] = random_float() * magnitude;
+    return v;
 }
 
 static void rmsnorm_variants_match_scalar_and_float64(void **unused) {
     (void)unused;
     for (size_t n = 1; n <= VECTOR_N_MAX; n++) {
-        const guarded x = random_vector(n, 3.0f), w = random_vector(n, 2.0f), y = guard_alloc(n * sizeof(float));
+        float *x = random_vector(GUARDED_X, n, 3.0f), *w = random_vector(GUARDED_W, n, 2.0f);
+        float *y = guard_alloc(GUARDED_OUT, n * sizeof(float));
         float want[VECTOR_N_MAX];
-        tern_rmsnorm_scalar(want, x.data, w.data, n, 1e-5f);
+        tern_rmsnorm_scalar(want, x, w, n, 1e-5f);
         double squares = 0;
-        for (size_t i = 0; i < n; i++) squares += pow((double)((float *)x.data)[i], 2);
+        for (size_t i = 0; i < n; i++) squares += pow((double)x[i], 2);
         for (size_t i = 0; i < n; i++) {
-            const double exact = (double)((float *)x.data)[i] / sqrt(squares / (double)n + 1e-5) * (double)((float *)w.data)[i];
+            const double exact = (double)x[i] / sqrt(squares / (double)n + 1e-5) * (double)w[i];
             if (fabs(exact - (double)want[i]) > 2e-6 * fabs(exact)) fail_msg("scalar rmsnorm: n %zu, y[%zu]", n, i);
         }
         FOR_EACH_VARIANT(rmsnorm, rmsnorm) {
-            rmsnorm(y.data, x.data, w.data, n, 1e-5f);
-            if (memcmp(y.data, want, n * sizeof(float))) fail_msg("%s differs from scalar: n %zu", running, n);
-            memcpy(y.data, x.data, n * sizeof(float));
-            rmsnorm(y.data, y.data, w.data, n, 1e-5f); // in place
-            if (memcmp(y.data, want, n * sizeof(float))) fail_msg("%s differs in place: n %zu", running, n);
+            rmsnorm(y, x, w, n, 1e-5f);
+            if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs from scalar: n %zu", running, n);
+            memcpy(y, x, n * sizeof(float));
+            rmsnorm(y, y, w, n, 1e-5f); // in place
+            if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs in place: n %zu", running, n);
         }
-        guard_free(x), guard_free(w), guard_free(y);
     }
 }
 
@@ -517,22 +519,22 @@ static void silu_mul_variants_match_scalar_and_float64(void **unused) {
     (void)unused;
     const float magnitudes[] = {1e-30f, 1.0f, 30.0f, 1e4f, 1e30f};
     for (size_t n = 1; n <= VECTOR_N_MAX; n++) {
-        const guarded a = random_vector(n, magnitudes[n % 5]), b = random_vector(n, 2.0f), y = guard_alloc(n * sizeof(float));
+        float *a = random_vector(GUARDED_X, n, magnitudes[n % 5]), *b = random_vector(GUARDED_W, n, 2.0f);
+        float *y = guard_alloc(GUARDED_OUT, n * sizeof(float));
         float want[VECTOR_N_MAX];
-        tern_silu_mul_scalar(want, a.data, b.data, n);
+        tern_silu_mul_scalar(want, a, b, n);
         for (size_t i = 0; i < n; i++) {
-            const double av = (double)((float *)a.data)[i], bv = (double)((float *)b.data)[i], exact = av / (1 + exp(-av)) * bv;
+            const double av = (double)a[i], bv = (double)b[i], exact = av / (1 + exp(-av)) * bv;
             if (fabs(exact - (double)want[i]) > 1e-6 * fabs(exact) + 1e-35 * fabs(av * bv) + 1e-44)
                 fail_msg("scalar silu_mul: n %zu, y[%zu] = %g instead of %g", n, i, (double)want[i], exact);
         }
         FOR_EACH_VARIANT(silu_mul, silu_mul) {
-            silu_mul(y.data, a.data, b.data, n);
-            if (memcmp(y.data, want, n * sizeof(float))) fail_msg("%s differs from scalar: n %zu", running, n);
-            memcpy(y.data, a.data, n * sizeof(float));
-            silu_mul(y.data, y.data, b.data, n); // in place
-            if (memcmp(y.data, want, n * sizeof(float))) fail_msg("%s differs in place: n %zu", running, n);
+            silu_mul(y, a, b, n);
+            if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs from scalar: n %zu", running, n);
+            memcpy(y, a, n * sizeof(float));
+            silu_mul(y, y, b, n); // in place
+            if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs in place: n %zu", running, n);
         }
-        guard_free(a), guard_free(b), guard_free(y);
     }
 }
 
@@ -557,14 +559,13 @@ static void attention_exact(double *out, const float *q, const float *keys, cons
 
 static void check_attention(size_t n_keys, size_t head_dim, float magnitude) {
     const size_t stride = head_dim + random_below(3) * 5, floats = (n_keys - 1) * stride + head_dim;
-    const guarded q = random_vector(head_dim, magnitude), keys = random_vector(floats, 2.0f),
-                  values = random_vector(floats, 1.0f);
-    const guarded out = guard_alloc(head_dim * sizeof(float));
+    float *q = random_vector(GUARDED_X, head_dim, magnitude), *keys = random_vector(GUARDED_W, floats, 2.0f);
+    float *values = random_vector(GUARDED_SCALES, floats, 1.0f), *out = guard_alloc(GUARDED_OUT, head_dim * sizeof(float));
     const float scale = 1.0f / sqrtf((float)head_dim);
     float want[TERN_HEAD_DIM_MAX];
     double exact[TERN_HEAD_DIM_MAX];
-    tern_attention_scalar(want, q.data, keys.data, values.data, stride, n_keys, head_dim, scale);
-    attention_exact(exact, q.data, keys.data, values.data, stride, n_keys, head_dim, (double)scale);
+    tern_attention_scalar(want, q, keys, values, stride, n_keys, head_dim, scale);
+    attention_exact(exact, q, keys, values, stride, n_keys, head_dim, (double)scale);
     for (size_t d = 0; d < head_dim; d++) {
         // Scores of magnitude s carry a rounding error of about s * 2^-24 * sqrt(head_dim); values are at most 1.
         if (fabs(exact[d] - (double)want[d]) > 2e-6 + 4e-6 * (double)magnitude)
@@ -572,11 +573,10 @@ static void check_attention(size_t n_keys, size_t head_dim, float magnitude) {
                      (double)want[d], exact[d]);
     }
     FOR_EACH_VARIANT(attention, attention) {
-        attention(out.data, q.data, keys.data, values.data, stride, n_keys, head_dim, scale);
-        if (memcmp(out.data, want, head_dim * sizeof(float)))
+        attention(out, q, keys, values, stride, n_keys, head_dim, scale);
+        if (memcmp(out, want, head_dim * sizeof(float)))
             fail_msg("%s differs from scalar: %zu keys, head_dim %zu", running, n_keys, head_dim);
     }
-    guard_free(q), guard_free(keys), guard_free(values), guard_free(out);
 }
 
 static void attention_variants_match_scalar_and_float64(void **unused) {
@@ -610,17 +610,17 @@ static void attention_of_equal_keys_is_the_mean_of_the_values(void **unused) {
 
 static void read_sweep_reads_exactly_the_given_bytes(void **unused) {
     (void)unused;
-    const guarded g = guard_alloc(4096 + 256);
-    for (size_t i = 0; i < (4096 + 256) / 8; i++) ((uint64_t *)g.data)[i] = next_random();
+    enum { MOST = 4096 + 256, STEP = 256 };
+    uint64_t *words = guard_alloc(GUARDED_X, MOST);
+    for (size_t i = 0; i < MOST / 8; i++) words[i] = next_random();
     FOR_EACH_VARIANT(read_sweep, sweep) {
-        for (size_t bytes = 256; bytes <= 4096 + 256; bytes += 256) {
-            const uint64_t *from = (uint64_t *)((char *)g.data + 4096 + 256 - bytes);
+        for (size_t bytes = STEP; bytes <= MOST; bytes += STEP) {
+            const uint64_t *from = words + (MOST - bytes) / 8;
             uint64_t want = 0;
             for (size_t i = 0; i < bytes / 8; i++) want += from[i];
             if (sweep(from, bytes) != want) fail_msg("%s: wrong sum of %zu bytes", running, bytes);
         }
     }
-    guard_free(g);
 }
 
 static void int8_peak_counts_in_proportion_to_its_rounds(void **unused) {
@@ -650,5 +650,5 @@ int main(void) {
         cmocka_unit_test(read_sweep_reads_exactly_the_given_bytes),
         cmocka_unit_test(int8_peak_counts_in_proportion_to_its_rounds),
     };
-    return cmocka_run_group_tests(tests, start_random, NULL);
+    return cmocka_run_group_tests(tests, start, NULL);
 }
