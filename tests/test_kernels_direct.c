@@ -18,6 +18,7 @@
 
 #include "cpu_tiers.h"
 #include "kernels/kernels.h"
+#include "test_scale.h"
 
 // ---- variants under test -------------------------------------------------------------------------------------
 
@@ -371,6 +372,7 @@ static void check_gaps(const product *p) {
 }
 
 static void check_int8_gemm(size_t n, size_t m, size_t k, code_pattern pattern) {
+    if (!test_takes_case(next_random())) return;
     product p = make_product(n, m, k, pattern, false);
     pack_i8(&p);
     int32_t *want = malloc(n * m * sizeof *want);
@@ -403,6 +405,7 @@ static void check_int8_gemm(size_t n, size_t m, size_t k, code_pattern pattern) 
 }
 
 static void check_int8_gemm_b32(size_t n, size_t m, size_t k, code_pattern pattern) {
+    if (!test_takes_case(next_random())) return;
     product p = make_product(n, m, k, pattern, true);
     double *scales = malloc(n * p.blocks * sizeof *scales);
     float *want = malloc(n * m * sizeof *want);
