@@ -28,12 +28,9 @@ static tern_status find(const loader *ld, const char *name, uint32_t n_dims, uin
         return tern_fail(err, TERN_ERR_FORMAT, "%s: tensor %s is %llu x %llu, but the model's metadata asks for %llu x %llu",
                          path, name, (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], (unsigned long long)dim1,
                          (unsigned long long)dim0);
-    if (!tern_block_type_find(t->type)) {
-        char type[32];
-        return tern_fail(err, TERN_ERR_UNSUPPORTED,
-                         "%s: tensor %s has type %s, which is not supported; convert it to TQ2_0 (ternary), Q8_0 or F16", path,
-                         name, tern_ggml_type_name(t->type, type));
-    }
+    const tern_block_type *type;
+    const tern_status status = tern_gguf_tensor_type(ld->m->gguf, t, &type, err);
+    if (status != TERN_OK) return status;
     *out = t;
     return TERN_OK;
 }
@@ -209,6 +206,11 @@ static tern_status load_all(loader *ld, const char *path) {
     tern_context *ctx = ld->ctx;
     tern_model *m = ld->m;
     tern_status status = tern_gguf_open(&m->gguf, path, &ctx->allocator, &ctx->error);
+    uint64_t parts = 1;
+    if (status == TERN_OK && tern_gguf_get_u64(m->gguf, "split.count", &parts) && parts > 1)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
+                         "%s is one of %llu parts of a model; join them with llama-gguf-split --merge", path,
+                         (unsigned long long)parts);
     if (status == TERN_OK) status = tern_hyper_read(&m->hyper, m->gguf, &ctx->error);
     if (status == TERN_OK) status = tern_tokenizer_create(&m->tokenizer, m->gguf, &ctx->allocator, &ctx->error);
     if (status != TERN_OK) return status;
