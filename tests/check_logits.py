@@ -10,6 +10,7 @@ tolerance is sharp is checked as well: the reference with one mistake put in on 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import subprocess
 import sys
@@ -78,9 +79,9 @@ class WrongKvHead(reference.Reference):
 class WrongEps(reference.Reference):
     """Takes the common 1e-5 for what the file says."""
 
-    def __init__(self, path: str, **options):
-        super().__init__(path, **options)
+    def norm(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         self.config = dataclasses.replace(self.config, eps=1e-5)
+        return super().norm(x, weight)
 
 
 class LateQuery(reference.Reference):
@@ -187,15 +188,20 @@ def check_ways_are_identical(model: ternlib.Model, tokens: list[int], other: lis
     return single
 
 
-def check_sharpness(path: Path, tokens: list[int], expected: np.ndarray) -> list[str]:
+def with_mistake(judge: reference.Reference, mistake: type[reference.Reference]) -> reference.Reference:
+    """The same loaded model with one step replaced."""
+    wrong = copy.copy(judge)
+    wrong.__class__ = mistake
+    return wrong
+
+
+def check_sharpness(judge: reference.Reference, tokens: list[int], expected: np.ndarray) -> list[str]:
     """Each mistake must exceed the tolerance SHARPNESS-fold, unless it changes nothing in this model."""
     found = []
     for mistake in MISTAKES:
-        wrong = mistake(str(path), quantized=True, dtype=np.float64)
-        config = wrong.config
-        if mistake is WrongKvHead and config.n_kv_heads in (1, config.n_heads):
+        if mistake is WrongKvHead and judge.config.n_kv_heads == judge.config.n_heads:
             continue
-        error = relative_error(wrong.forward(tokens)[0], expected).max()
+        error = relative_error(with_mistake(judge, mistake).forward(tokens)[0], expected).max()
         require(error > SHARPNESS * TOLERANCE, f"{mistake.__name__} moves logits by {error:.1e} only: the check would hardly see it")
         found.append(f"{mistake.__name__} {error:.1e}")
     return found
@@ -208,7 +214,7 @@ def check_case(tern: ternlib.Tern, case: Case, folder: Path, seed: int) -> None:
     replay, _ = judge.forward(tokens)
     require(relative_error(replay, expected).max() < 1e-9, "the reference disagrees with itself")
     noise = relative_error(reference.Reference(str(path), quantized=True).forward(tokens)[0], expected).max()
-    mistakes = check_sharpness(path, tokens, expected)
+    mistakes = check_sharpness(judge, tokens, expected)
     for form in ("lut", "mad") if case.name.startswith("ternary") else ("auto",):
         model = tern.load(path, form)
         actual = check_ways_are_identical(model, tokens, tokens[::-1])
