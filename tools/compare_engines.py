@@ -26,6 +26,7 @@ PEERS = ROOT / "build/peers-venv"
 PEER_PACKAGE = "llama-cpp-python==0.3.36"
 PEER_FLAGS = "-DGGML_NATIVE=ON"
 SCHEMA = "tern.compare/1"
+BUSY_LOAD = 0.5  # load average per CPU from which other work is likely to disturb the figures
 TOKENS = {"prefill": engine_worker.PREFILL, "decode": engine_worker.DECODE}
 ENGINES = ("tern", "llama.cpp")
 
@@ -61,6 +62,12 @@ def build_peer() -> str:
         raise NotMeasured(f"{PEER_PACKAGE} could not be built (all of the output: {log}): {' | '.join(tail)}")
     stamp.write_text(want)
     return str(python)
+
+
+def warn_if_busy(load: float) -> None:
+    if load > BUSY_LOAD * len(os.sched_getaffinity(0)):
+        say(f"warning: the load average is {load:.1f}: other programs are running, and figures taken now are not fair "
+            "to both engines (one that spins at barriers loses most)")
 
 
 class Worker:
@@ -122,16 +129,18 @@ def measure(args: argparse.Namespace, pythons: dict[str, str], threads: int) -> 
 
 
 def print_table(result: dict) -> None:
-    print(f"machine    {result['cpu']}\nmodel      {result['model']}\npeer       {result['peer_build']}")
+    print(f"machine    {result['cpu']}, load average {result['load_before']:.1f} before\nmodel      {result['model']}\npeer       {result['peer_build']}")
     for about in result["rows"][0].get("engines", {}).values():
         print(f"{about['engine']:10s} {about['version']}  {about.get('system_info') or about['kernels']}")
-    print(f"\n{'':8s} {'tokens':>6s} {'threads':>7s} {'Tern tok/s':>11s} {'llama.cpp':>10s} {'ratio':>6s}   medians of {result['runs']} alternating runs")
+    print(f"\n{'':8s} {'tokens':>6s} {'threads':>7s} {'Tern tok/s':>11s} {'llama.cpp':>10s} {'ratio':>6s}   "
+          f"medians of {result['runs']} alternating runs; least to most")
     for row in result["rows"]:
         head = f"{row['op']:8s} {row['tokens']:6d} {row['threads']:7d}"
         if "not_measured" in row:
             print(f"{head}  not measured: {row['not_measured']}")
         else:
-            print(f"{head} {row['tok_per_s']['tern']:11.1f} {row['tok_per_s']['llama.cpp']:10.1f} {row['ratio']:6.2f}")
+            spread = ", ".join(f"{name} {min(runs):.1f}-{max(runs):.1f}" for name, runs in row["runs"].items())
+            print(f"{head} {row['tok_per_s']['tern']:11.1f} {row['tok_per_s']['llama.cpp']:10.1f} {row['ratio']:6.2f}   {spread}")
 
 
 def main() -> int:
@@ -152,8 +161,10 @@ def main() -> int:
     except (NotMeasured, OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"compare_engines: not measured: {error}")
     built = f"{args.peer_python}, built elsewhere (flags unknown)" if args.peer_python else f"{PEER_PACKAGE} from source, CMAKE_ARGS={PEER_FLAGS}"
+    load = os.getloadavg()[0]
+    warn_if_busy(load)
     rows = [row for threads in args.threads for row in measure(args, {"tern": sys.executable, "llama.cpp": peer}, threads)]
-    result = {"schema": SCHEMA, "cpu": cpu_model(), "model": str(args.model), "peer_build": built, "runs": args.runs, "rows": rows,
+    result = {"schema": SCHEMA, "cpu": cpu_model(), "load_before": load, "model": str(args.model), "peer_build": built, "runs": args.runs, "rows": rows,
               "complete": not any("not_measured" in row for row in rows)}
     if args.json:
         print(json.dumps(result, indent=2))
