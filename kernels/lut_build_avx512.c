@@ -7,7 +7,7 @@
 #include "kernels.h"
 #include "lut_patterns.h"
 
-enum { CHUNK_ROWS = 64, STAGED_MAX = CHUNK_ROWS * TERN_T5_TRITS + 1, LANES = 32 }; // one more byte: T5 reads pairs
+enum { CHUNK_ROWS = 64, STAGED_MAX = CHUNK_ROWS * TERN_T5_TRITS + 1, LANES = 32, VECTOR = 64 }; // one more byte: T5 reads pairs
 
 static inline __m512i load(const void *p) { return _mm512_load_si512(p); }
 
@@ -35,7 +35,7 @@ static inline __m512i t5_values(__m512i x01, __m512i x23, __m512i x4, size_t at)
 
 static inline void t5_table(int8_t *restrict table, const uint8_t *restrict x) {
     const __m512i x01 = pair(x), x23 = pair(x + 2), x4 = pair(x + 4), low5 = _mm512_set1_epi16(TERN_T5_STEP - 1);
-    for (size_t i = 0; i < TERN_T5_PLANE; i += 2 * LANES) {
+    for (size_t i = 0; i < TERN_T5_PLANE; i += VECTOR) {
         const __m512i v0 = t5_values(x01, x23, x4, i), v1 = t5_values(x01, x23, x4, i + LANES);
         const __m512i lo = _mm512_packs_epi16(_mm512_and_si512(v0, low5), _mm512_and_si512(v1, low5));
         _mm512_store_si512(table + i, _mm512_sub_epi8(lo, _mm512_set1_epi8(TERN_T5_HALF_STEP)));

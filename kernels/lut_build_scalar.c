@@ -48,7 +48,7 @@ void tern_lut_build_t2n_scalar(int8_t *restrict tables, const int8_t *restrict q
         int32_t x[TERN_T2N_TRITS];
         load_group(x, q, k, r * TERN_T2N_TRITS, TERN_T2N_TRITS);
         memset(table, 0, TERN_T2N_TABLE_BYTES);
-        for (int32_t nibble = 0; nibble < 2; nibble++)
+        for (size_t nibble = 0; nibble < 2; nibble++)
             for (int32_t e = 0; e < TERN_T2N_ENTRIES; e++) {
                 const int32_t value = (e % 3 - 1) * x[2 * nibble] + (e / 3 - 1) * x[2 * nibble + 1];
                 int8_t *lo = table + nibble * HALF + e;

@@ -55,8 +55,10 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
     // 96, 126.
     __m512i lo[2][BLOCK_VECTORS], hi[2][BLOCK_VECTORS];
     TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++) TERN_UNROLL
-    for (size_t v = 0; v < vectors; v++) lo[t][v] = hi[t][v] = _mm512_setzero_si512();
+    for (size_t t = 0; t < tokens; t++) {
+        TERN_UNROLL
+        for (size_t v = 0; v < vectors; v++) lo[t][v] = hi[t][v] = _mm512_setzero_si512();
+    }
     TERN_NO_UNROLL
     for (size_t r = 0; r < rows; r++) {
         const planes first = load_planes(tables);
@@ -80,8 +82,10 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
         codes += stride;
     }
     TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++) TERN_UNROLL
-    for (size_t v = 0; v < vectors; v++) add_tile(sums + t * TERN_SLAB_MAX + v * VECTOR, lo[t][v], hi[t][v]);
+    for (size_t t = 0; t < tokens; t++) {
+        TERN_UNROLL
+        for (size_t v = 0; v < vectors; v++) add_tile(sums + t * TERN_SLAB_MAX + v * VECTOR, lo[t][v], hi[t][v]);
+    }
 }
 
 // One K-tile of one block of the slab, one token.
@@ -102,7 +106,7 @@ static void block_two(int16_t *restrict sums, const uint8_t *restrict codes, con
                       size_t rows, size_t width) {
     if (width == TERN_T5_BLOCK) {
         block(sums, codes, tables, ld_tables, rows, width, PAIR_VECTORS, 2);
-        const size_t half = PAIR_VECTORS * VECTOR;
+        const size_t half = TERN_T5_BLOCK / 2;
         block(sums + half, codes + half, tables, ld_tables, rows, width, PAIR_VECTORS, 2);
     } else if (width == TERN_T5_BLOCK / 2) {
         block(sums, codes, tables, ld_tables, rows, width, PAIR_VECTORS, 2);
@@ -115,7 +119,8 @@ static void block_two(int16_t *restrict sums, const uint8_t *restrict codes, con
 
 // 16-bit lane numbers that interleave even features (0..31) with odd ones (32..63): features 0..31, then 32..63.
 #define PAIR(i) (i), (i) + VECTOR / 2
-#define PAIRS(i) PAIR(i), PAIR(i + 1), PAIR(i + 2), PAIR(i + 3), PAIR(i + 4), PAIR(i + 5), PAIR(i + 6), PAIR(i + 7)
+#define PAIRS(i)                                                                                                               \
+    PAIR((i)), PAIR((i) + 1), PAIR((i) + 2), PAIR((i) + 3), PAIR((i) + 4), PAIR((i) + 5), PAIR((i) + 6), PAIR((i) + 7)
 _Alignas(64) static const uint16_t interleave[2][VECTOR / 2] = {{PAIRS(0), PAIRS(8)}, {PAIRS(16), PAIRS(24)}};
 
 // Adds the int16 sums of n features to base, in natural order, and clears them. base may be acc.

@@ -21,7 +21,7 @@ static void join_t2n(int16_t *restrict value, const int8_t *restrict table) {
     enum { NIBBLES = 16 };
     int part[2][NIBBLES];
     for (int e = 0; e < NIBBLES; e++)
-        for (int half = 0; half < 2; half++) {
+        for (size_t half = 0; half < 2; half++) {
             const int8_t *lo = table + half * 2 * NIBBLES + e;
             part[half][e] = lo[0] + TERN_T2N_STEP * lo[NIBBLES];
         }

@@ -17,8 +17,8 @@ enum {
 };
 
 // F(e) for the eight entries of an octet, and for the 64 entries from `e` on in packing order.
-#define TERN_OCTET(F, e) F(e) F(e + 1) F(e + 2) F(e + 3) F(e + 4) F(e + 5) F(e + 6) F(e + 7)
-#define TERN_EVEN_OCTETS(F, e) TERN_OCTET(F, e) TERN_OCTET(F, e + 16) TERN_OCTET(F, e + 32) TERN_OCTET(F, e + 48)
+#define TERN_OCTET(F, e) F((e)) F((e) + 1) F((e) + 2) F((e) + 3) F((e) + 4) F((e) + 5) F((e) + 6) F((e) + 7)
+#define TERN_EVEN_OCTETS(F, e) TERN_OCTET(F, (e)) TERN_OCTET(F, (e) + 16) TERN_OCTET(F, (e) + 32) TERN_OCTET(F, (e) + 48)
 #define TERN_T5_ALL(F) TERN_EVEN_OCTETS(F, 0) TERN_EVEN_OCTETS(F, 8) TERN_EVEN_OCTETS(F, 64) TERN_EVEN_OCTETS(F, 72)
 
 // Balanced base-3 digit of weight `power` of entry e (adding 121 = 11111 in base 3 makes digits 0..2); 0 past the last entry.
@@ -40,7 +40,7 @@ _Alignas(64) static const int16_t tern_t5_offsets[TERN_T5_PLANE] = {TERN_T5_ALL(
 // T2N: 16 entries in natural order, 9 used; t0 = e % 3 - 1, t1 = e / 3 - 1.
 enum {
     TERN_T2N_PLANE = 16,
-    TERN_T2N_HI_OFFSET = 11,   // makes sums positive: |value| <= 256, 256 + 12 < 11 * 24 + ...
+    TERN_T2N_HI_OFFSET = 11,   // |value| <= 256, so value + 12 + 11 * 24 is in 20..532: never negative
     TERN_T2N_RECIPROCAL = 2731 // ceil(2^16 / 24): (u * 2731) >> 16 = u / 24 for 0 <= u < 8192
 };
 #define TERN_T2N_T0(e) ((e) < TERN_T2N_ENTRIES ? (e) % 3 - 1 : 0)

@@ -52,8 +52,10 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
         // int16 pairs of a feature: 0 of parts 0 and 2; 1 and 2 of parts 1 and 3, scaled by 4
         __m256i sum[STREAM_TOKENS][2][3];
         TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) TERN_UNROLL
-        for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
+        for (size_t t = 0; t < tokens; t++) {
+            TERN_UNROLL
+            for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
+        }
         TERN_NO_UNROLL
         for (size_t i = 0; i < n; i++) {
             const uint8_t *group = panel + (g + i) * TERN_M2_GROUP_BYTES;
@@ -69,8 +71,8 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
                     const int8_t *xt = xg + t * args->ldx;
                     const __m256i dot0 = _mm256_maddubs_epi16(code0, load_lane(xt));
                     const __m256i dot1 = _mm256_maddubs_epi16(code1, load_lane(xt + LANE));
-                    const __m256i dot2 = _mm256_maddubs_epi16(code2, load_lane(xt + 2 * LANE));
-                    const __m256i dot3 = _mm256_maddubs_epi16(code3, load_lane(xt + 3 * LANE));
+                    const __m256i dot2 = _mm256_maddubs_epi16(code2, load_lane(xt + (size_t)2 * LANE));
+                    const __m256i dot3 = _mm256_maddubs_epi16(code3, load_lane(xt + (size_t)3 * LANE));
                     if (tokens == 1) {
                         add_in_place(&sum[t][h][0], dot0);
                         add_in_place(&sum[t][h][1], dot1);
@@ -84,11 +86,14 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
             }
         }
         TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) TERN_UNROLL
-        for (size_t h = 0; h < 2; h++) {
-            const __m256i by1 = _mm256_madd_epi16(sum[t][h][0], fours);
-            const __m256i by4 = _mm256_add_epi32(_mm256_madd_epi16(sum[t][h][1], ones), _mm256_madd_epi16(sum[t][h][2], ones));
-            total[t][h] = _mm256_add_epi32(total[t][h], _mm256_add_epi32(by1, by4));
+        for (size_t t = 0; t < tokens; t++) {
+            TERN_UNROLL
+            for (size_t h = 0; h < 2; h++) {
+                const __m256i by1 = _mm256_madd_epi16(sum[t][h][0], fours);
+                const __m256i by4 =
+                    _mm256_add_epi32(_mm256_madd_epi16(sum[t][h][1], ones), _mm256_madd_epi16(sum[t][h][2], ones));
+                total[t][h] = _mm256_add_epi32(total[t][h], _mm256_add_epi32(by1, by4));
+            }
         }
     }
     for (size_t t = 0; t < tokens; t++) {
@@ -117,7 +122,8 @@ enum {
     CHUNK_GROUPS = 16,
     CHUNK_LANES = CHUNK_GROUPS * PARTS,
     BLOCK_PANELS = 4, // 4 panels * 64 lanes * 64 bytes = 16 KiB of codes
-    TILE_TOKENS = 6   // 6 tokens * 2 vectors = 12 sums; 2 code vectors, 1 of activations, 1 product
+    BLOCK = BLOCK_PANELS * TERN_M2_PANEL,
+    TILE_TOKENS = 6 // 6 tokens * 2 vectors = 12 sums; 2 code vectors, 1 of activations, 1 product
 };
 
 // codes: CHUNK_LANES steps of 64 bytes, byte 4f + j of step s = code of feature f, k = 4s + j of the chunk.
@@ -200,7 +206,7 @@ static void blocked(const tern_gemm_args *args) {
     for (size_t t = 0; t < args->m; t++) // codes are t + 1: start from minus the sum of activations
         for (size_t f = 0; f < args->n; f += HALF)
             store(args->acc + t * args->ld_acc + f, _mm256_set1_epi32(-args->x_sums[t * args->ld_x_sums]));
-    for (size_t f = 0; f < args->n; f += BLOCK_PANELS * TERN_M2_PANEL) {
+    for (size_t f = 0; f < args->n; f += BLOCK) {
         const size_t left = (args->n - f) / TERN_M2_PANEL, panels = left < BLOCK_PANELS ? left : BLOCK_PANELS;
         for (size_t g = 0; g < groups; g += CHUNK_GROUPS)
             chunk(args, f, panels, g, groups - g < CHUNK_GROUPS ? groups - g : CHUNK_GROUPS);

@@ -36,8 +36,10 @@ static inline __attribute__((always_inline)) void tile(const tern_gemm_args *arg
     // are at most 2^13 groups: 2^29.
     __m512i sum[TILE_TOKENS][PARTS];
     TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++) TERN_UNROLL
-    for (size_t p = 0; p < PARTS; p++) sum[t][p] = _mm512_setzero_si512();
+    for (size_t t = 0; t < tokens; t++) {
+        TERN_UNROLL
+        for (size_t p = 0; p < PARTS; p++) sum[t][p] = _mm512_setzero_si512();
+    }
     const size_t groups = tern_m2_groups(args->k);
     const int8_t *x = args->x + t0 * args->ldx;
     TERN_NO_UNROLL

@@ -21,9 +21,14 @@ static uint64_t next_random(void) {
     return rng;
 }
 
+static void *new_bytes(size_t n) {
+    void *p = malloc(n);
+    if (!p) abort();
+    return p;
+}
+
 static int8_t *random_trits(size_t n) {
-    int8_t *t = malloc(n);
-    assert_non_null(t);
+    int8_t *t = new_bytes(n);
     for (size_t i = 0; i < n; i++) t[i] = (int8_t)((int)(next_random() % 3) - 1);
     return t;
 }
@@ -72,11 +77,9 @@ static void slabs_follow_their_diagram_and_unpack_exactly(void **state) {
             for (size_t d = 0; d < N_DEPTHS; d++) {
                 const size_t n_padded = slabs[s], k = depths[d], n = n_padded - next_random() % 64;
                 const size_t bytes = layouts[l] == TERN_LAYOUT_T5 ? tern_t5_bytes(n_padded, k) : tern_t2n_bytes(n_padded, k);
-                int8_t *t = random_trits(n * k), *back = malloc(n_padded * (k + 3));
-                uint8_t *packed = malloc(bytes);
+                int8_t *t = random_trits(n * k), *back = new_bytes(n_padded * (k + 3));
+                uint8_t *packed = new_bytes(bytes);
                 int32_t bias[N_MAX], expected_bias[N_MAX] = {0};
-                assert_non_null(back);
-                assert_non_null(packed);
                 memset(packed, 0xEE, bytes);
                 // Three calls on ranges of strips in no order.
                 const size_t cut[] = {0, n_padded / 3 / 16 * 16, n_padded / 2 / 16 * 16, n_padded}, order[] = {1, 0, 2};
@@ -105,8 +108,7 @@ static void m2_panels_follow_their_diagram_and_unpack_exactly(void **state) {
         for (size_t n = 1; n <= 70; n += 3) {
             const size_t k = depths[d], n_padded = (n + 15) / 16 * 16, groups = (k + 15) / 16;
             int8_t *t = random_trits(n * k), back[K_MAX];
-            uint8_t *packed = malloc(tern_m2_bytes(n_padded, k));
-            assert_non_null(packed);
+            uint8_t *packed = new_bytes(tern_m2_bytes(n_padded, k));
             tern_pack_ternary(TERN_LAYOUT_M2, packed, NULL, t, k, 0, 0, n, n_padded, k);
             const uint8_t *p = packed;
             for (size_t panel = 0; panel < n_padded; panel += 16)
@@ -131,10 +133,9 @@ static void int8_panels_follow_their_diagram_and_unpack_exactly(void **state) {
     for (size_t d = 0; d < N_DEPTHS; d++)
         for (size_t n = 1; n <= 50; n += 3) {
             const size_t k = depths[d], n_padded = (n + 15) / 16 * 16, blocks = (k + 31) / 32;
-            int8_t *c = malloc(n * k), back[K_MAX];
-            uint16_t *scales = malloc(n * blocks * sizeof *scales), scales_back[K_MAX];
-            uint8_t *plain = malloc(tern_i8_bytes(n_padded, k)), *scaled = malloc(tern_i8b_bytes(n_padded, k));
-            assert_true(c && scales && plain && scaled);
+            int8_t *c = new_bytes(n * k), back[K_MAX];
+            uint16_t *scales = new_bytes(n * blocks * sizeof *scales), scales_back[K_MAX];
+            uint8_t *plain = new_bytes(tern_i8_bytes(n_padded, k)), *scaled = new_bytes(tern_i8b_bytes(n_padded, k));
             for (size_t i = 0; i < n * k; i++) c[i] = (int8_t)next_random();
             for (size_t i = 0; i < n * blocks; i++) scales[i] = (uint16_t)next_random();
             tern_pack_i8(plain, c, k, 0, n, n_padded, k);

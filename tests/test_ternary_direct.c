@@ -33,7 +33,7 @@ typedef struct variant {
 
 static const variant variants[] = {
 #define TERN_VARIANT(stage, TIER, LAYOUT, symbol)                                                                              \
-    {TERN_STAGE_##stage, TERN_TIER_##TIER, TERN_LAYOUT_##LAYOUT, #symbol, (any_fn *)symbol},
+    {TERN_STAGE_##stage, TERN_TIER_##TIER, TERN_LAYOUT_##LAYOUT, #symbol, (any_fn *)(symbol)},
 #include "kernels/variants.inc"
 #undef TERN_VARIANT
 };
