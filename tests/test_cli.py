@@ -248,6 +248,25 @@ def wait_for_handler(pid):
             return
 
 
+class OldCpus(unittest.TestCase):
+    """The same binary on CPUs without AVX-512, and without AVX at all (qemu-x86_64 of Debian's qemu-user)."""
+
+    def run_on(self, cpu, *args):
+        command = ["qemu-x86_64", "-cpu", cpu, TERN, *args]
+        result = subprocess.run(command, capture_output=True, timeout=300)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        return result.stdout
+
+    def test_each_runs_its_best_tier_and_writes_the_same_text(self):
+        for cpu, tier in (("Nehalem", "scalar"), ("Haswell", "avx2")):
+            info = json.loads(self.run_on(cpu, "info", "--json"))
+            self.assertEqual((info["cpu"]["best_tier"], info["cpu"]["tier"]), (tier, tier))
+            for model in (TERNARY, INT8):
+                args = ["generate", "-m", model, "-p", "hello world", "-n", "12"]
+                with self.subTest(cpu=cpu, model=model):
+                    self.assertEqual(self.run_on(cpu, *args), tern(*args).stdout)
+
+
 class Bench(unittest.TestCase):
     """Takes seconds of full memory bandwidth: a ctest of its own, with the label slow."""
 

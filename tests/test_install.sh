@@ -20,6 +20,8 @@ for file in include/tern/{tern,matmul,diagnostics}.h "$lib"/libtern.{a,so} "$lib
 done
 if [ "$decode" = decode ]; then
     expect include/tern/decode.h
+    expect share/man/man1/tern.1
+    "$prefix/bin/tern" --version || fail "bin/tern"
 else
     [ ! -e "$prefix/include/tern/decode.h" ] || fail "decode.h is installed without the decode part"
     ! readelf -d "$prefix/$lib/libtern.so" | grep -q pcre || fail "a library without the decode part needs PCRE2"
