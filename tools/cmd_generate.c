@@ -94,7 +94,7 @@ static void on_interrupt(int signal) {
     interrupted = 1;
 }
 static void watch_interrupt(void) {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
     (void)sigaction(SIGINT, &action, NULL);
 }
 
