@@ -227,7 +227,10 @@ class Generate(unittest.TestCase):
                 self.assertIn(b"stopped by: interrupt", err)
 
     def test_nothing_but_text_reaches_a_terminal_in_a_short_run(self):
-        master, slave = pty.openpty()
+        try:
+            master, slave = pty.openpty()
+        except OSError as error:
+            self.skipTest(str(error))  # a chroot or container without /dev/ptmx
         start = time.monotonic()
         result = subprocess.run([TERN, "generate", "-m", TERNARY, "-p", "hello", "-n", "2"], stdout=slave, stderr=slave, timeout=300)
         took = time.monotonic() - start

@@ -40,7 +40,7 @@ check_static() { # PROGRAM: runs, and does not need libtern.so
     ! links_libtern "$1" || fail "$1 links the shared library"
 }
 
-cmake -S "$source/tests/consumer" -B "$work/cmake" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$work/cmake.log" 2>&1 ||
+cmake -S "$source/tests/consumer" -B "$work/cmake" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$work/cmake.log" 2>&1 ||
     { cat "$work/cmake.log"; fail "find_package(tern)"; }
 cmake --build "$work/cmake" >"$work/cmake.log" 2>&1 || { cat "$work/cmake.log"; fail "consumer with CMake"; }
 check_shared "$work/cmake/consumer_shared"
