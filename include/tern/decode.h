@@ -26,9 +26,11 @@ typedef struct tern_model_params {
     void *progress_user;
 } tern_model_params;
 
-// Maps the file, checks every size in it, packs the weights for this context's kernels.
+// Maps the file, checks every size in it, packs the weights for this context's kernels. The file stays mapped while the model
+// lives and must not be changed or shortened meanwhile: reading a page that is gone ends the process with SIGBUS.
 // Errors: IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
 TERN_API tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *path, const tern_model_params *params);
+// After its sessions and samplers, before its context.
 TERN_API void tern_model_destroy(tern_model *model);
 
 typedef struct tern_model_info {
@@ -95,7 +97,8 @@ TERN_API void tern_session_reset(tern_session *session);
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
 // Afterwards each session that took part holds the logits of its last token. Any n >= 1 (long inputs run in slices).
-// Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged). Not thread-safe per model.
+// Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged), FORMAT (the weights made a NaN or an
+// infinity: every session of the batch is reset, because its cache holds parts of the batch). Not thread-safe per model.
 TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n);
 
 // Logits [n_vocab] after the last decode; valid until the next. NULL before the first.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Public facts of a model, its tokens and its chat template.
-#include <stdio.h>
 #include <string.h>
 
 #include "decode/model.h"
@@ -81,6 +80,8 @@ static tern_gguf_string default_system(const tern_gguf_string *template) {
     return (tern_gguf_string){text, size};
 }
 
+static tern_gguf_string text_of(const char *text) { return (tern_gguf_string){text, strlen(text)}; }
+
 tern_status tern_chat_prompt(const tern_model *m, const char *system, const char *user, char *out, size_t out_size,
                              size_t *size) {
     if (!m || !user || !size || (!out && out_size)) return TERN_ERR_ARG;
@@ -88,10 +89,21 @@ tern_status tern_chat_prompt(const tern_model *m, const char *system, const char
     if (!tern_gguf_get_string(m->gguf, "tokenizer.chat_template", &template) ||
         !memmem(template.data, template.size, im_start, sizeof im_start - 1) || tern_tokenizer_find(m->tokenizer, im_start) < 0)
         return TERN_ERR_UNSUPPORTED;
-    const tern_gguf_string sys = system ? (tern_gguf_string){system, strlen(system)} : default_system(&template);
-    const int need = snprintf(out, out_size, "%s%.*s%s%suser\n%s%s\n%sassistant\n", sys.size ? "<|im_start|>system\n" : "",
-                              (int)sys.size, sys.data, sys.size ? "<|im_end|>\n" : "", im_start, user, im_end, im_start);
-    if (need < 0) return TERN_ERR_ARG;
-    *size = (size_t)need;
-    return *size < out_size ? TERN_OK : TERN_ERR_ARG;
+    const tern_gguf_string sys = system ? text_of(system) : default_system(&template);
+    const tern_gguf_string parts[] = {text_of(sys.size ? "<|im_start|>system\n" : ""),
+                                      sys,
+                                      text_of(sys.size ? "<|im_end|>\n" : ""),
+                                      text_of("<|im_start|>user\n"),
+                                      text_of(user),
+                                      text_of("<|im_end|>\n<|im_start|>assistant\n")};
+    size_t need = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) need += parts[i].size; // all lie in memory, so this cannot wrap
+    *size = need;
+    if (need >= out_size) return TERN_ERR_ARG;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        memcpy(out, parts[i].data, parts[i].size);
+        out += parts[i].size;
+    }
+    *out = '\0';
+    return TERN_OK;
 }

@@ -93,6 +93,8 @@ static tern_status compile(tern_pre *pre, const tern_pre_rule *rule, tern_error 
     pre->code = pcre2_compile((PCRE2_SPTR)rule->pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code,
                               &offset, options);
     pcre2_compile_context_free(options);
+    if (!pre->code && code == PCRE2_ERROR_HEAP_FAILED)
+        return tern_fail(err, TERN_ERR_MEMORY, "no memory for the pre-tokenizer %s", rule->name);
     if (!pre->code) {
         char message[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)message, sizeof message);

@@ -30,6 +30,7 @@ tern_status tern_session_create(tern_model *model, tern_session **out, size_t n_
         ((volatile float *)s->keys)[i] = 0;
         ((volatile float *)s->values)[i] = 0;
     }
+    for (size_t i = 0; i < model->hyper.n_vocab; i += PAGE_FLOATS) ((volatile float *)s->logits)[i] = 0;
     *out = s;
     return TERN_OK;
 }
