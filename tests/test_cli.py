@@ -82,6 +82,13 @@ class Errors(unittest.TestCase):
                         self.check(FAILED, *command, "-m", path, says=[path])
             self.assertEqual(sorted(os.listdir(folder)), before, "a failing command left a file")
 
+    def test_messages_stay_one_line_whatever_a_path_or_a_file_holds(self):
+        self.check(FAILED, "info", "-m", "/no\nsuch\x1b[31m", says=["/no?such?[31m"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = folder + "/model.gguf"
+            Path(path).write_bytes(Path(TERNARY).read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.1.ffn\x1b[\n.weight"))
+            self.check(FAILED, "info", "-m", path, says=[path, "blk.1.ffn?[?.weight"])
+
     def test_prompts_that_cannot_be_used_are_refused(self):
         self.check(FAILED, "generate", "-m", TERNARY, "-p", "", says=["empty", "-p"])
         self.check(FAILED, "tokenize", "-m", TERNARY, says=["empty"])
@@ -98,6 +105,16 @@ class Errors(unittest.TestCase):
 
 
 class Info(unittest.TestCase):
+    def test_names_that_are_not_text_are_shown_as_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.fsencode(folder) + b"/\xff.gguf"
+            Path(os.fsdecode(path)).write_bytes(Path(TERNARY).read_bytes().replace(b"random tiny", b"\x1b[31m\xff\nende"))
+            model = json.loads(tern("info", "--json", "-m", path).stdout)["model"]
+            self.assertEqual((model["path"], model["name"]), (f"{folder}/\ufffd.gguf", "\x1b[31m\ufffd\nende"))
+            self.assertIn(b": ?[31m\xff?ende, architecture", tern("info", "-m", path).stdout)
+            generated = json.loads(tern("generate", "--json", "-n", "1", "-p", "x", "-m", path).stdout)
+            self.assertEqual(generated["model"], f"{folder}/\ufffd.gguf")
+
     def test_json_has_the_keys_scripts_rely_on(self):
         info = json.loads(tern("info", "--json", "-m", INT8).stdout)
         self.assertEqual(info["schema"], "tern.info/1")

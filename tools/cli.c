@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the subcommands of tern share: options, error lines, opening a context and a model, JSON output.
 #include "cli.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <math.h>
@@ -214,6 +215,13 @@ json_t *cli_kernels_json(tern_context *ctx) {
         if (variant) (void)json_object_set_new(kernels, v.stage, json_string(variant));
     }
     return kernels;
+}
+
+json_t *cli_text_json(const char *text) {
+    char *clean = utf8_clean(text, strlen(text));
+    json_t *string = clean ? json_string(clean) : NULL;
+    free(clean);
+    return string;
 }
 
 json_t *cli_real_json(double value) { return isfinite(value) ? json_real(value) : json_null(); }

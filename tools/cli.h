@@ -76,6 +76,8 @@ double cli_seconds(void); // monotonic
 
 // {stage: variant} of the context.
 json_t *cli_kernels_json(tern_context *ctx);
+// A text that may be any bytes (a path, a name out of a file): what is not UTF-8 becomes U+FFFD.
+json_t *cli_text_json(const char *text);
 // A number, or null for one that is not finite (not measured).
 json_t *cli_real_json(double value);
 // Prints and frees the object. CLI_FAILED if it is NULL (out of memory) or stdout cannot be written.

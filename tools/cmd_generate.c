@@ -249,13 +249,13 @@ static speeds measure(run *r, size_t n_prompt) {
 static int report_json(const generate_options *o, tern_context *ctx, const run *r, const speeds *s, size_t n_prompt) {
     char *text = utf8_clean(r->text, r->size);
     if (!text) return cli_fail("no memory for the text as JSON; ask for fewer tokens with -n");
-    json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:i, s:s, s:s, s:o}",  //
-                               "schema", "tern.generate/1", "model", o->base.model, "text", text, "prompt_tokens", //
-                               (json_int_t)n_prompt, "generated_tokens", (json_int_t)r->n_generated, "prefill_tok_per_s",
-                               cli_real_json(s->prefill), "decode_tok_per_s", cli_real_json(s->decode), "first_token_ms",
-                               cli_real_json(s->first_ms), "token_ms", "p50", cli_real_json(s->p50), "p95",
-                               cli_real_json(s->p95), "p99", cli_real_json(s->p99), "threads", tern_context_threads(ctx),
-                               "stop", r->stop, "version", tern_version(), "kernels", cli_kernels_json(ctx));
+    json_t *object = json_pack(
+        "{s:s, s:o, s:s, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:i, s:s, s:s, s:o}",                 //
+        "schema", "tern.generate/1", "model", cli_text_json(o->base.model), "text", text, "prompt_tokens", //
+        (json_int_t)n_prompt, "generated_tokens", (json_int_t)r->n_generated, "prefill_tok_per_s", cli_real_json(s->prefill),
+        "decode_tok_per_s", cli_real_json(s->decode), "first_token_ms", cli_real_json(s->first_ms), "token_ms", "p50",
+        cli_real_json(s->p50), "p95", cli_real_json(s->p95), "p99", cli_real_json(s->p99), "threads", tern_context_threads(ctx),
+        "stop", r->stop, "version", tern_version(), "kernels", cli_kernels_json(ctx));
     free(text);
     return cli_print_json(object);
 }

@@ -123,8 +123,9 @@ static json_t *tensor_types(const tern_model *model) {
 }
 
 static json_t *model_json(const tern_model_info *m, const char *path, json_t *types) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:O}", //
-                     "path", path, "architecture", m->architecture, "name", m->name, "tokenizer", m->tokenizer,         //
+    return json_pack("{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:O}", //
+                     "path", cli_text_json(path), "architecture", cli_text_json(m->architecture), "name",
+                     cli_text_json(m->name), "tokenizer", m->tokenizer, //
                      "layers", (json_int_t)m->n_layers, "hidden", (json_int_t)m->n_embd, "ffn", (json_int_t)m->n_ff, "heads",
                      (json_int_t)m->n_heads, "kv_heads", (json_int_t)m->n_kv_heads, "head_dim", (json_int_t)m->head_dim,
                      "vocab", (json_int_t)m->n_vocab, "context", (json_int_t)m->n_ctx_train, //
@@ -133,9 +134,17 @@ static json_t *model_json(const tern_model_info *m, const char *path, json_t *ty
                      "ternary_matrices", (json_int_t)m->n_ternary, "int8_matrices", (json_int_t)m->n_int8, "types", types);
 }
 
+// A name out of a file: no control character of it reaches the terminal.
+static void print_name(const char *name) {
+    enum { DELETE = 0x7F };
+    for (; *name; name++) (void)putchar((unsigned char)*name < ' ' || *name == DELETE ? '?' : *name);
+}
+
 static void print_model(const tern_model_info *m, const char *path, const json_t *types) {
     static const double mega = 1e6;
-    (void)printf("model     %s: %s, architecture %s, tokenizer %s\n", path, m->name, m->architecture, m->tokenizer);
+    (void)printf("model     %s: ", path);
+    print_name(m->name);
+    (void)printf(", architecture %s, tokenizer %s\n", m->architecture, m->tokenizer);
     (void)printf("          layers %u, hidden %u, FFN %u, heads %u of %u with %u kv heads, vocabulary %u, context %u\n",
                  m->n_layers, m->n_embd, m->n_ff, m->n_heads, m->head_dim, m->n_kv_heads, m->n_vocab, m->n_ctx_train);
     (void)printf("          %.1f M parameters, file %.1f MB, packed %.2f bits per weight, %.1f MB read per token\n",
@@ -162,7 +171,10 @@ static int show(const info_options *options, tern_context *ctx, const tern_model
     int rc;
     if (options->base.json) {
         json_t *object = machine_json(ctx, &cpu, &topology);
-        if (model) (void)json_object_set_new(object, "model", model_json(&info, options->base.model, types));
+        if (model && json_object_set_new(object, "model", model_json(&info, options->base.model, types)) != 0) {
+            json_decref(object);
+            object = NULL; // cli_print_json reports it
+        }
         rc = cli_print_json(object);
     } else {
         print_machine(ctx, &cpu, &topology, options->variants);
