@@ -4,7 +4,8 @@
 // Conventions, everywhere in Tern: M tokens (rows of X and Y), N output features (rows of W), K depth.
 //   Y[M][N] = X[M][K] . W[N][K]^T, all row-major; leading dimensions (ldx, ldw, ldy) are in elements.
 // Every call that can fail returns a tern_status and leaves its outputs untouched on failure.
-// No call prints, exits or aborts. *_destroy accepts NULL.
+// No call prints, exits or aborts. *_destroy accepts NULL; a NULL context or model is ARG without a message.
+// Destroy what was made with a context before the context; weights alone may outlive it.
 #ifndef TERN_TERN_H
 #define TERN_TERN_H
 
@@ -46,7 +47,8 @@ typedef void (*tern_tile_fn)(void *arg, size_t tile);
 // Runs fn(arg, 0) ... fn(arg, n_tiles - 1), each exactly once, and returns when all have returned.
 typedef void (*tern_parallel_for_fn)(void *user, tern_tile_fn fn, void *arg, size_t n_tiles);
 
-// All of Tern's heap memory goes through this when given. alloc returns memory aligned to `align`
+// All of Tern's heap memory goes through this when given, except short-lived work of tern_tokenize (which several threads may
+// call) and of hwloc at creation: those use malloc. alloc returns memory aligned to `align`
 // (a power of two, at most 4096) or NULL; free gets the same size back. Both are called from the thread
 // that made the Tern call, never from inside a parallel region.
 typedef struct tern_allocator {
@@ -64,7 +66,8 @@ typedef struct tern_context_params {
     int threads;                       // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core
     const char *isa;                   // highest tier to use: scalar|avx2|avx512|avx512vnni|avx512vbmi; NULL: $TERN_ISA, else the CPU's best
     int no_pinning;                    // nonzero: workers are not bound to cores
-    tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` is then only a hint for tile sizes
+    tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` is then only a hint for tile sizes.
+                                       // Its threads need 256 KiB of stack
     void *parallel_for_user;
     const tern_allocator *allocator; // copied; NULL: the C library (large blocks: huge pages where the system gives them)
     char *error;                     // when creation fails, receives one line that names the cause and the fix

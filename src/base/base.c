@@ -9,12 +9,21 @@
 
 enum { TERN_HUGE_PAGE = 2 << 20, TERN_SMALL_PAGE = 4096 };
 
+// A message is one line that a terminal shows as it is, even where a file's or a caller's text is part of it.
+static void replace_controls(char *text) {
+    enum { DELETE = 0x7F };
+    for (; *text; text++) {
+        if ((unsigned char)*text < ' ' || *text == DELETE) *text = '?';
+    }
+}
+
 tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) {
     if (err) {
         va_list args;
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        replace_controls(err->text);
     }
     return status;
 }

@@ -17,7 +17,7 @@ typedef struct tern_error {
     char text[TERN_ERROR_MAX];
 } tern_error;
 
-// Writes the message (err may be NULL) and returns status, so that `return tern_fail(err, TERN_ERR_ARG, "k = %zu ...", k);`.
+// Writes the message (err may be NULL; control characters become '?') and returns status, so that `return tern_fail(err, TERN_ERR_ARG, "k = %zu ...", k);`.
 tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 // Structs that cross the public API begin with their own size, so that libraries and callers of different age work together.

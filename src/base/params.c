@@ -4,9 +4,13 @@
 
 #include "base/base.h"
 
+// No struct of the API comes near this; more is an uninitialized size, and using it would reach past the caller's struct.
+enum { STRUCT_SIZE_MAX = 1 << 16 };
+
 static tern_status read_size(size_t *size, const void *s, const char *what, tern_error *err) {
     memcpy(size, s, sizeof *size);
-    if (*size < sizeof *size) return tern_fail(err, TERN_ERR_ARG, "%s.struct_size is not set: use sizeof(%s)", what, what);
+    if (*size < sizeof *size || *size > STRUCT_SIZE_MAX)
+        return tern_fail(err, TERN_ERR_ARG, "%s.struct_size is not set: use sizeof(%s)", what, what);
     return TERN_OK;
 }
 

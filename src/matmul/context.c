@@ -138,9 +138,9 @@ void tern_context_destroy(tern_context *ctx) {
     tern_free(&allocator, ctx, 1, sizeof *ctx);
 }
 
-const char *tern_context_error(const tern_context *ctx) { return ctx->error.text; }
+const char *tern_context_error(const tern_context *ctx) { return ctx ? ctx->error.text : ""; }
 
-int tern_context_threads(const tern_context *ctx) { return ctx->threads; }
+int tern_context_threads(const tern_context *ctx) { return ctx ? ctx->threads : 0; }
 
 // ---- regions -----------------------------------------------------------------------------------------------------
 
@@ -169,6 +169,7 @@ tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t
 }
 
 tern_status tern_run_region(tern_context *ctx, const tern_stage *stages, size_t n_stages) {
+    if (!ctx) return TERN_ERR_ARG;
     if (ctx->in_region) return nested_call(ctx);
     if (!stages && n_stages > 0) return tern_fail(&ctx->error, TERN_ERR_ARG, "stages is NULL but n_stages is %zu", n_stages);
     for (size_t i = 0; i < n_stages; i++) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Sources of rows for packed weights: trits, int8, float32 and GGUF blocks.
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -119,6 +120,7 @@ static bool quantize_block(int8_t *codes, float *scale, const float *x, size_t c
     if (!finite) return false;
     *scale = absmax / 127.0f;
     if (half_scale) *scale = tern_f16_to_f32(tern_f32_to_f16(*scale));
+    if (*scale < FLT_MIN) *scale = 0; // its inverse would not be finite
     const float inverse = *scale > 0 ? 1.0f / *scale : 0.0f;
     for (size_t i = 0; i < count; i++) {
         float q = rintf(x[i] * inverse);
@@ -182,8 +184,9 @@ tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, c
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < k; j++) sum += fabs((double)x[i * ldw + j]);
-    const float scale = (float)(sum / ((double)n * (double)k));
+    float scale = (float)(sum / ((double)n * (double)k));
     if (!isfinite(scale)) return tern_fail(&ctx->error, TERN_ERR_ARG, "the weights hold a NaN or an infinity");
+    if (scale < FLT_MIN) scale = 0; // its inverse would not be finite
     const float_source source = {.x = x, .k = k, .ld = ldw, .inverse = scale > 0 ? 1.0f / scale : 0.0f};
     const tern_build build = {.n = n,
                               .k = k,

@@ -5,6 +5,7 @@
 #include "matmul/context.h"
 
 tern_status tern_get_cpu_info(tern_context *ctx, tern_cpu_info *info) {
+    if (!ctx) return TERN_ERR_ARG;
     const tern_cpu_info full = {.vendor = ctx->cpu.vendor,
                                 .model = ctx->cpu.model,
                                 .features = ctx->cpu.features,
@@ -14,6 +15,7 @@ tern_status tern_get_cpu_info(tern_context *ctx, tern_cpu_info *info) {
 }
 
 tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info) {
+    if (!ctx) return TERN_ERR_ARG;
     const tern_topology *t = &ctx->topology;
     const tern_topology_info full = {.packages = t->packages,
                                      .numa_nodes = t->numa_nodes,
@@ -28,7 +30,7 @@ tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info) 
 }
 
 int tern_worker_cpu(tern_context *ctx, int worker) {
-    if (!ctx->pinned || worker < 0 || worker >= ctx->threads || worker >= ctx->topology.n_order) return TERN_CPU_NONE;
+    if (!ctx || !ctx->pinned || worker < 0 || worker >= ctx->threads || worker >= ctx->topology.n_order) return TERN_CPU_NONE;
     return ctx->topology.order[worker];
 }
 
@@ -37,6 +39,7 @@ int tern_worker_cpu(tern_context *ctx, int worker) {
 size_t tern_variant_count(void) { return tern_variants_count; }
 
 tern_status tern_variant_get(tern_context *ctx, size_t index, tern_variant_info *info) {
+    if (!ctx) return TERN_ERR_ARG;
     if (index >= tern_variants_count) {
         return tern_fail(&ctx->error, TERN_ERR_ARG, "variant %zu does not exist; there are %zu", index, tern_variants_count);
     }
@@ -51,6 +54,7 @@ tern_status tern_variant_get(tern_context *ctx, size_t index, tern_variant_info 
 }
 
 tern_status tern_force_variant(tern_context *ctx, const char *symbol) {
+    if (!ctx) return TERN_ERR_ARG;
     if (!symbol) {
         tern_kernels_choose(&ctx->kernels, ctx->kernels.tier);
         ctx->forced = NULL;
@@ -69,7 +73,7 @@ tern_status tern_force_variant(tern_context *ctx, const char *symbol) {
 
 const char *tern_stage_variant(tern_context *ctx, const char *stage) {
     tern_stage_id id;
-    if (!stage || !tern_stage_parse(stage, &id)) return NULL;
+    if (!ctx || !stage || !tern_stage_parse(stage, &id)) return NULL;
     const tern_variant *v = tern_kernels_default(&ctx->kernels, id);
     return v ? tern_tier_name(v->tier) : NULL;
 }
@@ -77,6 +81,7 @@ const char *tern_stage_variant(tern_context *ctx, const char *stage) {
 // ---- counters ----------------------------------------------------------------------------------------------------
 
 tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_counters *counters) {
+    if (!ctx) return TERN_ERR_ARG;
     if (!ctx->pool)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "a caller's parallel_for has no workers that Tern could count");
     if (worker < 0 || worker >= ctx->threads) {

@@ -55,6 +55,8 @@ static void sweep_share(void *arg, size_t tile) {
 static size_t n_shares(const tern_read_probe *probe) { return tern_ceil_div(probe->bytes, probe->share); }
 
 tern_status tern_read_probe_create(tern_context *ctx, tern_read_probe **probe, size_t bytes) {
+    if (!ctx) return TERN_ERR_ARG;
+    if (!probe) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_read_probe_create needs an output");
     if (!ctx->kernels.chosen[TERN_STAGE_read_sweep][TERN_LAYOUT_NONE]) return no_kernel(ctx, "read_sweep");
     if (bytes < SWEEP_UNIT) return tern_fail(&ctx->error, TERN_ERR_ARG, "a read probe needs at least %d bytes", SWEEP_UNIT);
     const size_t whole = bytes / SWEEP_UNIT * SWEEP_UNIT, n = (size_t)ctx->threads;
@@ -79,6 +81,8 @@ tern_status tern_read_probe_create(tern_context *ctx, tern_read_probe **probe, s
 }
 
 tern_status tern_read_probe_sweep(tern_context *ctx, tern_read_probe *probe, double *seconds) {
+    if (!ctx) return TERN_ERR_ARG;
+    if (!probe || !seconds) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_read_probe_sweep needs a probe and an output");
     const tern_variant *read = ctx->kernels.chosen[TERN_STAGE_read_sweep][TERN_LAYOUT_NONE];
     if (!read) return no_kernel(ctx, "read_sweep");
     probe->read = (tern_read_sweep_fn *)read->fn;
@@ -123,6 +127,8 @@ static void calibrate_peak(peak_run *peak) {
 }
 
 tern_status tern_int8_peak(tern_context *ctx, double *ops, double *seconds) {
+    if (!ctx) return TERN_ERR_ARG;
+    if (!ops || !seconds) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_int8_peak needs its outputs");
     const tern_variant *kernel = ctx->kernels.chosen[TERN_STAGE_int8_peak][TERN_LAYOUT_NONE];
     if (!kernel) return no_kernel(ctx, "int8_peak");
     peak_run peak = {.run = (tern_int8_peak_fn *)kernel->fn};

@@ -32,10 +32,14 @@ static size_t cache_bytes(hwloc_topology_t hw, hwloc_obj_type_t type) {
 
 // Round r takes PU r of every core that has one: round 0 gives each worker a core of its own, later rounds add siblings.
 static void order_pus(tern_topology *topology, hwloc_topology_t hw, hwloc_obj_type_t core_type) {
-    for (unsigned round = 0; topology->n_order < topology->pus && topology->n_order < TERN_THREADS_MAX; round++) {
+    bool added = true; // ends with the first round that finds no PU: some may belong to no core
+    for (unsigned round = 0; added && topology->n_order < topology->pus && topology->n_order < TERN_THREADS_MAX; round++) {
+        added = false;
         for (hwloc_obj_t core = NULL; (core = hwloc_get_next_obj_by_type(hw, core_type, core)) != NULL;) {
             const hwloc_obj_t pu = hwloc_get_obj_inside_cpuset_by_type(hw, core->cpuset, HWLOC_OBJ_PU, round);
-            if (pu && topology->n_order < TERN_THREADS_MAX) topology->order[topology->n_order++] = (int)pu->os_index;
+            if (!pu || topology->n_order == TERN_THREADS_MAX) continue;
+            topology->order[topology->n_order++] = (int)pu->os_index;
+            added = true;
         }
     }
 }
