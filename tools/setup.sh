@@ -48,6 +48,8 @@ install_venv() {
     local stamp=$venv/tern.stamp want
     want=$(cat "$requirements" && python3 --version)
     [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
+    # venv --clear would empty the folder behind a link, which may belong to somebody else.
+    [ ! -L "$venv" ] || die "$venv is a link to $(readlink "$venv"), which this script will not change; remove the link and run this again"
     say "installing Python packages in $venv: $(grep -v '^#' "$requirements" | tr '\n' ' ')"
     rm -f "$stamp"
     local log=build/setup.log
