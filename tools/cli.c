@@ -78,6 +78,9 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state) {
     case 'h':
         options->help = true;
         return 0;
+    case ARGP_KEY_ERROR: // argp_parse's own index is set on success only
+        options->stopped_at = state->next;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -123,8 +126,11 @@ void cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
     int next = argc;
     // argp's own errors take two lines, and its own --help needs its errors
     const error_t error = argp_parse(argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_IN_ORDER, &next, input);
-    if (error == EINVAL && next > 0) {
-        cli_usage("%s: unknown option, or no value after it; see %s --help", argv[next <= argc ? next - 1 : argc - 1], argv[0]);
+    if (error == EINVAL) {
+        // one past the option, or still on it where letters share one dash
+        const int at = ((const cli_options *)input)->stopped_at;
+        const bool past = at > 1 && argv[at - 1][0] == '-';
+        cli_usage("%s: unknown option, or no value after it; see %s --help", argv[past || at >= argc ? at - 1 : at], argv[0]);
     }
     if (error) cli_usage("%s", strerror(error));
     if (next < argc) cli_usage("%s: not an option; see %s --help", argv[next], argv[0]);

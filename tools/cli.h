@@ -37,6 +37,7 @@ typedef struct cli_options {
     const char *model;
     const char *isa;
     int threads;
+    int stopped_at; // where in argv an error ended the parsing
     bool json, help;
     tern_form form;
 } cli_options;
@@ -47,7 +48,8 @@ extern const struct argp cli_kernel_argp;  // --kernel
 #define CLI_ENVIRONMENT                                                                                                        \
     "Environment:\n"                                                                                                           \
     "  TERN_THREADS  number of threads where -t is not given\n"                                                                \
-    "  TERN_ISA      highest instruction set to use where --isa is not given\n"
+    "  TERN_ISA      highest instruction set to use where --isa is not given\n"                                                \
+    "  TERN_PIN      cores (default) binds each thread to a core, none does not\n"
 
 // Parses argv into a struct that begins with cli_options. A wrong option, or an argument that is none, is a usage error of one
 // line; --help prints and exits.

@@ -159,21 +159,21 @@ static void print_limit(const char *name, double value, const char *unit) {
 
 static void print_table(const bench *b, const report *r) {
     static const double percent = 100;
-    (void)printf("limits, measured between the products: %d threads", tern_context_threads(b->ctx));
+    (void)printf("limits (measured between the products, with %d threads):\n", tern_context_threads(b->ctx));
     print_limit("DRAM", limit_giga(b, BENCH_DRAM), "GB/s");
     print_limit("L3", limit_giga(b, BENCH_L3), "GB/s");
     print_limit("INT8", limit_giga(b, BENCH_INT8_PEAK), "GOP/s");
     (void)printf(" (%s)\n\n", tern_stage_variant(b->ctx, "int8_peak"));
-    (void)printf("%-14s %-11s %-5s  %4s %6s %6s  %5s  %8s %7s  %s\n", "kernel", "variant", "where", "m", "n", "k", "bits",
-                 "GOP/s", "GB/s", "of the limit");
+    (void)printf("%-13s %-10s %-4s %3s %5s %5s %4s %7s %6s  %s\n", "kernel", "variant", "where", "m", "n", "k", "bits", "GOP/s",
+                 "GB/s", "of the limit");
     for (size_t i = 0; i < r->n; i++) {
         const bench_result *x = &r->results[i];
-        (void)printf("%-14s %-11s %-5s  %4zu %6zu %6zu  ", x->op, x->variant, x->residency, x->m, x->n, x->k);
+        (void)printf("%-13s %-10s %-4s %3zu %5zu %5zu ", x->op, x->variant, x->residency, x->m, x->n, x->k);
         if (x->rounds == 0) {
             (void)printf("not measured\n");
             continue;
         }
-        (void)printf("%5.2f  %8.1f %7.2f  ", x->bits_per_weight, x->gops, x->gbps);
+        (void)printf("%4.2f %7.1f %6.2f  ", x->bits_per_weight, x->gops, x->gbps);
         if (isfinite(x->fraction)) {
             (void)printf("%3.0f %% of %s\n", x->fraction * percent, bench_limit_names[x->bound]);
         } else {

@@ -89,20 +89,24 @@ static void print_machine(tern_context *ctx, const tern_cpu_info *cpu, const ter
     (void)printf("cpu       %s (%s)\n", cpu->model, cpu->vendor);
     (void)printf("isa       %s\n", cpu->features);
     (void)printf("tier      %s (the best this machine can run: %s)\n", cpu->tier, cpu->best);
-    (void)printf("topology  packages %d, NUMA nodes %d, cores %d, CPUs %d (those this process may use)", t->packages,
+    (void)printf("topology  packages %d, NUMA nodes %d, cores %d, CPUs %d (that Tern may use)\n          caches", t->packages,
                  t->numa_nodes, t->cores, t->pus);
     print_cache("L1d", t->l1d_bytes);
     print_cache("L2", t->l2_bytes);
     print_cache("L3", t->l3_bytes);
     (void)printf("\nthreads   %d%s", t->threads, t->pinned ? ", on CPUs" : ", not pinned");
     for (int i = 0; t->pinned && i < t->threads; i++) (void)printf(" %d", tern_worker_cpu(ctx, i));
-    (void)printf("\nkernels   %-14s %-11s %-6s\n", "stage", "variant", "layout");
+    (void)printf("\nkernels   %-14s %-11s %s\n", "stage", "variant", "layout");
     for (size_t i = 0; i < tern_variant_count(); i++) {
         tern_variant_info v = {.struct_size = sizeof v};
         if (tern_variant_get(ctx, i, &v) != TERN_OK || !(v.chosen || all_variants)) continue;
         const char *state = v.chosen ? "chosen" : v.usable ? "usable" : "not on this CPU, or above the tier";
-        (void)printf("          %-14s %-11s %-6s", v.stage, v.tier, v.layout);
-        if (all_variants) (void)printf(" %s  %s", v.symbol, state);
+        (void)printf("          %-14s %-11s ", v.stage, v.tier);
+        if (all_variants) {
+            (void)printf("%-6s %s  %s", v.layout, v.symbol, state);
+        } else {
+            (void)printf("%s", v.layout);
+        }
         (void)putchar('\n');
     }
 }
