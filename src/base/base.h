@@ -43,7 +43,7 @@ static inline bool tern_add_size(size_t a, size_t b, size_t *out) {
     return true;
 }
 
-// The default allocator: aligned_alloc-like below 2 MiB, its own mapping with huge pages asked for above.
+// The default allocator: the C library below 1 MiB, whole huge pages of its own (where the system gives them) above.
 extern const tern_allocator tern_default_allocator;
 
 // Zeroed memory of count * size bytes, 64-byte aligned (4096 above one page); NULL on overflow or failure. count or size 0:

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "matmul/build.h"
+
 enum { TENSOR_NAME_MAX = 64 };
 
 typedef struct loader {
@@ -42,7 +44,7 @@ static void name_of(char name[TENSOR_NAME_MAX], size_t layer, const char *what) 
 static tern_status load_matrix_tensor(loader *ld, const tern_gguf_tensor *t, size_t n, size_t k, tern_weights **out) {
     tern_model *m = ld->m;
     const tern_weights_params params = {sizeof params, ld->params->form};
-    tern_status status = tern_weights_from_gguf(ld->ctx, out, t->type, t->data, t->size, n, k, &params);
+    tern_status status = tern_weights_from_blocks(ld->ctx, out, t->type, t->data, t->size, n, k, &params, &m->weight_allocator);
     if (status != TERN_OK) {
         tern_error cause = ld->ctx->error;
         return tern_fail(&ld->ctx->error, status == TERN_ERR_ARG ? TERN_ERR_FORMAT : status, "%s: tensor %.*s: %.300s",
@@ -253,6 +255,8 @@ tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *p
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     m->ctx = ctx;
+    m->weight_memory.parent = &ctx->allocator;
+    m->weight_allocator = tern_arena_allocator(&m->weight_memory);
     loader ld = {.ctx = ctx, .m = m, .params = &p};
     status = load_all(&ld, path);
     if (status != TERN_OK) {
@@ -268,12 +272,7 @@ void tern_model_destroy(tern_model *m) {
     const tern_allocator *allocator = &m->ctx->allocator;
     tern_activations_destroy(m->act);
     tern_free(allocator, m->buf_memory, m->buf_bytes, 1);
-    tern_weights_destroy(m->head);
-    for (size_t l = 0; m->layers && l < m->hyper.n_layers; l++) {
-        const tern_layer *layer = &m->layers[l];
-        tern_weights *const all[] = {layer->q, layer->k, layer->v, layer->o, layer->gate, layer->up, layer->down};
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++) tern_weights_destroy(all[i]);
-    }
+    tern_arena_release(&m->weight_memory); // the matrices of all layers and the head
     tern_free(allocator, m->layers, m->hyper.n_layers, sizeof *m->layers);
     tern_free(allocator, m->floats, m->n_floats, sizeof *m->floats);
     tern_free(allocator, m->architecture, m->arch_size, 1);

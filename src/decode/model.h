@@ -3,6 +3,7 @@
 #ifndef TERN_DECODE_MODEL_H
 #define TERN_DECODE_MODEL_H
 
+#include "base/arena.h"
 #include "decode/tokenizer.h"
 #include "format/blocks.h"
 #include "format/gguf.h"
@@ -58,6 +59,8 @@ struct tern_model {
     tern_layer *layers;
     const float *output_norm;
     tern_weights *head;
+    tern_arena weight_memory; // all packed matrices: small ones share huge pages, and a token reads them in one direction
+    tern_allocator weight_allocator;
     float *floats; // all norm vectors and the rope frequencies
     size_t n_floats;
     float *rope_freq; // [rope_dim / 2]

@@ -19,9 +19,14 @@ typedef struct tern_build {
     tern_read_row_fn *read;
     const void *source;
     tern_form form;
-    tern_status bad_row; // status of a refused row: ARG for a caller's data, FORMAT for a file's
+    tern_status bad_row;             // status of a refused row: ARG for a caller's data, FORMAT for a file's
+    const tern_allocator *allocator; // of the weight; NULL: the context's
 } tern_build;
 
 tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build);
+
+// tern_weights_from_gguf into memory of another allocator (NULL: the context's).
+tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
+                                     size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator);
 
 #endif

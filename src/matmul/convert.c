@@ -237,6 +237,11 @@ static bool uniform_scale(const tern_block_type *type, const uint8_t *data, size
 
 tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                    size_t n, size_t k, const tern_weights_params *params) {
+    return tern_weights_from_blocks(ctx, w, ggml_type, data, size, n, k, params, NULL);
+}
+
+tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
+                                     size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator) {
     tern_form form = TERN_FORM_AUTO;
     const tern_status status = check_shape(ctx, w, data, n, k, k, params, &form);
     if (status != TERN_OK) return status;
@@ -253,7 +258,7 @@ tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t
     if (!tern_mul_size(row_bytes, n, &want) || want != size)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "%zu bytes given, but %zu x %zu in %s takes %zu", size, n, k, type->name,
                          row_bytes * n);
-    tern_build build = {.n = n, .k = k, .form = form, .bad_row = TERN_ERR_FORMAT};
+    tern_build build = {.n = n, .k = k, .form = form, .bad_row = TERN_ERR_FORMAT, .allocator = allocator};
     if (!type->to_codes) {
         const float_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k, .scale_block = TERN_I8B_BLOCK};
         build.scale_block = TERN_I8B_BLOCK;

@@ -148,11 +148,11 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
     pack_job job = {.w = w, .build = build, .n_shares = (size_t)ctx->threads};
     job.share_bytes = align_up(TERN_CHUNK_ROWS * w->k) + align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) +
                       align_up(build->work_floats * sizeof(float));
-    job.scratch = tern_alloc(&w->allocator, job.n_shares, job.share_bytes);
+    job.scratch = tern_alloc(&ctx->allocator, job.n_shares, job.share_bytes);
     if (!job.scratch) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for packing");
     const tern_stage stage = {pack_share, &job, job.n_shares};
     tern_status status = tern_context_run(ctx, &stage, 1);
-    tern_free(&w->allocator, job.scratch, job.n_shares, job.share_bytes);
+    tern_free(&ctx->allocator, job.scratch, job.n_shares, job.share_bytes);
     const char *fault = atomic_load_explicit(&job.fault, memory_order_relaxed);
     if (status == TERN_OK && fault)
         status = tern_fail(&ctx->error, build->bad_row, "row %zu of a %zu x %zu weight: %s",
@@ -161,9 +161,10 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
 }
 
 tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build) {
-    tern_weights *w = tern_alloc(&ctx->allocator, 1, sizeof *w);
+    const tern_allocator *allocator = build->allocator ? build->allocator : &ctx->allocator;
+    tern_weights *w = tern_alloc(allocator, 1, sizeof *w);
     if (!w) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
-    w->allocator = ctx->allocator;
+    w->allocator = *allocator;
     w->layout = choose_layout(ctx, build);
     w->traits = &layouts[w->layout];
     w->ternary = build->ternary;
