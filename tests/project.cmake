@@ -17,7 +17,9 @@ if(TERN_DECODE AND NOT TERN_SANITIZE)
   add_test(NAME library_without_decode_builds_and_installs
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_nodecode.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER})
 endif()
-set(sanitize $<$<BOOL:${TERN_SANITIZE}>:-fsanitize=${TERN_SANITIZE}>)
+if(TERN_SANITIZE) # not a generator expression: the list of sanitizers holds commas
+  set(sanitize -fsanitize=${TERN_SANITIZE})
+endif()
 add_test(NAME readme_example_compiles_and_runs
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_readme.sh ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared> ${CMAKE_C_COMPILER}
-                 -Wl,-rpath,$<TARGET_FILE_DIR:tern_shared> ${sanitize} COMMAND_EXPAND_LISTS)
+                 -Wl,-rpath,$<TARGET_FILE_DIR:tern_shared> ${sanitize})
