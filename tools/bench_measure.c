@@ -220,9 +220,9 @@ static tern_status measure_hot(bench *b, bench_op op, bench_shape s, size_t m, b
     return status;
 }
 
-// The largest power of two up to BENCH_M_MAX whose product takes about a second at most.
+// The largest power of two up to BENCH_M_MAX whose product takes a quarter of a second at most.
 static size_t choose_m(double seconds_of_one) {
-    static const double seconds_max = 0.7;
+    static const double seconds_max = 0.25;
     size_t m = BENCH_M_MAX;
     while (m > 2 && (double)m * seconds_of_one > seconds_max) m /= 2;
     return m;
