@@ -212,7 +212,7 @@ int cmd_bench(int argc, char **argv) {
             rc = cli_flush();
         }
         if (rc == CLI_OK && !complete)
-            rc = cli_fail("some figures could not be measured; tern info tells what is known of this machine");
+            rc = cli_fail("some figures could not be measured: memory is short, or the caches are not known (see tern info)");
     }
     free(r.results);
     if (ctx) bench_destroy(&b);
