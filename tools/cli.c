@@ -14,17 +14,17 @@
 
 // ---- Errors -----------------------------------------------------------------------------------------------
 
-__attribute__((format(printf, 1, 0))) static void print_error(const char *format, va_list args) {
+static void begin_error(void) {
     (void)fflush(stdout); // text so far stands before the error
     (void)fputs("tern: ", stderr);
-    (void)vfprintf(stderr, format, args);
-    (void)fputc('\n', stderr);
 }
 
 int cli_fail(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    print_error(format, args);
+    begin_error();
+    (void)vfprintf(stderr, format, args);
+    (void)fputc('\n', stderr);
     va_end(args);
     return CLI_FAILED;
 }
@@ -32,7 +32,9 @@ int cli_fail(const char *format, ...) {
 _Noreturn void cli_usage(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    print_error(format, args);
+    begin_error();
+    (void)vfprintf(stderr, format, args);
+    (void)fputc('\n', stderr);
     va_end(args);
     exit(CLI_USAGE);
 }

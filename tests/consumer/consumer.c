@@ -10,7 +10,8 @@ int main(void) {
     tern_context *ctx = NULL;
     tern_weights *weights = NULL;
     tern_activations *acts = NULL;
-    const int failed = tern_context_create(&ctx, NULL) || tern_weights_from_trits(ctx, &weights, w[0], &scale, 0, 2, 3, 3, NULL) ||
+    const int failed = tern_context_create(&ctx, NULL) ||
+                       tern_weights_from_trits(ctx, &weights, w[0], &scale, 0, 2, 3, 3, NULL) ||
                        tern_activations_create(ctx, &acts, 1, 3) || tern_activations_set_s8(ctx, acts, x, NULL, 1, 3, 3, 0) ||
                        tern_matmul_s32(ctx, weights, acts, y, 2);
     printf("tern %s: %d %d\n", tern_version(), (int)y[0], (int)y[1]);
