@@ -18,15 +18,13 @@ static void replace_controls(char *text) {
     }
 }
 
-tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) {
-    if (err) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(err->text, sizeof err->text, format, args);
-        va_end(args);
-        replace_controls(err->text);
-    }
-    return status;
+void tern_error_set(tern_error *err, const char *format, ...) {
+    if (!err) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    replace_controls(err->text);
 }
 
 static size_t round_to_huge(size_t size) { return (size + TERN_HUGE_PAGE - 1) & ~((size_t)TERN_HUGE_PAGE - 1); }

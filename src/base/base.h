@@ -17,8 +17,12 @@ typedef struct tern_error {
     char text[TERN_ERROR_MAX];
 } tern_error;
 
-// Writes the message (err may be NULL; control characters become '?') and returns status, so that `return tern_fail(err, TERN_ERR_ARG, "k = %zu ...", k);`.
-tern_status tern_fail(tern_error *err, tern_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// Writes the message, one line: control characters become '?'. err may be NULL.
+void tern_error_set(tern_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// The same as an expression of value status, for `return tern_fail(err, TERN_ERR_ARG, "k = %zu ...", k);`. A macro, so that
+// static analysis sees that a failure is never TERN_OK.
+#define tern_fail(err, status, ...) (tern_error_set((err), __VA_ARGS__), (tern_status)(status))
 
 // Structs that cross the public API begin with their own size, so that libraries and callers of different age work together.
 // Reads the caller's parameters into `out` (the library's own struct, out_size bytes): NULL, or fields that an older caller

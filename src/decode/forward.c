@@ -15,10 +15,16 @@ typedef struct forward {
     size_t n; // tokens
 } forward;
 
+// What the tiles of one layer get.
+typedef struct layer_args {
+    const forward *f;
+    size_t layer;
+} layer_args;
+
 // ---- embedding: x = E[token], and the rotation of each position -------------------------------------------------
 
 static void embed_tile(void *arg, size_t t) {
-    const forward *f = *(forward **)arg;
+    const forward *f = ((const layer_args *)arg)->f;
     const tern_model *m = f->m;
     const tern_row *row = &m->buf.rows[t];
     const size_t row_bytes = f->h->n_embd / m->embd_type->block_elems * m->embd_type->block_bytes;
@@ -32,7 +38,10 @@ static void embed_tile(void *arg, size_t t) {
     }
 }
 
-static void embed(forward *f) { tern_region_add(&f->region, embed_tile, &f, sizeof f, f->n); }
+static void embed(forward *f) {
+    const layer_args args = {f, 0};
+    tern_region_add(&f->region, embed_tile, &args, sizeof args, f->n);
+}
 
 // ---- linear: quantize rows (after an optional element-wise step), multiply ----------------------------------------
 
@@ -92,11 +101,6 @@ static tern_product add_to(const tern_weights *w, float *y) {
 }
 
 // ---- rope: rotate q and k by their position, append k and v to the cache -------------------------------------------
-
-typedef struct layer_args {
-    const forward *f;
-    size_t layer;
-} layer_args;
 
 // Interleaved pairs (2i, 2i + 1), as the llama architecture stores them.
 static void rotate(float *x, const float *cs, size_t rope_dim) {

@@ -20,7 +20,7 @@ void tern_pre_names(char *text, size_t size);
 
 typedef struct tern_pre tern_pre;
 // A compiled rule: immutable, used by any number of threads. Errors: MEMORY, UNSUPPORTED (PCRE2 without Unicode).
-tern_status tern_pre_create(tern_pre **pre, const tern_pre_rule *rule, const tern_allocator *allocator, tern_error *err);
+tern_status tern_pre_create(tern_pre **out, const tern_pre_rule *rule, const tern_allocator *allocator, tern_error *err);
 void tern_pre_destroy(tern_pre *pre);
 
 // A walk over the words of a text. Together the words are the text: every byte is in exactly one. Bytes that are not valid

@@ -9,7 +9,7 @@ typedef struct tern_tokenizer tern_tokenizer;
 
 // Reads tokenizer.ggml.{model,pre,tokens,token_type,merges,bos_token_id,eos_token_id,eot_token_id,add_bos_token}. The gguf must
 // outlive the tokenizer. Errors: UNSUPPORTED (model or pre-tokenizer; the message lists the known ones), FORMAT, MEMORY.
-tern_status tern_tokenizer_create(tern_tokenizer **tok, const tern_gguf *gguf, const tern_allocator *allocator,
+tern_status tern_tokenizer_create(tern_tokenizer **out, const tern_gguf *gguf, const tern_allocator *allocator,
                                   tern_error *err);
 void tern_tokenizer_destroy(tern_tokenizer *tok);
 

@@ -30,7 +30,7 @@ const char *tern_gguf_quote(tern_gguf_string name, char buf[TERN_GGUF_QUOTE_MAX]
     return buf;
 }
 
-tern_status tern_gguf_fail(const char *path, tern_error *err, tern_status status, const char *format, ...) {
+void tern_gguf_error_set(const char *path, tern_error *err, const char *format, ...) {
     enum { PATH_SHOWN = 200 };
     char message[TERN_ERROR_MAX];
     const size_t length = strlen(path);
@@ -38,8 +38,10 @@ tern_status tern_gguf_fail(const char *path, tern_error *err, tern_status status
     va_start(args, format);
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    if (length <= PATH_SHOWN) return tern_fail(err, status, "%s: %s", path, message);
-    return tern_fail(err, status, "...%s: %s", path + length - PATH_SHOWN, message);
+    if (length <= PATH_SHOWN)
+        tern_error_set(err, "%s: %s", path, message);
+    else
+        tern_error_set(err, "...%s: %s", path + length - PATH_SHOWN, message);
 }
 
 // ---- Open and close ---------------------------------------------------------------------------------------

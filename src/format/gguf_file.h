@@ -44,8 +44,8 @@ size_t tern_gguf_value_size(tern_gguf_type type);
 const char *tern_gguf_quote(tern_gguf_string name, char buf[TERN_GGUF_QUOTE_MAX]);
 
 // As tern_fail, with "FILE: " in front; a long path shows its end.
-tern_status tern_gguf_fail(const char *path, tern_error *err, tern_status status, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void tern_gguf_error_set(const char *path, tern_error *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#define tern_gguf_fail(path, err, status, ...) (tern_gguf_error_set((path), (err), __VA_ARGS__), (tern_status)(status))
 
 // Reads header, metadata and tensor infos out of gguf->map. On failure what was allocated stays in *gguf for the caller to
 // free.

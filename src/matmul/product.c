@@ -94,6 +94,7 @@ static void gemm_tile_s32(const gemm_args *g, const tern_product *p, size_t n0, 
     }
     alignas(TERN_CACHE_LINE) float value[TERN_TILE_VALUES];
     const bool uniform = w->n_scales == 1;
+    assert(w->n_slices > 0);
     for (size_t s = 0; s < w->n_slices; s++) {
         run_s32_kernel(g, w, s, n0, n, t0, m, acc, n);
         const float *w_scales = uniform ? w->scales : w->scales + s * w->n_padded + n0;
