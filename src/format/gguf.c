@@ -62,7 +62,9 @@ static tern_status map_fd(tern_gguf *gguf, int fd, tern_error *err) {
 static tern_status map_file(tern_gguf *gguf, tern_error *err) {
     // O_NONBLOCK: a named pipe is refused by map_fd and not waited for.
     const int fd = open(gguf->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return tern_gguf_fail(gguf->path, err, TERN_ERR_IO, "cannot open the model file: %s", strerror(errno));
+    if (fd < 0)
+        return tern_gguf_fail(gguf->path, err, TERN_ERR_IO, "cannot open the model file: %s; check its path and permissions",
+                              strerror(errno));
     const tern_status status = map_fd(gguf, fd, err);
     (void)close(fd); // the mapping keeps the file
     return status;

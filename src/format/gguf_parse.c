@@ -72,7 +72,9 @@ static tern_status parse_header(parser *p, uint64_t *n_tensors, uint64_t *n_entr
     const uint8_t *map = p->gguf->map;
     uint32_t version;
     if (p->gguf->size < MAGIC_BYTES || memcmp(map, "GGUF", MAGIC_BYTES) != 0) {
-        return tern_gguf_fail(path, p->err, TERN_ERR_FORMAT, "not a GGUF file: it does not begin with \"GGUF\"");
+        return tern_gguf_fail(
+            path, p->err, TERN_ERR_FORMAT,
+            "not a GGUF file: it does not begin with \"GGUF\"; get the model as .gguf, or convert it with llama.cpp");
     }
     p->at = MAGIC_BYTES;
     if (p->gguf->size < HEADER_BYTES || !read_u32(p, &version) || !read_u64(p, n_tensors) || !read_u64(p, n_entries)) {
