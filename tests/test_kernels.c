@@ -132,6 +132,7 @@ static void each_variant(case_fn *fn) {
         assert_int_equal(tern_variant_get(contexts[0], i, &info), TERN_OK);
         const bool ternary = !strcmp(info.stage, "lut_gemm") || !strcmp(info.stage, "mad_gemm");
         if (!info.usable || (!ternary && strcmp(info.stage, "int8_gemm") != 0)) continue;
+        test_begin_group();
         fn(info.symbol, ternary);
         ran++;
     }

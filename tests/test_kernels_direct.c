@@ -457,6 +457,7 @@ static void check_int8_gemm_b32(size_t n, size_t m, size_t k, code_pattern patte
 // m sweeps past twice the widest token tile, n past several panels, k past two super-groups; each against a few of the others.
 static void sweep_int8(void (*check)(size_t n, size_t m, size_t k, code_pattern pattern)) {
     enum { M_SWEEP = 33, K_SWEEP = 261, FEW = 3 };
+    test_begin_group();
     const size_t some_n[FEW] = {16, 32, 80}, some_m[FEW] = {1, 3, 9}, some_k[FEW] = {1, 37, 192};
     for (int pattern = 0; pattern < CODE_PATTERNS; pattern++) {
         for (size_t i = 0; i < FEW; i++) {
@@ -482,6 +483,7 @@ static void int8_gemm_b32_variants_equal_the_written_float_order(void **unused) 
 static void int8_gemm_is_exact_at_the_largest_depth(void **unused) {
     (void)unused;
     enum { LARGEST_K = 131071 }; // TERN_K_MAX
+    test_begin_group();
     for (int pattern = ALL_MIN; pattern < CODE_PATTERNS; pattern++) check_int8_gemm(16, 2, LARGEST_K, (code_pattern)pattern);
 }
 

@@ -51,7 +51,10 @@ static const variant *next_variant(size_t *at, tern_stage_id stage, tern_stage_i
     }
     return NULL;
 }
-static const variant *next_gemm(size_t *at) { return next_variant(at, TERN_STAGE_lut_gemm, TERN_STAGE_mad_gemm); }
+static const variant *next_gemm(size_t *at) {
+    test_begin_group();
+    return next_variant(at, TERN_STAGE_lut_gemm, TERN_STAGE_mad_gemm);
+}
 
 // ---- layouts -----------------------------------------------------------------------------------------------------
 
