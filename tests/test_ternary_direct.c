@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Calls each lut_build, lut_gemm and mad_gemm variant that this CPU has, without the library around it: against one plain int32
-// loop over the trits, with unreadable pages right behind every buffer.
+// loop over the trits, with unreadable pages around every buffer.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -9,48 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "cpu_tiers.h"
-#include "kernels/kernels.h"
+#include "guard_buffer.h"
+#include "kernel_variants.h"
 #include "matmul/pack_ternary.h"
-#include "test_scale.h"
 
-// ---- variants under test ---------------------------------------------------------------------------------------
-
-typedef void any_fn(void);
-typedef struct variant {
-    tern_stage_id stage;
-    tern_tier tier;
-    tern_layout layout;
-    const char *symbol;
-    any_fn *fn;
-} variant;
-
-static const variant variants[] = {
-#define TERN_VARIANT(stage, TIER, LAYOUT, symbol)                                                                              \
-    {TERN_STAGE_##stage, TERN_TIER_##TIER, TERN_LAYOUT_##LAYOUT, #symbol, (any_fn *)(symbol)},
-#include "kernels/variants.inc"
-#undef TERN_VARIANT
-};
-enum { N_VARIANTS = sizeof variants / sizeof variants[0] };
-
-static const char *running = ""; // symbol of the variant under test, for messages
-
-// The next variant from *at on of one of two stages that this CPU can run; NULL after the last.
-static const variant *next_variant(size_t *at, tern_stage_id stage, tern_stage_id other_stage) {
-    while (*at < N_VARIANTS) {
-        const variant *v = &variants[(*at)++];
-        if ((v->stage != stage && v->stage != other_stage) || !test_cpu_has_tier(v->tier)) continue;
-        running = v->symbol;
-        return v;
-    }
-    return NULL;
-}
 static const variant *next_gemm(size_t *at) {
     test_begin_group();
     return next_variant(at, TERN_STAGE_lut_gemm, TERN_STAGE_mad_gemm);
@@ -73,45 +38,7 @@ static tern_lut_build_fn *scalar_build(tern_layout layout) {
     return layout == TERN_LAYOUT_T5 ? tern_lut_build_t5_scalar : tern_lut_build_t2n_scalar;
 }
 
-// ---- buffers that end at an unreadable page ------------------------------------------------------------------------
-
-typedef struct guarded {
-    void *map, *data; // data ends where the unreadable page begins
-    size_t map_size;
-} guarded;
-
-static guarded guard_alloc(size_t size) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), body = tern_round_up(size, page);
-    guarded g;
-    g.map_size = body + page;
-    g.map = mmap(NULL, g.map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(g.map != MAP_FAILED);
-    assert_int_equal(mprotect((char *)g.map + body, page, PROT_NONE), 0);
-    g.data = (char *)g.map + body - size;
-    return g;
-}
-static void guard_free(guarded g) { assert_int_equal(munmap(g.map, g.map_size), 0); }
-
 // ---- values ----------------------------------------------------------------------------------------------------------
-
-static uint64_t seed, state;
-
-static uint64_t next_random(void) { // splitmix64
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-static size_t random_below(size_t n) { return (size_t)(next_random() % n); }
-
-static int start_random(void **unused) {
-    (void)unused;
-    const char *given = getenv("TERN_TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    state = seed;
-    print_message("TERN_TEST_SEED=%llu\n", (unsigned long long)seed);
-    return 0;
-}
 
 typedef enum x_pattern { X_RANDOM, X_MIN, X_MAX, X_ALTERNATING, X_PATTERNS } x_pattern;
 typedef enum w_pattern { W_RANDOM, W_ONES, W_MINUS_ONES, W_MATCHED, W_OPPOSED, W_EVERY_CODE, W_PATTERNS } w_pattern;
@@ -199,71 +126,56 @@ static void plain_loop_agrees_with_float64(void **unused) {
 
 enum { SENTINEL = 0x5A5A5A5A, ACC_GAP = 16, X_SUMS_STRIDE = 3, TABLES_GAP = 64 };
 
-// Everything a variant may touch, each buffer ending at an unreadable page.
-typedef struct operands {
-    guarded acc, packed, bias, x, tables, sums;
-    tern_gemm_args args;
-} operands;
-
-static operands make_operands(const problem *p, tern_layout layout) {
-    operands o = {0};
+// What a variant may touch: every buffer touches an unreadable page. Valid until the next call.
+static tern_gemm_args make_args(const problem *p, tern_layout layout) {
     const size_t n = tern_round_up(p->n, panel_of(layout)), k = p->k;
-    o.args = (tern_gemm_args){.n = n, .m = p->m, .k = k, .ld_acc = n + ACC_GAP};
-    o.acc = guard_alloc(tern_round_up(((p->m - 1) * o.args.ld_acc + n) * sizeof(int32_t), 64));
-    o.args.acc = o.acc.data;
-    o.packed = guard_alloc(packed_bytes(layout, n, k));
-    o.bias = guard_alloc(n * sizeof(int32_t));
-    tern_pack_ternary(layout, o.packed.data, o.bias.data, p->w, k, n, 0, p->n, n, k);
-    o.args.packed = o.packed.data;
+    tern_gemm_args args = {.n = n, .m = p->m, .k = k, .ld_acc = n + ACC_GAP};
+    args.acc = guard_buffer(GUARD_OUT, tern_round_up(((p->m - 1) * args.ld_acc + n) * sizeof(int32_t), 64));
+    uint8_t *packed = guard_buffer(GUARD_W, packed_bytes(layout, n, k));
+    int32_t *bias = guard_buffer(GUARD_BIAS, n * sizeof(int32_t));
+    tern_pack_ternary(layout, packed, bias, p->w, k, n, 0, p->n, n, k);
+    args.packed = packed;
     if (layout == TERN_LAYOUT_M2) {
-        o.args.ldx = tern_round_up(k, TERN_X_ALIGN);
-        o.x = guard_alloc((p->m - 1) * o.args.ldx + tern_round_up(k, TERN_M2_GROUP_K));
-        o.args.ld_x_sums = X_SUMS_STRIDE;
-        o.sums = guard_alloc(((p->m - 1) * X_SUMS_STRIDE + 1) * sizeof(int32_t));
-        int32_t *sums = o.sums.data;
+        args.ldx = tern_round_up(k, TERN_X_ALIGN);
+        int8_t *x = guard_buffer(GUARD_X, (p->m - 1) * args.ldx + tern_round_up(k, TERN_M2_GROUP_K));
+        args.ld_x_sums = X_SUMS_STRIDE;
+        int32_t *sums = guard_buffer(GUARD_SUMS, ((p->m - 1) * X_SUMS_STRIDE + 1) * sizeof(int32_t));
         for (size_t t = 0; t < p->m; t++) {
-            memcpy((int8_t *)o.x.data + t * o.args.ldx, p->x + t * k, k);
+            memcpy(x + t * args.ldx, p->x + t * k, k);
             for (size_t j = 0; j < k; j++) {
                 sums[t * X_SUMS_STRIDE] += p->x[t * k + j];
-                o.args.x_has_min |= p->x[t * k + j] == INT8_MIN;
+                args.x_has_min |= p->x[t * k + j] == INT8_MIN;
             }
         }
-        o.args.x = o.x.data;
-        o.args.x_sums = sums;
+        args.x = x;
+        args.x_sums = sums;
     } else {
         const size_t rows = table_rows(layout, k), bytes = rows * table_bytes(layout);
-        o.args.ld_tables = bytes + TABLES_GAP;
-        o.tables = guard_alloc((p->m - 1) * o.args.ld_tables + bytes);
-        for (size_t t = 0; t < p->m; t++)
-            scalar_build(layout)((int8_t *)o.tables.data + t * o.args.ld_tables, p->x + t * k, k, 0, rows);
-        o.args.tables = o.tables.data;
-        if (layout == TERN_LAYOUT_T5) o.args.row_bias = o.bias.data;
+        args.ld_tables = bytes + TABLES_GAP;
+        int8_t *tables = guard_buffer(GUARD_TABLES, (p->m - 1) * args.ld_tables + bytes);
+        for (size_t t = 0; t < p->m; t++) scalar_build(layout)(tables + t * args.ld_tables, p->x + t * k, k, 0, rows);
+        args.tables = tables;
+        if (layout == TERN_LAYOUT_T5) args.row_bias = bias;
     }
-    return o;
-}
-static void free_operands(operands o) {
-    const guarded all[] = {o.acc, o.packed, o.bias, o.x, o.tables, o.sums};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (all[i].map) guard_free(all[i]);
+    return args;
 }
 
 // Runs one variant on one problem and compares all it wrote, and that it wrote nothing else.
 static void check_product(const variant *v, size_t n, size_t m, size_t k, x_pattern xp, w_pattern wp) {
     if (!test_takes_case(next_random())) return;
     const problem p = make_problem(v->layout, n, m, k, xp, wp);
-    operands o = make_operands(&p, v->layout);
-    int32_t *acc = o.args.acc;
-    const size_t total = (m - 1) * o.args.ld_acc + o.args.n;
+    const tern_gemm_args args = make_args(&p, v->layout);
+    int32_t *acc = args.acc;
+    const size_t total = (m - 1) * args.ld_acc + args.n;
     for (size_t i = 0; i < total; i++) acc[i] = SENTINEL;
-    ((tern_gemm_fn *)v->fn)(&o.args);
+    ((tern_gemm_fn *)v->fn)(&args);
     for (size_t t = 0; t < m; t++)
-        for (size_t i = 0; i < o.args.ld_acc && t * o.args.ld_acc + i < total; i++) {
-            const int32_t expected = i < n ? p.expected[t * n + i] : i < o.args.n ? 0 : SENTINEL;
-            if (acc[t * o.args.ld_acc + i] != expected)
+        for (size_t i = 0; i < args.ld_acc && t * args.ld_acc + i < total; i++) {
+            const int32_t expected = i < n ? p.expected[t * n + i] : i < args.n ? 0 : SENTINEL;
+            if (acc[t * args.ld_acc + i] != expected)
                 fail_msg("%s: n %zu, m %zu, k %zu, patterns %d %d: token %zu, feature %zu is %d, not %d (seed %llu)", running,
-                         n, m, k, (int)xp, (int)wp, t, i, acc[t * o.args.ld_acc + i], expected, (unsigned long long)seed);
+                         n, m, k, (int)xp, (int)wp, t, i, acc[t * args.ld_acc + i], expected, (unsigned long long)random_seed);
         }
-    free_operands(o);
     free_problem(p);
 }
 
@@ -388,20 +300,18 @@ static void tables_match_scalar_for_every_range_of_rows(void **unused) {
         for (size_t k = 1; k <= 330; k++)
             for (int xp = 0; xp < X_PATTERNS; xp++) {
                 const size_t rows = table_rows(v->layout, k), row_bytes = table_bytes(v->layout), bytes = rows * row_bytes;
-                const guarded q = guard_alloc(k), tables = guard_alloc(bytes), expected = guard_alloc(bytes);
-                for (size_t j = 0; j < k; j++) ((int8_t *)q.data)[j] = x_value((x_pattern)xp, j);
+                int8_t *q = guard_buffer(GUARD_X, k), *tables = guard_buffer(GUARD_TABLES, bytes);
+                int8_t *expected = guard_buffer(GUARD_OUT, bytes);
+                for (size_t j = 0; j < k; j++) q[j] = x_value((x_pattern)xp, j);
                 const bool all = k % 2;
                 const size_t row0 = all ? 0 : random_below(rows + 1), row1 = all ? rows : row0 + random_below(rows - row0 + 1);
-                memset(tables.data, 0x77, bytes);
-                memset(expected.data, 0x77, bytes);
-                scalar_build(v->layout)(expected.data, q.data, k, row0, row1);
-                ((tern_lut_build_fn *)v->fn)(tables.data, q.data, k, row0, row1);
-                if (memcmp(tables.data, expected.data, bytes) != 0)
+                memset(tables, 0x77, bytes);
+                memset(expected, 0x77, bytes);
+                scalar_build(v->layout)(expected, q, k, row0, row1);
+                ((tern_lut_build_fn *)v->fn)(tables, q, k, row0, row1);
+                if (memcmp(tables, expected, bytes) != 0)
                     fail_msg("%s: k %zu, rows %zu..%zu, pattern %d differ from scalar (seed %llu)", running, k, row0, row1, xp,
-                             (unsigned long long)seed);
-                guard_free(q);
-                guard_free(tables);
-                guard_free(expected);
+                             (unsigned long long)random_seed);
             }
     }
     assert_true(checked > 0);
@@ -419,5 +329,5 @@ int main(void) {
         cmocka_unit_test(products_are_exact_for_every_code),
         cmocka_unit_test(products_are_exact_at_the_greatest_depth),
     };
-    return cmocka_run_group_tests(tests, start_random, NULL);
+    return cmocka_run_group_tests(tests, start_kernel_test, NULL);
 }

@@ -7,7 +7,7 @@ usage() {
     cat <<'TEXT'
 usage: tools/test_avx512.sh [--native | --emulated] [TEST...]
 
-TEST is the name of a test binary below build/release/tests (default: test_kernels_direct test_ternary_direct).
+TEST is the name of a test binary below build/release/tests (default: the test_*_direct).
 Under emulation long sweeps run a random share of their cases: TERN_TEST_SCALE (default 0.02). TERN_TEST_SEED repeats a run.
 TERN_TEST_TIMEOUT is the limit for each test in seconds (default 1800).
 TEXT
@@ -28,7 +28,7 @@ for argument; do
     *) tests+=("$argument") ;;
     esac
 done
-[ ${#tests[@]} -gt 0 ] || tests=(test_kernels_direct test_ternary_direct)
+[ ${#tests[@]} -gt 0 ] || tests=(test_quantize_direct test_int8_direct test_vector_direct test_ternary_direct)
 for test in "${tests[@]}"; do
     [ -x "$build/tests/$test" ] || die "$build/tests/$test is missing; run: cmake --preset release && cmake --build build/release"
 done
