@@ -69,6 +69,39 @@ typedef struct tern_gemm_b32_args {
 } tern_gemm_b32_args;
 typedef void tern_gemm_b32_fn(const tern_gemm_b32_args *args);
 
+// ---- epilogue: exact sums to scaled outputs -------------------------------------------------------------------
+// For tokens t = 0..m-1 and features i = 0..n-1, each operation rounded on its own (no fma), in this order:
+//   v = (float)acc[t][i] * (x_scale[t] * w_scale[i])       acc NULL: left out
+//   v = value[t][i] + v                                    value NULL: left out; acc NULL: v = value[t][i]
+//   v = v + bias[i];  v = v + residual[t][i]               where given
+//   y[t][i] = v rounded to y's type, to nearest even
+// Element-wise: any cut of n and m gives the same bits. acc, value and the scales are readable up to tern_round_up(n, 16);
+// bias, residual and y are touched at i < n only. y may be value, or residual of the same type.
+typedef enum tern_scale_kind {
+    TERN_SCALE_UNIFORM, // one float32 for all features
+    TERN_SCALE_F32,     // [n]
+    TERN_SCALE_F16      // [n], IEEE half
+} tern_scale_kind;
+typedef enum tern_float_type { TERN_FLOAT_F32, TERN_FLOAT_F16, TERN_FLOAT_BF16 } tern_float_type;
+typedef struct tern_epilogue_args {
+    void *y; // of y_type; any alignment of that type
+    size_t ldy;
+    tern_float_type y_type;
+    size_t n, m;
+    const int32_t *acc; // or NULL; acc or value is given
+    size_t ld_acc;
+    const float *value; // sums of the K-slices before this one, or NULL
+    size_t ld_value;
+    const float *x_scales; // x_scales[t * ld_x_scales]; with acc only
+    size_t ld_x_scales;
+    const void *w_scales; // as scale_kind says; with acc only
+    tern_scale_kind scale_kind;
+    const float *bias;     // or NULL
+    const float *residual; // or NULL
+    size_t ld_residual;
+} tern_epilogue_args;
+typedef void tern_epilogue_fn(const tern_epilogue_args *args);
+
 // ---- vector stages: float32, 16 virtual lanes -----------------------------------------------------------------
 // Lane l takes elements l, l + 16, l + 32, ...; lanes are added in a fixed tree (8, 4, 2, 1 apart). No fma.
 // Any alignment unless said otherwise; y may be x.
@@ -93,8 +126,8 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 // ---- variants -------------------------------------------------------------------------------------------------
 
 #define TERN_STAGES(X) \
-    X(quantize) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(rmsnorm) X(silu_mul) X(attention) \
-    X(read_sweep) X(int8_peak)
+    X(quantize) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(epilogue) X(rmsnorm) X(silu_mul) \
+    X(attention) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
 #define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,

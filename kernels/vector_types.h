@@ -44,10 +44,10 @@ static inline TERN_VF_INLINE void store_some(float *p, vf v, size_t n) {
     for (size_t i = 0; i < n; i++) p[i] = padded[i];
 }
 
-static inline TERN_VF_INLINE vf select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+static inline TERN_VF_INLINE vf pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 // A NaN in b is kept.
-static inline TERN_VF_INLINE vf larger(vf a, vf b) { return select(a > b, a, b); }
-static inline TERN_VF_INLINE vf smaller(vf a, vf b) { return select(a < b, a, b); }
+static inline TERN_VF_INLINE vf larger(vf a, vf b) { return pick(a > b, a, b); }
+static inline TERN_VF_INLINE vf smaller(vf a, vf b) { return pick(a < b, a, b); }
 
 // e^x for x in [EXP_MIN, EXP_MAX], relative error below 2^-22 (tests compare with libm); outside, x counts as the nearer end. A
 // NaN stays. x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of degree 7 (Cephes expf); 2^n is added to the exponent

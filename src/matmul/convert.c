@@ -57,8 +57,11 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
     const size_t per_row = one ? 0 : tern_ceil_div(k, scale_block);
     size_t count;
     if (!tern_mul_size(n, per_row, &count)) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "too many scales");
-    for (size_t i = 0; i < (one ? 1 : count); i++)
+    bool half = true;
+    for (size_t i = 0; i < (one ? 1 : count); i++) {
         if (!isfinite(scales[i])) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales[%zu] is NaN or infinite", i);
+        half = half && tern_f16_to_f32(tern_f32_to_f16(scales[i])) == scales[i];
+    }
     const bool fold = one || ((ternary || scale_block >= k) && all_equal(scales, count));
     const code_source source = {codes, scales, k, ld, fold ? 0 : per_row, ternary};
     const tern_build build = {.n = n,
@@ -67,6 +70,7 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
                               .scale_block = fold ? 0 : scale_block,
                               .uniform_scale = scales[0],
                               .scales_per_row = source.scales_per_row,
+                              .half_scales = half,
                               .read = read_codes,
                               .source = &source,
                               .form = form,
@@ -273,6 +277,7 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
     build.ternary = type->ternary;
     build.scale_block = source.fold ? 0 : type->code_block;
     build.scales_per_row = source.fold ? 0 : k / type->code_block;
+    build.half_scales = true; // GGUF block scales are float16
     build.work_floats = k / type->code_block;
     build.read = read_blocks;
     build.source = &source;

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stdalign.h>
+#include <string.h>
 
 // A tile's results live on the worker's stack until the epilogue: 64 KiB of int32 sums and as much of float32.
 enum {
@@ -31,27 +32,30 @@ typedef struct gemm_args {
 static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 // ---- epilogue -------------------------------------------------------------------------------------------------
-// y = value (+ bias)(+ residual), each addition rounded on its own.
 
-static void store_row(const tern_product *p, size_t token, size_t n0, size_t n, const float *value) {
-    float *y = p->y + token * p->ldy + n0;
-    const float *bias = p->bias ? p->bias + n0 : NULL;
-    const float *residual = p->residual ? p->residual + token * p->ld_residual + n0 : NULL;
-    for (size_t i = 0; i < n; i++) {
-        float v = value[i];
-        if (bias) v += bias[i];
-        if (residual) v += residual[i];
-        y[i] = v;
-    }
+// Where a tile's results go: tokens t0 .. t0 + m - 1, features n0 .. n0 + n - 1 (without padding) of a product.
+static tern_epilogue_args output_of(const tern_product *p, size_t n0, size_t n, size_t t0, size_t m) {
+    return (tern_epilogue_args){
+        .y = p->y + t0 * p->ldy + n0,
+        .ldy = p->ldy,
+        .y_type = TERN_FLOAT_F32,
+        .n = n,
+        .m = m,
+        .bias = p->bias ? p->bias + n0 : NULL,
+        .residual = p->residual ? p->residual + t0 * p->ld_residual + n0 : NULL,
+        .ld_residual = p->ld_residual,
+    };
 }
 
-// value (+)= (float)acc * (x_scale * w_scale)
-static void scale_row(float *value, const int32_t *acc, size_t n, float x_scale, const float *w_scales, bool uniform,
-                      bool first) {
-    for (size_t i = 0; i < n; i++) {
-        const float part = (float)acc[i] * (x_scale * w_scales[uniform ? 0 : i]);
-        value[i] = first ? part : value[i] + part;
-    }
+// Sums of one K-slice, with their scales.
+static void give_sums(tern_epilogue_args *e, const gemm_args *g, const tern_weights *w, size_t slice, size_t n0, size_t t0,
+                      const int32_t *acc, size_t ld_acc) {
+    e->acc = acc;
+    e->ld_acc = ld_acc;
+    e->x_scales = g->view.scales + t0 * g->view.ld_blocks + slice;
+    e->ld_x_scales = g->view.ld_blocks;
+    e->w_scales = tern_slice_scales(w, slice, n0);
+    e->scale_kind = w->scale_kind;
 }
 
 // ---- tiles ----------------------------------------------------------------------------------------------------
@@ -84,25 +88,34 @@ static void run_s32_kernel(const gemm_args *g, const tern_weights *w, size_t sli
 
 static void gemm_tile_s32(const gemm_args *g, const tern_product *p, size_t n0, size_t n, size_t t0, size_t m) {
     alignas(TERN_CACHE_LINE) int32_t acc[TERN_TILE_VALUES];
-    const tern_weights *w = p->w;
-    const size_t kept = min_size(n, w->n - n0); // the rest is padding
-    if (p->y_s32) {
-        run_s32_kernel(g, w, 0, n0, n, t0, m, acc, n);
-        for (size_t t = 0; t < m; t++)
-            for (size_t i = 0; i < kept; i++) p->y_s32[(t0 + t) * p->ldy + n0 + i] = acc[t * n + i];
-        return;
-    }
+    const size_t kept = min_size(n, p->w->n - n0); // the rest is padding
+    run_s32_kernel(g, p->w, 0, n0, n, t0, m, acc, n);
+    for (size_t t = 0; t < m; t++) memcpy(p->y_s32 + (t0 + t) * p->ldy + n0, acc + t * n, kept * sizeof *acc);
+}
+
+// One K-slice: from sums to outputs in one pass.
+static void gemm_tile_scaled(const gemm_args *g, const tern_product *p, size_t n0, size_t n, size_t t0, size_t m) {
+    alignas(TERN_CACHE_LINE) int32_t acc[TERN_TILE_VALUES];
+    run_s32_kernel(g, p->w, 0, n0, n, t0, m, acc, n);
+    tern_epilogue_args e = output_of(p, n0, min_size(n, p->w->n - n0), t0, m);
+    give_sums(&e, g, p->w, 0, n0, t0, acc, n);
+    TERN_KERNEL(g->kernels, epilogue, TERN_LAYOUT_NONE)(&e);
+}
+
+// Several K-slices: `value` holds the sum of those before, padding included; the last one goes to the outputs.
+static void gemm_tile_sliced(const gemm_args *g, const tern_product *p, size_t n0, size_t n, size_t t0, size_t m) {
+    alignas(TERN_CACHE_LINE) int32_t acc[TERN_TILE_VALUES];
     alignas(TERN_CACHE_LINE) float value[TERN_TILE_VALUES];
-    const bool uniform = w->n_scales == 1;
-    assert(w->n_slices > 0);
+    const tern_weights *w = p->w;
     for (size_t s = 0; s < w->n_slices; s++) {
         run_s32_kernel(g, w, s, n0, n, t0, m, acc, n);
-        const float *w_scales = uniform ? w->scales : w->scales + s * w->n_padded + n0;
-        for (size_t t = 0; t < m; t++)
-            scale_row(value + t * n, acc + t * n, kept, g->view.scales[(t0 + t) * g->view.ld_blocks + s], w_scales, uniform,
-                      s == 0);
+        tern_epilogue_args e = {.y = value, .ldy = n, .y_type = TERN_FLOAT_F32, .n = n, .m = m};
+        if (s + 1 == w->n_slices) e = output_of(p, n0, min_size(n, w->n - n0), t0, m);
+        give_sums(&e, g, w, s, n0, t0, acc, n);
+        e.value = s > 0 ? value : NULL;
+        e.ld_value = n;
+        TERN_KERNEL(g->kernels, epilogue, TERN_LAYOUT_NONE)(&e);
     }
-    for (size_t t = 0; t < m; t++) store_row(p, t0 + t, n0, kept, value + t * n);
 }
 
 static void gemm_tile_b32(const gemm_args *g, const tern_product *p, size_t n0, size_t n, size_t t0, size_t m) {
@@ -124,7 +137,10 @@ static void gemm_tile_b32(const gemm_args *g, const tern_product *p, size_t n0, 
         .x_has_min = v->has_min,
     };
     TERN_KERNEL(g->kernels, int8_gemm_b32, TERN_LAYOUT_I8B32)(&args);
-    for (size_t t = 0; t < m; t++) store_row(p, t0 + t, n0, min_size(n, w->n - n0), value + t * n);
+    tern_epilogue_args e = output_of(p, n0, min_size(n, w->n - n0), t0, m);
+    e.value = value;
+    e.ld_value = n;
+    TERN_KERNEL(g->kernels, epilogue, TERN_LAYOUT_NONE)(&e);
 }
 
 static void gemm_tile(void *arg, size_t tile) {
@@ -142,8 +158,12 @@ static void gemm_tile(void *arg, size_t tile) {
         const size_t m = min_size(step, t1 - t);
         if (p->w->layout == TERN_LAYOUT_I8B32)
             gemm_tile_b32(g, p, n0, n, t, m);
-        else
+        else if (p->y_s32)
             gemm_tile_s32(g, p, n0, n, t, m);
+        else if (p->w->n_slices == 1)
+            gemm_tile_scaled(g, p, n0, n, t, m);
+        else
+            gemm_tile_sliced(g, p, n0, n, t, m);
     }
 }
 

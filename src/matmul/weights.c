@@ -50,7 +50,7 @@ static tern_status allocate(tern_context *ctx, tern_weights *w) {
     w->n_scales = w->layout == TERN_LAYOUT_I8B32 ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
     w->n_bias = w->layout == TERN_LAYOUT_T5 ? w->n_slices * w->n_padded : 0;
     w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
-    if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, sizeof *w->scales);
+    if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, tern_scale_bytes(w));
     if (w->n_bias) w->row_bias = tern_alloc(&w->allocator, w->n_bias, sizeof *w->row_bias);
     if (!w->packed || (w->n_scales && !w->scales) || (w->n_bias && !w->row_bias))
         return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for a %zu x %zu weight (%zu bytes)", w->n, w->k,
@@ -80,6 +80,13 @@ static bool scales_to_f16(uint16_t *out, const float *scales, size_t count) {
     return true;
 }
 
+static void put_scale(tern_weights *w, size_t at, float scale) {
+    if (w->scale_kind == TERN_SCALE_F16)
+        ((uint16_t *)w->scales)[at] = tern_f32_to_f16(scale);
+    else
+        ((float *)w->scales)[at] = scale;
+}
+
 // Packs n_rows rows from row0 (a multiple of TERN_CHUNK_ROWS) whose codes and scales have been read.
 static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, const int8_t *codes, const float *scales,
                               uint16_t *halves) {
@@ -104,12 +111,12 @@ static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, c
                               tern_slice_depth(w, s));
         }
     }
-    if (w->n_scales > 1) {
+    if (w->n_scales && w->scale_kind != TERN_SCALE_UNIFORM) {
         for (size_t i = 0; i < n_rows; i++)
             for (size_t s = 0; s < w->n_slices; s++) {
                 const float scale = scales[i * b->scales_per_row + s];
                 if (!isfinite(scale)) return "a scale is NaN or infinite";
-                w->scales[s * w->n_padded + row0 + i] = scale;
+                put_scale(w, s * w->n_padded + row0 + i, scale);
             }
     }
     return NULL;
@@ -178,8 +185,9 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     w->slice_k = sliced ? build->scale_block : build->k;
     w->n_slices = tern_ceil_div(build->k, w->slice_k);
     if (build->scale_block >= build->k) w->scale_block = build->k;
+    w->scale_kind = w->scale_block == 0 ? TERN_SCALE_UNIFORM : build->half_scales ? TERN_SCALE_F16 : TERN_SCALE_F32;
     tern_status status = allocate(ctx, w);
-    if (status == TERN_OK && w->n_scales == 1) w->scales[0] = build->uniform_scale;
+    if (status == TERN_OK && w->scale_kind == TERN_SCALE_UNIFORM) put_scale(w, 0, build->uniform_scale);
     if (status == TERN_OK) status = pack(ctx, w, build);
     if (status != TERN_OK) {
         tern_weights_destroy(w);
@@ -193,7 +201,7 @@ void tern_weights_destroy(tern_weights *w) {
     if (!w) return;
     const tern_allocator allocator = w->allocator;
     tern_free(&allocator, w->packed, w->packed_bytes, 1);
-    tern_free(&allocator, w->scales, w->n_scales, sizeof *w->scales);
+    tern_free(&allocator, w->scales, w->n_scales, tern_scale_bytes(w));
     tern_free(&allocator, w->row_bias, w->n_bias, sizeof *w->row_bias);
     tern_free(&allocator, w, 1, sizeof *w);
 }
@@ -210,7 +218,7 @@ tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern
                               .act_block = tern_weights_act_block(w),
                               .layout = tern_layout_name(w->layout),
                               .kernel = v ? v->symbol : NULL};
-    full.bytes = w->packed_bytes + w->n_scales * sizeof *w->scales + w->n_bias * sizeof *w->row_bias;
+    full.bytes = w->packed_bytes + w->n_scales * tern_scale_bytes(w) + w->n_bias * sizeof *w->row_bias;
     full.bits_per_weight = (double)full.bytes * 8 / ((double)w->n * (double)w->k);
     return tern_info_write(info, &full, sizeof full, "tern_weights_info", &ctx->error);
 }

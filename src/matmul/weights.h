@@ -28,7 +28,8 @@ struct tern_weights {
     size_t scale_block; // as in tern_weights_info
     uint8_t *packed;
     size_t packed_bytes;
-    float *scales; // 1, or [n_slices][n_padded]; NULL for I8B32, whose scales lie among the codes
+    tern_scale_kind scale_kind; // of scales: one float32, or [n_slices][n_padded] float32, or float16 where that is exact
+    void *scales;               // NULL for I8B32, whose scales lie among the codes
     size_t n_scales;
     int32_t *row_bias; // T5: [n_slices][n_padded]
     size_t n_bias;
@@ -47,6 +48,14 @@ static inline size_t tern_unit_rows(const struct tern_weights *w, size_t unit) {
 static inline uint8_t *tern_unit_codes(const struct tern_weights *w, size_t slice, size_t unit) {
     return w->packed + slice * w->traits->bytes(w->n_padded, w->slice_k) +
            w->traits->bytes(unit * w->unit_rows, tern_slice_depth(w, slice));
+}
+static inline size_t tern_scale_bytes(const struct tern_weights *w) {
+    return w->scale_kind == TERN_SCALE_F16 ? sizeof(uint16_t) : sizeof(float);
+}
+// Scales of the features from n0 on in a slice, as w->scale_kind says.
+static inline const void *tern_slice_scales(const struct tern_weights *w, size_t slice, size_t n0) {
+    const size_t at = w->scale_kind == TERN_SCALE_UNIFORM ? 0 : slice * w->n_padded + n0;
+    return (const unsigned char *)w->scales + at * tern_scale_bytes(w);
 }
 // Activation block this weight needs: 0 = one scale per token.
 static inline size_t tern_weights_act_block(const struct tern_weights *w) {
