@@ -51,6 +51,8 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "generate", "-m", TERNARY, says=["-p TEXT"])
         self.check(USAGE, "tokenize", "-p", "x", says=["-m FILE"])
         self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
+        self.check(USAGE, "bench", "--shape", "4096", says=["--shape", "4096x2560"])
+        self.check(USAGE, "bench", "--residency", "l2", says=["--residency", "hot or dram"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--system", "y", says=["--chat"])
 
     def test_numbers_out_of_range_are_usage_errors_that_tell_the_range(self):
@@ -305,8 +307,16 @@ class Bench(unittest.TestCase):
         for result in out["results"]:
             self.assertIn(result["bound"], ("dram", "l3", "int8"))
             self.assertIsInstance(result["variant"], str)
-            for key in ("m", "n", "k", "threads", "bits_per_weight", "gops", "gbps", "fraction"):
+            for key in ("m", "n", "k", "threads", "bits_per_weight", "gops", "gmacs", "gbps", "mac_per_cycle", "fraction"):
                 self.assertGreater(result[key], 0, (key, result))
+            self.assertTrue(result["symbol"].startswith("tern_" + result["op"]), result)
+
+    def test_filters_leave_only_what_they_name(self):
+        result = tern("bench", "--op", "mad_gemm", "--shape", "64x256", "--shape", "65x256", "--m", "1,3", "--block", "0,64",
+                      "--residency", "hot", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        cases = {(r["op"], r["n"], r["m"], r["scale_block"], r["residency"]) for r in json.loads(result.stdout)["results"]}
+        self.assertEqual(cases, {("mad_gemm", n, m, block, "hot") for n in (64, 65) for m in (1, 3) for block in (0, 64)})
 
 
 if __name__ == "__main__":

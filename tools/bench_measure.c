@@ -8,7 +8,6 @@
 
 #include "cli.h"
 
-const char *const bench_op_names[BENCH_OPS] = {"lut_gemm", "mad_gemm", "int8_gemm", "int8_gemm_b32"};
 const char *const bench_limit_names[BENCH_LIMITS] = {"dram", "l3", "int8"};
 
 enum { SCALE_BLOCK = 32, DRAM_BYTES = 320 << 20, L3_BYTES_MAX = 16 << 20 };
@@ -28,6 +27,14 @@ double bench_median(const double *values, size_t n) {
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
+double bench_macs_per_second(const bench_result *r, double seconds) {
+    return (double)r->m * (double)r->n * (double)r->k / seconds;
+}
+
+double bench_macs_per_cycle(const bench_result *r, double seconds, int threads) {
+    return bench_macs_per_second(r, seconds) / r->clock / threads;
+}
+
 // ---- Set-up ---------------------------------------------------------------------------------------------------
 
 static uint64_t next_random(uint64_t *state) { // xorshift64
@@ -45,47 +52,53 @@ static void fill_random(bench *b, size_t weights, size_t activations) {
         b->codes[i] = (int8_t)(r & 0xFF);
         b->trits[i] = (int8_t)((int)(((r >> 32) * TRITS) >> 32) - 1);
     }
-    for (size_t i = 0; i < activations; i++) b->x[i] = (int8_t)(next_random(&state) & 0xFF);
+    for (size_t i = 0; i < activations; i++) b->x[i] = (float)(int8_t)(next_random(&state) & 0xFF);
 }
 
-tern_status bench_create(bench *b, tern_context *ctx, const bench_shape *shapes, size_t n_shapes, size_t rounds,
-                         const char **what) {
-    *b = (bench){.ctx = ctx, .shapes = shapes, .n_shapes = n_shapes, .rounds = rounds};
+static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+
+static tern_status create_probes(bench *b) {
+    tern_topology_info topology = {.struct_size = sizeof topology};
+    const tern_status status = tern_get_topology_info(b->ctx, &topology);
+    if (status != TERN_OK) return status;
+    b->l3_size = topology.l3_bytes;
+    const size_t l3_bytes = min_size(topology.l3_bytes / 2, L3_BYTES_MAX);
+    const size_t dram_bytes = max_size(topology.l3_bytes * 2, DRAM_BYTES);
+    // A probe that cannot be had leaves its limit, and what hangs on it, not measured.
+    if (tern_read_probe_create(b->ctx, &b->dram, dram_bytes) == TERN_OK) b->dram_bytes = dram_bytes;
+    if (l3_bytes > 0 && tern_read_probe_create(b->ctx, &b->l3, l3_bytes) == TERN_OK) b->l3_bytes = l3_bytes;
+    return TERN_OK;
+}
+
+tern_status bench_create(bench *b, tern_context *ctx, const bench_plan *plan, size_t rounds, const char **what) {
+    *b = (bench){.ctx = ctx, .rounds = rounds};
     *what = NULL;
-    size_t weights = 1, n_max = 1, k_max = 1;
-    for (size_t i = 0; i < n_shapes; i++) {
-        if (shapes[i].n * shapes[i].k > weights) weights = shapes[i].n * shapes[i].k;
-        if (shapes[i].n > n_max) n_max = shapes[i].n;
-        if (shapes[i].k > k_max) k_max = shapes[i].k;
+    size_t weights = 1, n_max = 1, k_max = 1, n_scales = 1;
+    for (size_t i = 0; i < plan->n_matrices; i++) {
+        const bench_matrix *matrix = &plan->matrices[i];
+        const size_t block = matrix->block ? min_size(matrix->block, SCALE_BLOCK) : SCALE_BLOCK;
+        weights = max_size(weights, matrix->n * matrix->k);
+        n_max = max_size(n_max, matrix->n);
+        k_max = max_size(k_max, matrix->k);
+        n_scales = max_size(n_scales, matrix->n * (matrix->k / block + 1));
     }
-    const size_t n_scales = weights / SCALE_BLOCK + n_max, n_x_scales = BENCH_M_MAX * (k_max / SCALE_BLOCK + 1);
     b->codes = malloc(weights);
     b->trits = malloc(weights);
-    b->x = malloc(BENCH_M_MAX * k_max);
     b->scales = malloc(n_scales * sizeof *b->scales);
-    b->x_scales = malloc(n_x_scales * sizeof *b->x_scales);
+    b->x = malloc(BENCH_M_MAX * k_max * sizeof *b->x);
     b->y = malloc(BENCH_M_MAX * n_max * sizeof *b->y);
-    if (!b->codes || !b->trits || !b->x || !b->scales || !b->x_scales || !b->y) {
+    if (!b->codes || !b->trits || !b->scales || !b->x || !b->y) {
         *what = "the weights to multiply";
         return TERN_ERR_MEMORY;
     }
     enum { SCALE_PERIOD = 7 }; // scales that differ from block to block, so that no two fold into one
     for (size_t i = 0; i < n_scales; i++) b->scales[i] = 1.0F / (float)(64 + i % SCALE_PERIOD);
-    for (size_t i = 0; i < n_x_scales; i++) b->x_scales[i] = 1.0F / (float)(128 + i % SCALE_PERIOD);
     fill_random(b, weights, BENCH_M_MAX * k_max);
 
-    tern_topology_info topology = {.struct_size = sizeof topology};
-    tern_status status = tern_get_topology_info(ctx, &topology);
-    if (status == TERN_OK) status = tern_activations_create(ctx, &b->one, 1, k_max);
+    tern_status status = tern_activations_create(ctx, &b->one, 1, k_max);
     if (status == TERN_OK) status = tern_activations_create(ctx, &b->many, BENCH_M_MAX, k_max);
-    if (status != TERN_OK) return status;
-    b->l3_size = topology.l3_bytes;
-    const size_t l3_bytes = topology.l3_bytes / 2 < L3_BYTES_MAX ? topology.l3_bytes / 2 : L3_BYTES_MAX;
-    const size_t dram_bytes = topology.l3_bytes * 2 > DRAM_BYTES ? topology.l3_bytes * 2 : DRAM_BYTES;
-    // A probe that cannot be had leaves its limit, and what hangs on it, not measured.
-    if (tern_read_probe_create(ctx, &b->dram, dram_bytes) == TERN_OK) b->dram_bytes = dram_bytes;
-    if (l3_bytes > 0 && tern_read_probe_create(ctx, &b->l3, l3_bytes) == TERN_OK) b->l3_bytes = l3_bytes;
-    return TERN_OK;
+    return status == TERN_OK ? create_probes(b) : status;
 }
 
 void bench_destroy(bench *b) {
@@ -95,23 +108,33 @@ void bench_destroy(bench *b) {
     tern_activations_destroy(b->many);
     free(b->codes);
     free(b->trits);
-    free(b->x);
     free(b->scales);
-    free(b->x_scales);
+    free(b->x);
     free(b->y);
     *b = (bench){0};
 }
 
-static tern_status create_weights(bench *b, bench_op op, bench_shape s, tern_weights **w) {
-    const tern_weights_params params = {.struct_size = sizeof params, .form = op == BENCH_LUT ? TERN_FORM_LUT : TERN_FORM_MAD};
-    switch (op) {
+static tern_status create_weights(bench *b, bench_source source, bench_matrix s, tern_weights **w) {
+    const tern_form form = source == BENCH_TERNARY_LUT ? TERN_FORM_LUT : TERN_FORM_MAD;
+    const tern_weights_params params = {.struct_size = sizeof params, .form = form};
+    switch (source) {
     case BENCH_INT8:
         return tern_weights_from_s8(b->ctx, w, b->codes, b->scales, s.k, s.n, s.k, s.k, &params);
     case BENCH_INT8_B32:
         return tern_weights_from_s8(b->ctx, w, b->codes, b->scales, SCALE_BLOCK, s.n, s.k, s.k, &params);
     default:
-        return tern_weights_from_trits(b->ctx, w, b->trits, b->scales, 0, s.n, s.k, s.k, &params);
+        return tern_weights_from_trits(b->ctx, w, b->trits, b->scales, s.block, s.n, s.k, s.k, &params);
     }
+}
+
+const char *bench_kernel(bench *b, bench_source source) {
+    enum { SMALL = 64 };
+    tern_weights *w = NULL;
+    tern_weights_info info = {.struct_size = sizeof info};
+    tern_status status = create_weights(b, source, (bench_matrix){.n = 1, .k = SMALL}, &w);
+    if (status == TERN_OK) status = tern_weights_get_info(b->ctx, w, &info);
+    tern_weights_destroy(w);
+    return status == TERN_OK ? info.kernel : NULL;
 }
 
 // ---- Limits -----------------------------------------------------------------------------------------------------
@@ -121,9 +144,11 @@ static double keep(bench_samples *samples, double value) {
     return value;
 }
 
+// What ran before has left other data in the cache: the first sweep of the L3 probe only brings its memory back.
 static double sweep(bench *b, bench_limit which) {
     tern_read_probe *probe = which == BENCH_DRAM ? b->dram : b->l3;
     double seconds = 0;
+    if (which == BENCH_L3 && probe) (void)tern_read_probe_sweep(b->ctx, probe, &seconds);
     if (!probe || tern_read_probe_sweep(b->ctx, probe, &seconds) != TERN_OK) return (double)NAN;
     return keep(&b->limit[which], (double)(which == BENCH_DRAM ? b->dram_bytes : b->l3_bytes) / seconds);
 }
@@ -134,189 +159,268 @@ static double int8_peak(bench *b) {
     return keep(&b->limit[BENCH_INT8_PEAK], ops / seconds);
 }
 
+static double clock_rate(bench *b) { return keep(&b->clock, 1 / tern_cycle_seconds()); }
+
 // ---- One product --------------------------------------------------------------------------------------------------
 
-// The activations are set anew each time, outside the clock: whatever a kernel derives from them is part of its product.
-static tern_status product(bench *b, bench_op op, const tern_weights *w, bench_shape s, size_t m, double *seconds) {
-    tern_activations *a = m == 1 ? b->one : b->many;
-    const bool blocks = op == BENCH_INT8_B32;
-    tern_status status =
-        tern_activations_set_s8(b->ctx, a, b->x, blocks ? b->x_scales : NULL, m, s.k, s.k, blocks ? SCALE_BLOCK : 0);
+// One matrix of one kernel, ready to be multiplied.
+typedef struct subject {
+    const tern_weights *w;
+    tern_weights_info info;
+} subject;
+
+static tern_status create_subject(bench *b, bench_source source, bench_matrix matrix, tern_weights **w, subject *s) {
+    const tern_status status = create_weights(b, source, matrix, w);
     if (status != TERN_OK) return status;
+    *s = (subject){*w, {.struct_size = sizeof s->info}};
+    return tern_weights_get_info(b->ctx, *w, &s->info);
+}
+
+static tern_status quantize(bench *b, const subject *s, size_t m) {
+    return tern_activations_set_f32(b->ctx, m == 1 ? b->one : b->many, b->x, m, s->info.k, s->info.k, s->info.act_block);
+}
+
+static tern_status end_to_end(bench *b, const subject *s, size_t m, double *seconds) {
     const double start = cli_seconds();
-    status = tern_matmul_f32(b->ctx, w, a, b->y, s.n, NULL);
+    tern_status status = quantize(b, s, m);
+    if (status == TERN_OK) status = tern_matmul_f32(b->ctx, s->w, m == 1 ? b->one : b->many, b->y, s->info.n, NULL);
     *seconds = cli_seconds() - start;
     return status;
 }
 
-// Seconds of one product, and in the same round the limits: memory (dram or l3) and arithmetic.
+// The activations are as the last product on the same weights left them. Y is as large in int32 as in float32.
+static tern_status kernel(bench *b, const subject *s, size_t m, double *seconds) {
+    tern_activations *a = m == 1 ? b->one : b->many;
+    const double start = cli_seconds();
+    const tern_status status = s->info.scale_block && s->info.scale_block < s->info.k
+                                   ? tern_matmul_f32(b->ctx, s->w, a, b->y, s->info.n, NULL)
+                                   : tern_matmul_s32(b->ctx, s->w, a, (int32_t *)b->y, s->info.n);
+    *seconds = cli_seconds() - start;
+    return status;
+}
+
+typedef tern_status product_fn(bench *b, const subject *s, size_t m, double *seconds);
+
+// The mean of as many products as a few milliseconds hold, after one that brings the weights back into cache.
+static tern_status repeat(bench *b, product_fn *product, const subject *s, size_t m, double *seconds) {
+    static const double round_seconds = 5e-3;
+    enum { REPEATS_MAX = 256 };
+    double total = 0, one = 0;
+    size_t n = 0;
+    tern_status status = product(b, s, m, &one);
+    while (status == TERN_OK && n < REPEATS_MAX && (n == 0 || total < round_seconds)) {
+        status = product(b, s, m, &one);
+        total += one;
+        n++;
+    }
+    *seconds = total / (double)n;
+    return status;
+}
+
+// Seconds of one product, and in the same round the limits: memory (dram or l3) and arithmetic, and the clock.
 typedef struct rounds {
-    double seconds[BENCH_ROUNDS_MAX], memory[BENCH_ROUNDS_MAX], arithmetic[BENCH_ROUNDS_MAX];
+    double seconds[BENCH_ROUNDS_MAX], kernel_seconds[BENCH_ROUNDS_MAX];
+    double memory[BENCH_ROUNDS_MAX], arithmetic[BENCH_ROUNDS_MAX], clock[BENCH_ROUNDS_MAX];
     size_t n;
 } rounds;
 
-// The tier of a variant's symbol.
-static const char *tier_of(const bench *b, const char *symbol) {
+static void describe(const bench *b, const char *symbol, bench_result *result) {
     for (size_t i = 0; i < tern_variant_count(); i++) {
         tern_variant_info v = {.struct_size = sizeof v};
-        if (tern_variant_get(b->ctx, i, &v) == TERN_OK && strcmp(v.symbol, symbol) == 0) return v.tier;
+        if (tern_variant_get(b->ctx, i, &v) != TERN_OK || strcmp(v.symbol, symbol) != 0) continue;
+        result->op = v.stage;
+        result->variant = v.tier;
+        result->layout = v.layout;
+        result->symbol = v.symbol;
     }
-    return symbol;
 }
 
-static void finish(const bench *b, const tern_weights *w, bench_op op, bench_limit memory, const rounds *r,
-                   bench_result *result) {
+// Medians of what each round took of the limit `work` per second.
+static double fraction(const double *limit, const double *seconds, size_t n, double work) {
+    double values[BENCH_ROUNDS_MAX];
+    for (size_t i = 0; i < n; i++) values[i] = work / limit[i] / seconds[i];
+    return bench_median(values, n);
+}
+
+static void finish(const bench *b, const tern_weights_info *info, bench_limit memory, const rounds *r, bench_result *result) {
     static const double giga = 1e9;
-    tern_weights_info info = {.struct_size = sizeof info};
-    if (tern_weights_get_info(b->ctx, w, &info) != TERN_OK) return;
-    const double ops = 2.0 * (double)result->m * (double)info.n * (double)info.k, bytes = (double)info.bytes;
-    double memory_fraction[BENCH_ROUNDS_MAX], arithmetic_fraction[BENCH_ROUNDS_MAX];
-    for (size_t i = 0; i < r->n; i++) {
-        memory_fraction[i] = bytes / r->memory[i] / r->seconds[i];
-        arithmetic_fraction[i] = ops / r->arithmetic[i] / r->seconds[i];
-    }
-    const double by_memory = bench_median(memory_fraction, r->n), by_arithmetic = bench_median(arithmetic_fraction, r->n);
-    result->variant = tier_of(b, info.kernel);
-    result->op = bench_op_names[op];
-    result->layout = info.layout;
+    const double bytes = (double)info->bytes, ops = 2.0 * (double)result->m * (double)info->n * (double)info->k;
+    const double by_memory = fraction(r->memory, r->seconds, r->n, bytes);
+    const double by_arithmetic = fraction(r->arithmetic, r->seconds, r->n, ops);
+    const bool arithmetic = by_arithmetic > by_memory, known = isfinite(by_memory) && isfinite(by_arithmetic);
+    describe(b, info->kernel, result);
     result->rounds = r->n;
-    result->bits_per_weight = info.bits_per_weight;
+    result->bits_per_weight = info->bits_per_weight;
+    result->clock = bench_median(r->clock, r->n);
     result->seconds = bench_median(r->seconds, r->n);
-    result->gops = ops / result->seconds / giga;
+    result->kernel_seconds = bench_median(r->kernel_seconds, r->n);
     result->gbps = bytes / result->seconds / giga;
     // Both fractions are known, or the binding one is not.
-    result->bound = by_arithmetic > by_memory ? BENCH_INT8_PEAK : memory;
-    result->fraction = isfinite(by_memory) && isfinite(by_arithmetic) ? fmax(by_memory, by_arithmetic) : (double)NAN;
+    result->bound = arithmetic ? BENCH_INT8_PEAK : memory;
+    result->fraction = known ? fmax(by_memory, by_arithmetic) : (double)NAN;
+    result->kernel_fraction =
+        fraction(arithmetic ? r->arithmetic : r->memory, r->kernel_seconds, r->n, arithmetic ? ops : bytes);
 }
 
 // ---- One copy, in cache as far as it fits ---------------------------------------------------------------------------
 
-static tern_status measure_hot(bench *b, bench_op op, bench_shape s, size_t m, bench_result *result) {
-    static const double round_seconds = 5e-3;
-    enum { REPEATS_MAX = 256 };
+static const double case_seconds = 3; // slow kernels stop after fewer rounds, but never before three
+enum { ROUNDS_MIN = 3 };
+
+// The largest power of two up to 512 whose product takes a quarter of a second at most.
+static tern_status choose_m(bench *b, const subject *s, size_t *m) {
+    static const double seconds_max = 0.25;
+    enum { M_LARGE = 512 };
+    double seconds = 0;
+    const tern_status status = repeat(b, end_to_end, s, 1, &seconds);
+    for (*m = M_LARGE; *m > 2 && (double)*m * seconds > seconds_max;) *m /= 2;
+    return status;
+}
+
+static tern_status measure_hot(bench *b, bench_source source, bench_matrix matrix, bench_result *result) {
     tern_weights *w = NULL;
-    tern_weights_info info = {.struct_size = sizeof info};
+    subject s;
     rounds r = {.n = 0};
-    tern_status status = create_weights(b, op, s, &w);
-    if (status == TERN_OK) status = tern_weights_get_info(b->ctx, w, &info);
-    const bench_limit memory = info.bytes > b->l3_size && b->l3_size ? BENCH_DRAM : BENCH_L3;
-    for (size_t round = 0; status == TERN_OK && round < b->rounds; round++) {
-        const double memory_limit = sweep(b, memory), arithmetic_limit = int8_peak(b);
-        double seconds = 0, total = 0;
-        status = product(b, op, w, s, m, &seconds); // brings the weights back into cache
-        size_t repeats = 0;
-        while (status == TERN_OK && repeats < REPEATS_MAX && (repeats == 0 || total < round_seconds)) {
-            status = product(b, op, w, s, m, &seconds);
-            total += seconds;
-            repeats++;
-        }
-        if (status != TERN_OK) break;
-        r.seconds[r.n] = total / (double)repeats;
-        r.memory[r.n] = memory_limit;
-        r.arithmetic[r.n++] = arithmetic_limit;
+    tern_status status = create_subject(b, source, matrix, &w, &s);
+    if (status == TERN_OK && result->m == BENCH_M_LARGE) status = choose_m(b, &s, &result->m);
+    const bench_limit memory = status == TERN_OK && s.info.bytes > b->l3_size && b->l3_size ? BENCH_DRAM : BENCH_L3;
+    const double start = cli_seconds();
+    while (status == TERN_OK && r.n < b->rounds) {
+        r.memory[r.n] = sweep(b, memory);
+        r.arithmetic[r.n] = int8_peak(b);
+        r.clock[r.n] = clock_rate(b);
+        status = repeat(b, end_to_end, &s, result->m, &r.seconds[r.n]);
+        if (status == TERN_OK) status = repeat(b, kernel, &s, result->m, &r.kernel_seconds[r.n]);
+        if (++r.n >= ROUNDS_MIN && cli_seconds() - start > case_seconds) break;
     }
-    if (status == TERN_OK) finish(b, w, op, memory, &r, result);
+    if (status == TERN_OK) finish(b, &s.info, memory, &r, result);
     tern_weights_destroy(w);
     return status;
 }
 
-// The largest power of two up to BENCH_M_MAX whose product takes a quarter of a second at most.
-static size_t choose_m(double seconds_of_one) {
-    static const double seconds_max = 0.25;
-    size_t m = BENCH_M_MAX;
-    while (m > 2 && (double)m * seconds_of_one > seconds_max) m /= 2;
-    return m;
-}
-
-// ---- Copies of all shapes, more than any cache holds -----------------------------------------------------------------
+// ---- Copies of all matrices, more than any cache holds ---------------------------------------------------------------
 
 typedef struct ring {
-    tern_weights **w; // copy c of shape s at [c * n_shapes + s]
-    size_t n;
+    tern_weights **w; // copy c of matrix i at [c * n_matrices + i]
+    subject *copies;
+    size_t n, n_matrices;
+    size_t matrices[BENCH_MATRICES_MAX]; // the plan's
 } ring;
 
 static void destroy_ring(ring *r) {
     for (size_t i = 0; i < r->n; i++) tern_weights_destroy(r->w[i]);
     free(r->w);
+    free(r->copies);
 }
 
-static tern_status create_ring(bench *b, bench_op op, ring *r) {
+static bool grow_ring(ring *r, size_t room) {
+    tern_weights **w = realloc(r->w, room * sizeof(tern_weights *));
+    if (w) r->w = w;
+    subject *copies = realloc(r->copies, room * sizeof *copies);
+    if (copies) r->copies = copies;
+    return w && copies;
+}
+
+static tern_status create_ring(bench *b, bench_source source, const bench_plan *plan, ring *r) {
+    for (size_t i = 0; i < plan->n_matrices; i++) {
+        bool wanted = false;
+        for (size_t c = 0; c < plan->n_cases; c++) wanted |= plan->cases[c].dram && plan->cases[c].matrix == i;
+        if (wanted) r->matrices[r->n_matrices++] = i;
+    }
     size_t bytes = 0, room = 0;
-    while (bytes < b->dram_bytes) {
-        if (room - r->n < b->n_shapes) {
-            room = 2 * room + b->n_shapes + 1;
-            tern_weights **larger = realloc(r->w, room * sizeof(tern_weights *));
-            if (!larger) return TERN_ERR_MEMORY;
-            r->w = larger;
+    while (r->n_matrices > 0 && bytes < b->dram_bytes) {
+        if (room - r->n < r->n_matrices) {
+            room = 2 * room + r->n_matrices;
+            if (!grow_ring(r, room)) return TERN_ERR_MEMORY;
         }
-        for (size_t s = 0; s < b->n_shapes; s++) {
-            tern_weights_info info = {.struct_size = sizeof info};
-            tern_status status = create_weights(b, op, b->shapes[s], &r->w[r->n]);
+        for (size_t i = 0; i < r->n_matrices; i++) {
+            r->w[r->n] = NULL;
+            const tern_status status = create_subject(b, source, plan->matrices[r->matrices[i]], &r->w[r->n], &r->copies[r->n]);
+            r->n++;
             if (status != TERN_OK) return status;
-            status = tern_weights_get_info(b->ctx, r->w[r->n++], &info);
-            if (status != TERN_OK) return status;
-            bytes += info.bytes;
+            bytes += r->copies[r->n - 1].info.bytes;
         }
     }
     return TERN_OK;
 }
 
-static tern_status measure_dram(bench *b, bench_op op, bench_result *results) {
-    static const double budget_seconds = 4; // slow tiers stop after fewer rounds, but never before three
-    enum { ROUNDS_MIN = 3 };
-    ring copies = {NULL, 0};
-    rounds r[BENCH_SHAPES_MAX] = {{.n = 0}};
-    tern_status status = b->dram ? create_ring(b, op, &copies) : TERN_ERR_MEMORY;
-    const double copies_of_each = (double)copies.n / (double)b->n_shapes; // a whole number
+// All cases of one m: each round multiplies every copy once, between two sweeps of the probe.
+static tern_status measure_ring(bench *b, const ring *copies, size_t m, rounds r[BENCH_MATRICES_MAX]) {
+    const double copies_of_each = (double)copies->n / (double)copies->n_matrices; // a whole number
     const double start = cli_seconds();
-    double before = status == TERN_OK ? sweep(b, BENCH_DRAM) : (double)NAN;
-    for (size_t round = 0; status == TERN_OK && round <= b->rounds; round++) { // round 0 warms up
-        double total[BENCH_SHAPES_MAX] = {0};
-        for (size_t i = 0; status == TERN_OK && i < copies.n; i++) {
+    double before = sweep(b, BENCH_DRAM);
+    for (size_t round = 0; round <= b->rounds; round++) { // round 0 warms up
+        double total[BENCH_MATRICES_MAX] = {0};
+        for (size_t i = 0; i < copies->n; i++) {
             double seconds = 0;
-            status = product(b, op, copies.w[i], b->shapes[i % b->n_shapes], 1, &seconds);
-            total[i % b->n_shapes] += seconds;
+            const tern_status status = end_to_end(b, &copies->copies[i], m, &seconds);
+            if (status != TERN_OK) return status;
+            total[i % copies->n_matrices] += seconds;
         }
-        const double after = sweep(b, BENCH_DRAM), arithmetic = int8_peak(b);
-        for (size_t s = 0; round > 0 && s < b->n_shapes; s++) {
-            r[s].seconds[r[s].n] = total[s] / copies_of_each;
-            r[s].memory[r[s].n] = (before + after) / 2;
-            r[s].arithmetic[r[s].n++] = arithmetic;
+        const double after = sweep(b, BENCH_DRAM), arithmetic = int8_peak(b), clock = clock_rate(b);
+        for (size_t i = 0; round > 0 && i < copies->n_matrices; i++) {
+            r[i].seconds[r[i].n] = total[i] / copies_of_each;
+            r[i].kernel_seconds[r[i].n] = (double)NAN;
+            r[i].memory[r[i].n] = (before + after) / 2;
+            r[i].clock[r[i].n] = clock;
+            r[i].arithmetic[r[i].n++] = arithmetic;
         }
         before = after;
-        if (round >= ROUNDS_MIN && cli_seconds() - start > budget_seconds) break;
+        if (round >= ROUNDS_MIN && cli_seconds() - start > case_seconds) break;
     }
-    for (size_t s = 0; status == TERN_OK && s < b->n_shapes; s++) finish(b, copies.w[s], op, BENCH_DRAM, &r[s], &results[s]);
+    return TERN_OK;
+}
+
+static tern_status measure_dram(bench *b, bench_source source, const bench_plan *plan, bench_result *results) {
+    ring copies = {.n = 0};
+    tern_status status = b->dram ? create_ring(b, source, plan, &copies) : TERN_ERR_MEMORY;
+    bool done[BENCH_CASES_MAX] = {false};
+    for (size_t first = 0; status == TERN_OK && first < plan->n_cases; first++) {
+        if (!plan->cases[first].dram || done[first]) continue;
+        rounds r[BENCH_MATRICES_MAX] = {{.n = 0}};
+        const size_t m = plan->cases[first].m;
+        status = measure_ring(b, &copies, m, r);
+        for (size_t c = first; status == TERN_OK && c < plan->n_cases; c++) {
+            if (!plan->cases[c].dram || plan->cases[c].m != m) continue;
+            size_t i = 0;
+            while (copies.matrices[i] != plan->cases[c].matrix) i++;
+            finish(b, &copies.copies[i].info, BENCH_DRAM, &r[i], &results[c]);
+            done[c] = true;
+        }
+    }
     destroy_ring(&copies);
     return status;
 }
 
-tern_status bench_measure(bench *b, bench_op op, bench_result *results) {
-    bench_result *dram = results, *hot = dram + b->n_shapes, *compute = hot + b->n_shapes;
+tern_status bench_measure(bench *b, bench_source source, const bench_plan *plan, bench_result *results) {
+    static const char *const names[BENCH_SOURCES] = {"ternary", "ternary", "int8", "int8"};
+    const double unknown = (double)NAN;
     tern_status failed = TERN_OK;
-    for (size_t s = 0; s < b->n_shapes; s++) {
-        const bench_result blank = {.op = bench_op_names[op],
-                                    .residency = "hot",
+    bool any_dram = false;
+    for (size_t c = 0; c < plan->n_cases; c++) {
+        const bench_case *wanted = &plan->cases[c];
+        const bench_matrix matrix = plan->matrices[wanted->matrix];
+        results[c] = (bench_result){.op = "-",
                                     .variant = "-",
                                     .layout = "-",
-                                    .m = 1,
-                                    .n = b->shapes[s].n,
-                                    .k = b->shapes[s].k,
-                                    .bits_per_weight = (double)NAN,
-                                    .seconds = (double)NAN,
-                                    .gops = (double)NAN,
-                                    .gbps = (double)NAN,
-                                    .fraction = (double)NAN};
-        dram[s] = hot[s] = compute[s] = blank;
-        dram[s].residency = "dram";
-        compute[s].m = BENCH_M_MAX;
-        tern_status status = measure_hot(b, op, b->shapes[s], 1, &hot[s]);
-        if (status == TERN_OK) {
-            compute[s].m = choose_m(hot[s].seconds);
-            status = measure_hot(b, op, b->shapes[s], compute[s].m, &compute[s]);
-        }
+                                    .symbol = "-",
+                                    .source = names[source],
+                                    .dram = wanted->dram,
+                                    .m = wanted->m,
+                                    .n = matrix.n,
+                                    .k = matrix.k,
+                                    .block = matrix.block,
+                                    .bits_per_weight = unknown,
+                                    .clock = unknown,
+                                    .seconds = unknown,
+                                    .fraction = unknown,
+                                    .kernel_seconds = unknown,
+                                    .kernel_fraction = unknown,
+                                    .gbps = unknown};
+        any_dram |= wanted->dram;
+        const tern_status status = wanted->dram ? TERN_OK : measure_hot(b, source, matrix, &results[c]);
         if (failed == TERN_OK) failed = status;
     }
-    const tern_status status = measure_dram(b, op, dram);
+    const tern_status status = any_dram ? measure_dram(b, source, plan, results) : TERN_OK;
     return failed != TERN_OK ? failed : status;
 }

@@ -7,14 +7,41 @@
 
 #include <tern/diagnostics.h>
 
-typedef enum bench_op { BENCH_LUT, BENCH_MAD, BENCH_INT8, BENCH_INT8_B32, BENCH_OPS } bench_op;
-extern const char *const bench_op_names[BENCH_OPS]; // the stages that run them
+// What the weights are made from; on a context, each runs the kernel that the context chooses for it.
+typedef enum bench_source {
+    BENCH_TERNARY_LUT, // trits, for table lookup
+    BENCH_TERNARY_MAD, // trits, for multiply-add
+    BENCH_INT8,        // int8, one scale per row
+    BENCH_INT8_B32,    // int8, one scale per 32
+    BENCH_SOURCES
+} bench_source;
 
-typedef struct bench_shape {
+typedef struct bench_matrix {
     size_t n, k;
-} bench_shape;
+    size_t block; // of ternary scales: 0 (one per matrix) or their width
+} bench_matrix;
 
-enum { BENCH_SHAPES_MAX = 8, BENCH_ROUNDS_MAX = 9, BENCH_SAMPLES_MAX = 4096 };
+typedef struct bench_case {
+    size_t matrix; // index
+    size_t m;      // tokens; BENCH_M_LARGE: as many as a product of reasonable length takes
+    bool dram;     // cycling through copies that no cache holds; else one copy
+} bench_case;
+
+enum {
+    BENCH_MATRICES_MAX = 16,
+    BENCH_CASES_MAX = 128,
+    BENCH_ROUNDS_MAX = 9,
+    BENCH_SAMPLES_MAX = 4096,
+    BENCH_M_MAX = 1024,
+    BENCH_M_LARGE = 0
+};
+
+// Which products to measure with one kernel.
+typedef struct bench_plan {
+    bench_matrix matrices[BENCH_MATRICES_MAX];
+    bench_case cases[BENCH_CASES_MAX];
+    size_t n_matrices, n_cases;
+} bench_plan;
 
 typedef enum bench_limit { BENCH_DRAM, BENCH_L3, BENCH_INT8_PEAK, BENCH_LIMITS } bench_limit;
 extern const char *const bench_limit_names[BENCH_LIMITS]; // "dram", "l3", "int8"
@@ -27,38 +54,48 @@ typedef struct bench_samples {
 
 typedef struct bench {
     tern_context *ctx;
-    const bench_shape *shapes;
-    size_t n_shapes;
     size_t rounds;               // measured ones, at most BENCH_ROUNDS_MAX; a first one warms up
     size_t dram_bytes, l3_bytes; // read by one sweep of each probe; 0: not measured
     size_t l3_size;              // one cache
     tern_read_probe *dram, *l3;
-    bench_samples limit[BENCH_LIMITS];
-    int8_t *codes, *trits, *x; // random: weights of the largest shape, BENCH_M_MAX activations of the largest depth
-    float *scales, *x_scales, *y;
-    tern_activations *one, *many; // for M = 1 and for up to BENCH_M_MAX
+    bench_samples limit[BENCH_LIMITS], clock; // clock: Hz
+    int8_t *codes, *trits;                    // random weights, as many as the largest matrix has
+    float *scales, *x, *y;                    // x: random, BENCH_M_MAX rows of the largest depth
+    tern_activations *one, *many;             // for M = 1 and for up to BENCH_M_MAX
 } bench;
 
-// The batch of the compute-bound case: smaller only where one product would take too long.
-enum { BENCH_M_MAX = 512 };
-
+// Figures are medians of the rounds. End to end: from float32 X to float32 Y, quantizing and table building included. Kernel:
+// from ready activations (and tables, where they all fit) to int32 Y, or to float32 Y where scales are per block; NaN for dram
+// cases, which share tables with nothing.
 typedef struct bench_result {
-    const char *op, *residency;   // "dram": cycling through dram_bytes of copies; "hot": one copy
-    const char *variant, *layout; // of the kernel that ran
-    size_t m, n, k, rounds;       // rounds 0: not measured
-    double bits_per_weight, seconds, gops, gbps, fraction;
-    bench_limit bound; // the limit that allows the least speed; fraction is of this one
+    const char *op;               // the stage that ran, e.g. "lut_gemm"
+    const char *variant, *layout; // its tier, its byte layout
+    const char *symbol;           // the kernel
+    const char *source;           // "ternary" or "int8"
+    bool dram;
+    size_t m, n, k, block, rounds; // rounds 0: not measured
+    double bits_per_weight, clock;
+    double seconds, fraction;               // end to end; fraction of the limit `bound`
+    double kernel_seconds, kernel_fraction; //
+    double gbps;                            // packed bytes, end to end
+    bench_limit bound;                      // the limit that allows the least speed
 } bench_result;
 
-// Allocates the probes and the random data. On failure the message is in the context, or `what` says what there was no memory
-// for.
-tern_status bench_create(bench *b, tern_context *ctx, const bench_shape *shapes, size_t n_shapes, size_t rounds,
-                         const char **what);
+// Multiply-adds of one product per second, and per clock cycle of each thread.
+double bench_macs_per_second(const bench_result *r, double seconds);
+double bench_macs_per_cycle(const bench_result *r, double seconds, int threads);
+
+// Allocates the probes, and random data for the largest of the plan's matrices. On failure the message is in the context, or
+// `what` says what there was no memory for.
+tern_status bench_create(bench *b, tern_context *ctx, const bench_plan *plan, size_t rounds, const char **what);
 void bench_destroy(bench *b);
 
-// M = 1, hot and dram, and M = BENCH_M_MAX for every shape: 3 * n_shapes results. A result that could not be had has rounds 0;
-// then the first failure is returned.
-tern_status bench_measure(bench *b, bench_op op, bench_result *results);
+// One result for each case of the plan, in its order. A result that could not be had has rounds 0; then the first failure is
+// returned.
+tern_status bench_measure(bench *b, bench_source source, const bench_plan *plan, bench_result *results);
+
+// The symbol of the kernel that the context runs for a source; NULL, with the message in the context, if there is none.
+const char *bench_kernel(bench *b, bench_source source);
 
 double bench_median(const double *values, size_t n); // NaN where n is 0
 

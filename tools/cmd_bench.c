@@ -1,22 +1,54 @@
 // SPDX-License-Identifier: MIT
 // tern bench: this machine's limits, measured now, and how near each kernel comes to the one that binds it.
-#include "bench_measure.h"
-#include "cli.h"
+#include "bench_report.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { LIST_MAX = 8, TOKENS_MAX = 65536, SIDE_MAX = 1 << 20 };
+
+typedef struct size_list {
+    size_t value[LIST_MAX], n;
+} size_list;
 
 typedef struct bench_options {
     cli_options base;
     bool quick, all;
+    const char *op;      // part of a kernel's symbol; NULL: all
+    size_list m, blocks; // empty: the usual ones
+    bench_matrix shapes[LIST_MAX];
+    size_t n_shapes;
+    bool no_hot, no_dram;
 } bench_options;
 
-enum { KEY_QUICK = CLI_KEY_OWN, KEY_ALL };
+enum { KEY_QUICK = CLI_KEY_OWN, KEY_ALL, KEY_OP, KEY_SHAPE, KEY_M, KEY_BLOCK, KEY_RESIDENCY };
+
+// ---- Options --------------------------------------------------------------------------------------------------
+
+static void add_sizes(size_list *list, const char *option, const char *arg, long long min, long long max) {
+    char text[BUFSIZ], *rest = NULL;
+    if (strlen(arg) >= sizeof text) cli_usage("%s: the list is too long", option);
+    memcpy(text, arg, strlen(arg) + 1);
+    for (const char *item = strtok_r(text, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
+        if (list->n == LIST_MAX) cli_usage("%s: give at most %d numbers", option, LIST_MAX);
+        list->value[list->n++] = (size_t)cli_integer(option, item, min, max);
+    }
+}
+
+static void add_shape(bench_options *options, const char *arg) {
+    char text[BUFSIZ];
+    const char *cross = strchr(arg, 'x');
+    if (!cross || strlen(arg) >= sizeof text) cli_usage("--shape %s: give features x depth, e.g. 4096x2560", arg);
+    if (options->n_shapes == LIST_MAX) cli_usage("--shape: give at most %d shapes", LIST_MAX);
+    memcpy(text, arg, strlen(arg) + 1);
+    text[cross - arg] = '\0';
+    const size_t n = (size_t)cli_integer("--shape", text, 1, SIDE_MAX);
+    const size_t k = (size_t)cli_integer("--shape", cross + 1, 1, TERN_K_MAX);
+    options->shapes[options->n_shapes++] = (bench_matrix){.n = n, .k = k};
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
-    (void)arg;
     bench_options *options = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
@@ -28,6 +60,23 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_ALL:
         options->all = true;
         return 0;
+    case KEY_OP:
+        options->op = arg;
+        return 0;
+    case KEY_SHAPE:
+        add_shape(options, arg);
+        return 0;
+    case KEY_M:
+        add_sizes(&options->m, "--m", arg, 1, BENCH_M_MAX);
+        return 0;
+    case KEY_BLOCK:
+        add_sizes(&options->blocks, "--block", arg, 0, TERN_K_MAX);
+        return 0;
+    case KEY_RESIDENCY:
+        options->no_hot = strcmp(arg, "dram") == 0;
+        options->no_dram = strcmp(arg, "hot") == 0;
+        if (!options->no_hot && !options->no_dram) cli_usage("--residency %s: give hot or dram", arg);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -35,6 +84,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 static const struct argp_option own_options[] = {
     {"quick", KEY_QUICK, NULL, 0, "Ternary kernels on two shapes only: a few seconds", 1},
     {"all", KEY_ALL, NULL, 0, "Every variant this CPU can run, not only the chosen ones: some minutes", 1},
+    {"op", KEY_OP, "PART", 0, "Only kernels whose name contains this, e.g. lut_gemm or m2_avx2", 2},
+    {"shape", KEY_SHAPE, "NxK", 0, "Only this shape, features x depth; may be given again", 2},
+    {"m", KEY_M, "M[,M]", 0, "Only these numbers of tokens", 2},
+    {"block", KEY_BLOCK, "B[,B]", 0, "Only ternary scales in blocks of this width; 0: one scale", 2},
+    {"residency", KEY_RESIDENCY, "WHERE", 0, "Only weights that are hot, or that come from dram", 2},
     {0}};
 static const struct argp_child children[] = {{&cli_machine_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
@@ -44,142 +98,137 @@ static const struct argp argp = {
     .doc =
         "Measures how fast this machine reads memory and multiplies INT8 numbers, and in turn with that each ternary and INT8 "
         "kernel on the layer shapes of BitNet-2B. Takes under a minute.\v"
-        "Columns: `dram' cycles through 320 MB or more of weights, `hot' repeats one matrix; m is the number of tokens; bits "
-        "are those "
-        "of a packed weight; GOP/s = 2 m n k / time; GB/s are packed bytes / time; the last column is the fraction of the "
-        "limit that "
-        "binds (reading DRAM or L3, or INT8 multiply-adds). It can pass 100 % where a matrix fits L2 or a lookup beats a "
-        "multiply.\n"
+        "Columns: `dram' cycles through 320 MB or more of weights, `hot' repeats one matrix; m is the number of tokens; block "
+        "is the width of ternary block scales; bits are those of a packed weight, scales included; GB/s are packed bytes / "
+        "time; MAC/cy are multiply-adds per clock cycle of each thread; the fraction is of the limit that binds (reading DRAM "
+        "or L3, or INT8 multiply-adds). It can pass 100 % where a matrix fits L2 or a lookup beats a multiply. End to end goes "
+        "from float32 X to float32 Y; kernel from ready activations (and tables) to int32 Y.\n"
         "\n"
         "Examples:\n"
         "  tern bench --quick\n"
         "  tern bench -t 1 --json >bench.json\n"
         "  tern bench --isa avx2\n"
+        "  tern bench --op mad_gemm --shape 4096x4096 --m 1,2,4 --residency hot\n"
         "\n" CLI_ENVIRONMENT};
-
-// BitNet-2B's layers, then a square one that other libraries report.
-static const bench_shape all_shapes[] = {{2560, 2560}, {640, 2560}, {6912, 2560}, {2560, 6912}, {4096, 4096}};
-static const bench_shape quick_shapes[] = {{6912, 2560}, {4096, 4096}};
-enum { ALL_SHAPES = sizeof all_shapes / sizeof *all_shapes, QUICK_SHAPES = sizeof quick_shapes / sizeof *quick_shapes };
-enum { RESULTS_PER_SHAPE = 3, ROUNDS = 5, QUICK_ROUNDS = 3 };
-
-typedef struct report {
-    bench_result *results;
-    size_t n, room;
-    bool complete; // everything could be measured
-} report;
 
 // ---- Which products to measure --------------------------------------------------------------------------------
 
-static int measure(bench *b, bench_op op, report *r) {
-    const size_t n = b->n_shapes * RESULTS_PER_SHAPE;
-    if (r->room - r->n < n) {
-        const size_t room = 2 * r->room + n;
+// BitNet-2B's layers, then a square one that other libraries report; that one is also measured with block scales and with few
+// tokens.
+static const bench_matrix all_shapes[] = {{2560, 2560, 0}, {640, 2560, 0}, {6912, 2560, 0}, {2560, 6912, 0}, {4096, 4096, 0}};
+static const bench_matrix quick_shapes[] = {{6912, 2560, 0}, {4096, 4096, 0}};
+static const size_t block_widths[] = {64, 128, 256}, few_tokens[] = {2, 4, 8, 16};
+enum { ALL_SHAPES = sizeof all_shapes / sizeof *all_shapes, QUICK_SHAPES = sizeof quick_shapes / sizeof *quick_shapes };
+enum { BLOCK_WIDTHS = sizeof block_widths / sizeof *block_widths, FEW_TOKENS = sizeof few_tokens / sizeof *few_tokens };
+enum { ROUNDS = 5, QUICK_ROUNDS = 3 };
+
+static bool ternary(bench_source source) { return source == BENCH_TERNARY_LUT || source == BENCH_TERNARY_MAD; }
+
+static void add_case(const bench_options *options, bench_plan *plan, size_t matrix, size_t m, bool dram) {
+    if (plan->n_cases == BENCH_CASES_MAX || (dram ? options->no_dram : options->no_hot)) return;
+    plan->cases[plan->n_cases++] = (bench_case){matrix, m, dram};
+}
+
+static void add_matrix(const bench_options *options, bench_plan *plan, bench_matrix matrix, bool sweep_tokens) {
+    if (plan->n_matrices == BENCH_MATRICES_MAX) return;
+    const size_t i = plan->n_matrices++;
+    plan->matrices[i] = matrix;
+    for (size_t j = 0; j < options->m.n; j++) {
+        add_case(options, plan, i, options->m.value[j], false);
+        add_case(options, plan, i, options->m.value[j], true);
+    }
+    if (options->m.n) return;
+    add_case(options, plan, i, 1, true);
+    add_case(options, plan, i, 1, false);
+    for (size_t j = 0; sweep_tokens && j < FEW_TOKENS; j++) {
+        add_case(options, plan, i, few_tokens[j], true);
+        add_case(options, plan, i, few_tokens[j], false);
+    }
+    if (!matrix.block) add_case(options, plan, i, BENCH_M_LARGE, false);
+}
+
+static bench_plan make_plan(const bench_options *options, bool with_blocks) {
+    bench_plan plan = {.n_cases = 0};
+    const bench_matrix *shapes = options->n_shapes ? options->shapes : options->quick ? quick_shapes : all_shapes;
+    const size_t n_shapes = options->n_shapes ? options->n_shapes : options->quick ? QUICK_SHAPES : ALL_SHAPES;
+    for (size_t i = 0; i < n_shapes; i++) {
+        const bool last = i + 1 == n_shapes;
+        bench_matrix matrix = shapes[i];
+        for (size_t j = 0; j < options->blocks.n; j++) {
+            matrix.block = options->blocks.value[j];
+            if (with_blocks || !matrix.block) add_matrix(options, &plan, matrix, false);
+        }
+        if (options->blocks.n) continue;
+        add_matrix(options, &plan, matrix, last && !options->quick && !options->n_shapes);
+        for (size_t j = 0; last && with_blocks && !options->quick && !options->n_shapes && j < BLOCK_WIDTHS; j++) {
+            matrix.block = block_widths[j];
+            add_matrix(options, &plan, matrix, false);
+        }
+    }
+    return plan;
+}
+
+// ---- Measuring --------------------------------------------------------------------------------------------------
+
+static int measure(bench *b, const bench_options *options, bench_source source, bench_report *r) {
+    const bench_plan plan = make_plan(options, ternary(source));
+    if (r->room - r->n < plan.n_cases) {
+        const size_t room = 2 * r->room + plan.n_cases;
         bench_result *larger = realloc(r->results, room * sizeof *larger);
         if (!larger) return cli_fail("no memory for the results");
         r->results = larger;
         r->room = room;
     }
-    const tern_status status = bench_measure(b, op, r->results + r->n);
-    r->n += n;
+    const tern_status status = bench_measure(b, source, &plan, r->results + r->n);
+    for (size_t i = 0; i < plan.n_cases; i++) r->complete = r->complete && isfinite(r->results[r->n + i].fraction);
+    r->n += plan.n_cases;
     if (status != TERN_OK) {
-        r->complete = false;
         const char *message = tern_context_error(b->ctx);
-        (void)cli_fail("%s not measured: %s", bench_op_names[op], *message ? message : tern_status_string(status));
+        (void)cli_fail("some products were not measured: %s", *message ? message : tern_status_string(status));
     }
     return CLI_OK;
 }
 
-static int measure_chosen(bench *b, bool quick, report *r) {
-    const double start = cli_seconds();
-    const int ops = quick ? BENCH_INT8 : BENCH_OPS;
+// Measures each source whose kernel is `symbol` (NULL: any) and contains options->op.
+static int measure_sources(bench *b, const bench_options *options, const char *symbol, double start, bench_report *r) {
+    const int n_sources = options->quick ? BENCH_INT8 : BENCH_SOURCES; // quick: ternary ones
     int rc = CLI_OK;
-    for (int op = 0; op < ops && rc == CLI_OK; op++) {
-        cli_progress("measuring", start, 100 * op / ops);
-        rc = measure(b, (bench_op)op, r);
+    for (int source = 0; source < n_sources && rc == CLI_OK; source++) {
+        if (!symbol) cli_progress("measuring", start, 100 * source / n_sources);
+        const char *kernel = bench_kernel(b, (bench_source)source);
+        if (!kernel || (symbol && strcmp(kernel, symbol) != 0) || (options->op && !strstr(kernel, options->op))) continue;
+        rc = measure(b, options, (bench_source)source, r);
     }
-    cli_progress("", start, -1);
     return rc;
 }
 
-static int measure_all(bench *b, report *r) {
-    const double start = cli_seconds();
+static int measure_all(bench *b, const bench_options *options, double start, bench_report *r) {
     int rc = CLI_OK;
     for (size_t i = 0; i < tern_variant_count() && rc == CLI_OK; i++) {
         cli_progress("measuring", start, (int)(100 * i / tern_variant_count()));
         tern_variant_info v = {.struct_size = sizeof v};
         if (tern_variant_get(b->ctx, i, &v) != TERN_OK || !v.usable) continue;
-        for (int op = 0; op < BENCH_OPS && rc == CLI_OK; op++) {
-            if (strcmp(v.stage, bench_op_names[op]) != 0) continue;
-            const tern_status status = tern_force_variant(b->ctx, v.symbol);
-            rc = status == TERN_OK ? measure(b, (bench_op)op, r) : cli_fail_status(b->ctx, status);
-        }
+        const tern_status status = tern_force_variant(b->ctx, v.symbol);
+        rc = status == TERN_OK ? measure_sources(b, options, v.symbol, start, r) : cli_fail_status(b->ctx, status);
     }
     (void)tern_force_variant(b->ctx, NULL);
-    cli_progress("", start, -1);
     return rc;
 }
 
-// ---- Output -----------------------------------------------------------------------------------------------------
-
-static double limit_giga(const bench *b, bench_limit limit) {
-    static const double giga = 1e9;
-    return bench_median(b->limit[limit].value, b->limit[limit].n) / giga;
+static int run(bench *b, const bench_options *options, bench_report *r) {
+    const double start = cli_seconds();
+    const int rc = options->all ? measure_all(b, options, start, r) : measure_sources(b, options, NULL, start, r);
+    cli_progress("", start, -1);
+    if (rc == CLI_OK && r->n == 0) return cli_fail("no kernel fits these options; tern info --variants lists all");
+    return rc;
 }
 
-static json_t *report_json(const bench *b, const report *r, bool complete) {
-    static const double nano = 1e-9;
-    json_t *results = json_array();
-    for (size_t i = 0; i < r->n; i++) {
-        const bench_result *x = &r->results[i];
-        (void)json_array_append_new(
-            results,
-            json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:I}", "op", x->op, "variant",
-                      x->variant, "layout", x->layout, "residency", x->residency, "m", (json_int_t)x->m, "n", (json_int_t)x->n,
-                      "k", (json_int_t)x->k, "threads", tern_context_threads(b->ctx), "bits_per_weight",
-                      cli_real_json(x->bits_per_weight), "gops", cli_real_json(x->gops), "gbps", cli_real_json(x->gbps),
-                      "fraction", cli_real_json(x->fraction), "bound",
-                      x->rounds ? json_string(bench_limit_names[x->bound]) : json_null(), "rounds", (json_int_t)x->rounds));
-    }
-    return json_pack("{s:s, s:s, s:b, s:{s:i, s:o, s:o, s:o, s:I, s:I, s:s, s:o}, s:o}", "schema", "tern.bench/1", "version",
-                     tern_version(), "complete", complete, "roofline", "threads", tern_context_threads(b->ctx), "dram_gbps",
-                     cli_real_json(limit_giga(b, BENCH_DRAM)), "l3_gbps", cli_real_json(limit_giga(b, BENCH_L3)), "vnni_gops",
-                     cli_real_json(limit_giga(b, BENCH_INT8_PEAK)), "dram_bytes", (json_int_t)b->dram_bytes, "l3_bytes",
-                     (json_int_t)b->l3_bytes, "int8_peak_variant", tern_stage_variant(b->ctx, "int8_peak"), "clock_ghz",
-                     cli_real_json(nano / tern_cycle_seconds()), "results", results);
-}
-
-static void print_limit(const char *name, double value, const char *unit) {
-    if (isfinite(value)) {
-        (void)printf("   %s %.1f %s", name, value, unit);
-    } else {
-        (void)printf("   %s not measured", name);
-    }
-}
-
-static void print_table(const bench *b, const report *r) {
-    static const double percent = 100;
-    (void)printf("limits (measured between the products, with %d threads):\n", tern_context_threads(b->ctx));
-    print_limit("DRAM", limit_giga(b, BENCH_DRAM), "GB/s");
-    print_limit("L3", limit_giga(b, BENCH_L3), "GB/s");
-    print_limit("INT8", limit_giga(b, BENCH_INT8_PEAK), "GOP/s");
-    (void)printf(" (%s)\n\n", tern_stage_variant(b->ctx, "int8_peak"));
-    (void)printf("%-13s %-10s %-4s %3s %5s %5s %4s %7s %6s  %s\n", "kernel", "variant", "where", "m", "n", "k", "bits", "GOP/s",
-                 "GB/s", "of the limit");
-    for (size_t i = 0; i < r->n; i++) {
-        const bench_result *x = &r->results[i];
-        (void)printf("%-13s %-10s %-4s %3zu %5zu %5zu ", x->op, x->variant, x->residency, x->m, x->n, x->k);
-        if (x->rounds == 0) {
-            (void)printf("not measured\n");
-            continue;
-        }
-        (void)printf("%4.2f %7.1f %6.2f  ", x->bits_per_weight, x->gops, x->gbps);
-        if (isfinite(x->fraction)) {
-            (void)printf("%3.0f %% of %s\n", x->fraction * percent, bench_limit_names[x->bound]);
-        } else {
-            (void)printf("not measured\n");
-        }
-    }
+static int create(bench *b, tern_context *ctx, const bench_options *options) {
+    const char *what = NULL;
+    const bench_plan plan = make_plan(options, true);
+    const tern_status status = bench_create(b, ctx, &plan, options->quick ? QUICK_ROUNDS : ROUNDS, &what);
+    if (what) return cli_fail("no memory for %s; close other programs", what);
+    return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
 }
 
 int cmd_bench(int argc, char **argv) {
@@ -188,32 +237,18 @@ int cmd_bench(int argc, char **argv) {
     if (options.quick && options.all) cli_usage("--quick and --all exclude each other; give one");
     tern_context *ctx = NULL;
     bench b = {.ctx = NULL};
-    report r = {.complete = true};
-    const char *what = NULL;
+    bench_report r = {.complete = true};
     int rc = cli_open_context(&options.base, &ctx);
-    if (rc == CLI_OK) {
-        const tern_status status =
-            bench_create(&b, ctx, options.quick ? quick_shapes : all_shapes, options.quick ? QUICK_SHAPES : ALL_SHAPES,
-                         options.quick ? QUICK_ROUNDS : ROUNDS, &what);
-        if (what)
-            rc = cli_fail("no memory for %s; close other programs", what);
-        else if (status != TERN_OK)
-            rc = cli_fail_status(ctx, status);
+    if (rc == CLI_OK) rc = create(&b, ctx, &options);
+    if (rc == CLI_OK) rc = run(&b, &options, &r);
+    if (rc == CLI_OK && options.base.json) {
+        rc = cli_print_json(bench_report_json(&b, &r));
+    } else if (rc == CLI_OK) {
+        bench_report_print(&b, &r);
+        rc = cli_flush();
     }
-    if (rc == CLI_OK) rc = options.all ? measure_all(&b, &r) : measure_chosen(&b, options.quick, &r);
-    if (rc == CLI_OK) {
-        bool complete = r.complete;
-        for (size_t i = 0; i < r.n; i++) complete = complete && isfinite(r.results[i].fraction);
-        for (int limit = 0; limit < BENCH_LIMITS; limit++) complete = complete && b.limit[limit].n > 0;
-        if (options.base.json) {
-            rc = cli_print_json(report_json(&b, &r, complete));
-        } else {
-            print_table(&b, &r);
-            rc = cli_flush();
-        }
-        if (rc == CLI_OK && !complete)
-            rc = cli_fail("some figures could not be measured: memory is short, or the caches are not known (see tern info)");
-    }
+    if (rc == CLI_OK && !r.complete)
+        rc = cli_fail("some figures could not be measured: memory is short, or the caches are not known (see tern info)");
     free(r.results);
     if (ctx) bench_destroy(&b);
     tern_context_destroy(ctx);
