@@ -16,7 +16,7 @@ typedef enum tern_tier {
     TERN_TIER_AVX2,       // AVX2 + FMA + BMI1/2 + F16C
     TERN_TIER_AVX512,     // + AVX-512 F, BW, DQ, VL
     TERN_TIER_AVX512VNNI, // + VNNI
-    TERN_TIER_AVX512VBMI, // + VBMI + GFNI
+    TERN_TIER_AVX512VBMI, // + VBMI
     TERN_TIER_COUNT
 } tern_tier;
 
@@ -45,10 +45,9 @@ typedef struct tern_gemm_args {
     size_t ldx;            //   readable and zero up to the layout's padding of k
     const int8_t *tables;  // LUT: tables of token t at tables + t * ld_tables, 64-byte aligned
     size_t ld_tables;
-    const int32_t *x_sums;   // MAD, INT8: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
-    size_t ld_x_sums;        //
-    const int32_t *row_bias; // T5: see layout.h; [n]
-    int x_has_min;           // some x may be -128 (kernels that negate x must then take their exact path)
+    const int32_t *x_sums; // MAD, INT8: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
+    size_t ld_x_sums;      //
+    int x_has_min;         // some x may be -128 (kernels that negate x must then take their exact path)
 } tern_gemm_args;
 typedef void tern_gemm_fn(const tern_gemm_args *args);
 

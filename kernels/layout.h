@@ -56,9 +56,7 @@ static inline size_t tern_slab_offset(size_t n_padded, size_t rows, size_t tile_
 // Byte row g of a feature: v = sum_j t[5g + j] * 3^j, |v| <= 121, stored as (v < 0) << 7 | |v|. Zero is 0x00.
 // Table of group g: 256 bytes. For entry e = 0..121, value(e) = lo + 32 * hi with lo in -16..15:
 //   bytes 0..127: lo[e]; bytes 128..255: hi[e]; entries 122..127 are 0.
-// A kernel may negate a plane by ~ instead of -, which costs 33 per negative code and K-slice: row_bias[n] = 33 * (number of
-// negative codes of row n) is kept beside the codes for kernels that do (they add it); others ignore it.
-enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_NEG_BIAS = 33, TERN_T5_SIGN = 0x80, TERN_T5_STEP = 32 };
+enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_SIGN = 0x80, TERN_T5_STEP = 32 };
 static inline size_t tern_t5_rows(size_t k) { return tern_ceil_div(k, TERN_T5_TRITS); }
 static inline size_t tern_t5_table_bytes(size_t k) { return tern_t5_rows(k) * TERN_T5_TABLE_BYTES; }
 static inline size_t tern_t5_bytes(size_t n_padded, size_t k) { return n_padded * tern_t5_rows(k); } // n_padded: multiple of 64

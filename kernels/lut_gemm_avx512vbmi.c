@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// LUT product of T5 with AVX-512 VBMI and GFNI: five trits a byte, 128-entry lookups, one forward stream of weights.
+// LUT product of T5 with AVX-512 VBMI: five trits a byte, 128-entry lookups, one forward stream of weights.
 #include <immintrin.h>
 #include <string.h>
 
@@ -13,8 +13,7 @@ enum {
     TOKENS = 4,                             // tokens that share one pass over the slab: a block's codes stay in L1 meanwhile
     PLANE = TERN_T5_TABLE_BYTES / 2,
     PREFETCH = 4096,
-    // A K-tile has 6 groups, |value| <= 5 * 128, 33 more where a code is negative: |sum| <= 6 * 673 = 4038; 8 * 4038 = 32304 <=
-    // 32767.
+    // A K-tile has 6 groups, |value| <= 5 * 128: |sum| <= 6 * 640 = 3840; 8 * 3840 = 30720 <= 32767.
     SPILL_TILES = 8
 };
 
@@ -50,9 +49,8 @@ static inline void add_tile(int16_t *sums, __m512i lo, __m512i hi) {
 static inline __attribute__((always_inline)) void block(int16_t *restrict sums, const uint8_t *restrict codes,
                                                         const int8_t *restrict tables, size_t ld_tables, size_t rows,
                                                         size_t stride, const size_t vectors, const size_t tokens) {
-    const __m512i sign_bit = _mm512_set1_epi8((char)TERN_T5_SIGN); // affine matrix: every output bit is input bit 7
-    // byte f: sums of the planes for feature f. lo and ~lo are in -16..15, hi and ~hi in -21..20: six groups stay within int8:
-    // 96, 126.
+    const __m512i zero = _mm512_setzero_si512();
+    // byte f: sums of the planes for feature f. |lo| <= 16 and |hi| <= 20, so 6 groups stay within int8: 96, 120.
     __m512i lo[2][BLOCK_VECTORS], hi[2][BLOCK_VECTORS];
     TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
@@ -66,16 +64,15 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
         TERN_UNROLL
         for (size_t v = 0; v < vectors; v++) {
             _mm_prefetch((const char *)codes + v * VECTOR + PREFETCH, _MM_HINT_T0);
-            const __m512i code = _mm512_load_si512(codes + v * VECTOR);                // byte f: code of feature f
-            const __m512i negative = _mm512_gf2p8affine_epi64_epi8(code, sign_bit, 0); // 0xFF where it is negative
+            const __m512i code = _mm512_load_si512(codes + v * VECTOR); // byte f: code of feature f
+            const __mmask64 negative = _mm512_movepi8_mask(code);       // bit f: it is negative
             TERN_UNROLL
             for (size_t t = 0; t < tokens; t++) {
                 const planes *table = t == 0 ? &first : &second;
                 const __m512i lo_part = _mm512_permutex2var_epi8(table->lo0, code, table->lo1); // bit 7 of the index is ignored
                 const __m512i hi_part = _mm512_permutex2var_epi8(table->hi0, code, table->hi1);
-                lo[t][v] =
-                    _mm512_add_epi8(lo[t][v], _mm512_xor_si512(lo_part, negative)); // ~x = -x - 1: row_bias makes up for it
-                add_in_place(&hi[t][v], _mm512_xor_si512(hi_part, negative));
+                add_in_place(&lo[t][v], _mm512_mask_sub_epi8(lo_part, negative, zero, lo_part));
+                add_in_place(&hi[t][v], _mm512_mask_sub_epi8(hi_part, negative, zero, hi_part));
             }
         }
         tables += TERN_T5_TABLE_BYTES;
@@ -123,8 +120,8 @@ static void block_two(int16_t *restrict sums, const uint8_t *restrict codes, con
     PAIR((i)), PAIR((i) + 1), PAIR((i) + 2), PAIR((i) + 3), PAIR((i) + 4), PAIR((i) + 5), PAIR((i) + 6), PAIR((i) + 7)
 _Alignas(64) static const uint16_t interleave[2][VECTOR / 2] = {{PAIRS(0), PAIRS(8)}, {PAIRS(16), PAIRS(24)}};
 
-// Adds the int16 sums of n features to base, in natural order, and clears them. base may be acc.
-static void spill(int32_t *acc, const int32_t *base, int16_t *restrict sums, size_t n) {
+// Moves the int16 sums of n features to acc, in natural order; adds unless this is the first time.
+static void spill(int32_t *restrict acc, int16_t *restrict sums, size_t n, int first_time) {
     const __m512i first = _mm512_load_si512(interleave[0]), second = _mm512_load_si512(interleave[1]);
     for (size_t f = 0; f < n; f += VECTOR) {
         const __m512i even = _mm512_load_si512(sums + f), odd = _mm512_load_si512(sums + f + VECTOR / 2);
@@ -132,9 +129,9 @@ static void spill(int32_t *acc, const int32_t *base, int16_t *restrict sums, siz
         for (size_t h = 0; h < 2; h++) {
             const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(half[h]));
             const __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(half[h], 1));
-            const size_t at = f + h * VECTOR / 2;
-            _mm512_store_si512(acc + at, _mm512_add_epi32(_mm512_loadu_si512(base + at), low));
-            _mm512_store_si512(acc + at + 16, _mm512_add_epi32(_mm512_loadu_si512(base + at + 16), high));
+            int32_t *out = acc + f + h * VECTOR / 2;
+            _mm512_store_si512(out, first_time ? low : _mm512_add_epi32(_mm512_load_si512(out), low));
+            _mm512_store_si512(out + 16, first_time ? high : _mm512_add_epi32(_mm512_load_si512(out + 16), high));
         }
         _mm512_store_si512(sums + f, _mm512_setzero_si512());
         _mm512_store_si512(sums + f + VECTOR / 2, _mm512_setzero_si512());
@@ -163,10 +160,8 @@ static void pass(const tern_gemm_args *args, size_t t0, size_t tokens) {
             codes += in_tile * width;
         }
         if (tile % SPILL_TILES == 0 || row + in_tile == rows)
-            for (size_t t = 0; t < tokens; t++) {
-                int32_t *acc = args->acc + (t0 + t) * args->ld_acc;
-                spill(acc, tile <= SPILL_TILES ? args->row_bias : acc, sums + t * TERN_SLAB_MAX, n);
-            }
+            for (size_t t = 0; t < tokens; t++)
+                spill(args->acc + (t0 + t) * args->ld_acc, sums + t * TERN_SLAB_MAX, n, tile <= SPILL_TILES);
     }
 }
 

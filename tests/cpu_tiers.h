@@ -22,7 +22,7 @@ static inline bool test_cpu_has_tier(tern_tier tier) {
     case TERN_TIER_AVX512VNNI:
         return vnni;
     default:
-        return vnni && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
+        return vnni && __builtin_cpu_supports("avx512vbmi");
     }
 }
 

@@ -56,7 +56,7 @@ static tern_cpuid_raw cascade_lake(void) {
 
 static tern_cpuid_raw ice_lake(void) {
     tern_cpuid_raw raw = cascade_lake();
-    raw.leaf7_ecx |= BIT(1) | BIT(8); // vbmi gfni
+    raw.leaf7_ecx |= BIT(1); // vbmi
     return raw;
 }
 
@@ -91,7 +91,7 @@ static void features_are_listed_by_name(void **state) {
     has(nehalem(), LIST_SSE);
     has(haswell(), LIST_AVX2);
     has(skylake_x(), LIST_AVX512);
-    has(ice_lake(), LIST_AVX512 " avx512vnni avx512vbmi gfni");
+    has(ice_lake(), LIST_AVX512 " avx512vnni avx512vbmi");
 }
 
 static void avx2_without_ymm_state_is_scalar(void **state) {
@@ -119,7 +119,7 @@ static void avx512_without_any_part_of_its_state_is_avx2(void **state) {
         tern_cpuid_raw raw = ice_lake();
         raw.xcr0 &= ~parts[i];
         assert_int_equal(best_of(raw), TERN_TIER_AVX2);
-        has(raw, LIST_AVX2 " gfni");
+        has(raw, LIST_AVX2);
     }
 }
 
@@ -142,7 +142,6 @@ static void every_flag_that_files_are_compiled_with_is_needed(void **state) {
     for (size_t i = 0; i < 4; i++) needs(ice_lake, offsetof(tern_cpuid_raw, leaf7_ebx), avx512[i], TERN_TIER_AVX2);
     needs(ice_lake, offsetof(tern_cpuid_raw, leaf7_ecx), 11, TERN_TIER_AVX512);    // vnni
     needs(ice_lake, offsetof(tern_cpuid_raw, leaf7_ecx), 1, TERN_TIER_AVX512VNNI); // vbmi
-    needs(ice_lake, offsetof(tern_cpuid_raw, leaf7_ecx), 8, TERN_TIER_AVX512VNNI); // gfni
 }
 
 static void avx512_without_the_avx2_flags_is_scalar(void **state) {

@@ -39,10 +39,9 @@ enum { N_DEPTHS = sizeof depths / sizeof depths[0], N_SLABS = sizeof slabs / siz
 
 static int8_t trit_at(const int8_t *t, size_t n, size_t k, size_t i, size_t j) { return i < n && j < k ? t[i * k + j] : 0; }
 
-static uint8_t t5_code(const int8_t *t, size_t n, size_t k, size_t i, size_t g, int32_t *bias) {
+static uint8_t t5_code(const int8_t *t, size_t n, size_t k, size_t i, size_t g) {
     int v = 0, power = 1;
     for (size_t j = 0; j < 5; j++, power *= 3) v += power * trit_at(t, n, k, i, 5 * g + j);
-    if (v < 0) bias[i] += 33;
     return (uint8_t)(v < 0 ? 128 - v : v);
 }
 
@@ -53,8 +52,7 @@ static uint8_t t2n_code(const int8_t *t, size_t n, size_t k, size_t i, size_t b)
 }
 
 // Walks slab > K-tile > block > byte row > feature, as the diagram says.
-static void expect_slab(tern_layout layout, const uint8_t *p, const int8_t *t, size_t n, size_t n_padded, size_t k,
-                        int32_t *bias) {
+static void expect_slab(tern_layout layout, const uint8_t *p, const int8_t *t, size_t n, size_t n_padded, size_t k) {
     const size_t trits = layout == TERN_LAYOUT_T5 ? 5 : 4, tile_rows = layout == TERN_LAYOUT_T5 ? 6 : 5;
     const size_t rows = (k + trits - 1) / trits;
     for (size_t tile = 0; tile < rows; tile += tile_rows) {
@@ -63,7 +61,7 @@ static void expect_slab(tern_layout layout, const uint8_t *p, const int8_t *t, s
             while (f0 + width > n_padded) width /= 2;
             for (size_t r = tile; r < rows && r < tile + tile_rows; r++)
                 for (size_t f = f0; f < f0 + width; f++)
-                    assert_int_equal(*p++, layout == TERN_LAYOUT_T5 ? t5_code(t, n, k, f, r, bias) : t2n_code(t, n, k, f, r));
+                    assert_int_equal(*p++, layout == TERN_LAYOUT_T5 ? t5_code(t, n, k, f, r) : t2n_code(t, n, k, f, r));
             f0 += width;
         }
     }
@@ -79,17 +77,14 @@ static void slabs_follow_their_diagram_and_unpack_exactly(void **state) {
                 const size_t bytes = layouts[l] == TERN_LAYOUT_T5 ? tern_t5_bytes(n_padded, k) : tern_t2n_bytes(n_padded, k);
                 int8_t *t = random_trits(n * k), *back = new_bytes(n_padded * (k + 3));
                 uint8_t *packed = new_bytes(bytes);
-                int32_t bias[N_MAX], expected_bias[N_MAX] = {0};
                 memset(packed, 0xEE, bytes);
                 // Three calls on ranges of strips in no order.
                 const size_t cut[] = {0, n_padded / 3 / 16 * 16, n_padded / 2 / 16 * 16, n_padded}, order[] = {1, 0, 2};
                 for (size_t c = 0; c < 3; c++) {
                     const size_t from = cut[order[c]], to = cut[order[c] + 1], given = n <= from ? 0 : (n < to ? n : to) - from;
-                    tern_pack_ternary(layouts[l], packed, bias + from, given ? t + from * k : NULL, k, n_padded, from, given,
-                                      to - from, k);
+                    tern_pack_ternary(layouts[l], packed, given ? t + from * k : NULL, k, n_padded, from, given, to - from, k);
                 }
-                expect_slab(layouts[l], packed, t, n, n_padded, k, expected_bias);
-                if (layouts[l] == TERN_LAYOUT_T5) assert_memory_equal(bias, expected_bias, n_padded * sizeof bias[0]);
+                expect_slab(layouts[l], packed, t, n, n_padded, k);
                 memset(back, 7, n_padded * (k + 3));
                 tern_unpack_ternary(layouts[l], back, k + 3, packed, n_padded, 0, n_padded, k);
                 for (size_t i = 0; i < n_padded; i++) {
@@ -109,7 +104,7 @@ static void m2_panels_follow_their_diagram_and_unpack_exactly(void **state) {
             const size_t k = depths[d], n_padded = (n + 15) / 16 * 16, groups = (k + 15) / 16;
             int8_t *t = random_trits(n * k), back[K_MAX];
             uint8_t *packed = new_bytes(tern_m2_bytes(n_padded, k));
-            tern_pack_ternary(TERN_LAYOUT_M2, packed, NULL, t, k, 0, 0, n, n_padded, k);
+            tern_pack_ternary(TERN_LAYOUT_M2, packed, t, k, 0, 0, n, n_padded, k);
             const uint8_t *p = packed;
             for (size_t panel = 0; panel < n_padded; panel += 16)
                 for (size_t g = 0; g < groups; g++)

@@ -132,8 +132,7 @@ static tern_gemm_args make_args(const problem *p, tern_layout layout) {
     tern_gemm_args args = {.n = n, .m = p->m, .k = k, .ld_acc = n + ACC_GAP};
     args.acc = guard_buffer(GUARD_OUT, tern_round_up(((p->m - 1) * args.ld_acc + n) * sizeof(int32_t), 64));
     uint8_t *packed = guard_buffer(GUARD_W, packed_bytes(layout, n, k));
-    int32_t *bias = guard_buffer(GUARD_BIAS, n * sizeof(int32_t));
-    tern_pack_ternary(layout, packed, bias, p->w, k, n, 0, p->n, n, k);
+    tern_pack_ternary(layout, packed, p->w, k, n, 0, p->n, n, k);
     args.packed = packed;
     if (layout == TERN_LAYOUT_M2) {
         args.ldx = tern_round_up(k, TERN_X_ALIGN);
@@ -155,7 +154,6 @@ static tern_gemm_args make_args(const problem *p, tern_layout layout) {
         int8_t *tables = guard_buffer(GUARD_TABLES, (p->m - 1) * args.ld_tables + bytes);
         for (size_t t = 0; t < p->m; t++) scalar_build(layout)(tables + t * args.ld_tables, p->x + t * k, k, 0, rows);
         args.tables = tables;
-        if (layout == TERN_LAYOUT_T5) args.row_bias = bias;
     }
     return args;
 }

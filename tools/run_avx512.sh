@@ -10,7 +10,7 @@ usage: tools/run_avx512.sh [--cpu MODEL] [--timeout SECONDS] [--file HOST_PATH].
 Boots a Linux that holds only busybox, PROGRAM and its shared libraries under Bochs, and runs PROGRAM there in a directory named like the
 current one. Variables TERN_*, CMOCKA_* and LD_LIBRARY_PATH are passed on; standard input is empty.
 
-  --cpu MODEL         tigerlake (default) or corei7_icelake_u; both have AVX-512 F, BW, DQ, VL, VBMI, VNNI and GFNI
+  --cpu MODEL         tigerlake (default) or corei7_icelake_u; both have AVX-512 F, BW, DQ, VL, VBMI and VNNI
   --timeout SECONDS   of host time, boot included (default 600); a run past it ends in exit code 124
   --file HOST_PATH    also copies this file or directory, to the same absolute path; may be repeated
 
@@ -24,7 +24,7 @@ die() { say "$*"; exit 125; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cache=$root/build/emu
-packages=(bochs bochs-term bochsbios vgabios busybox-static cpio genisoimage isolinux syslinux-common bsdutils binutils)
+packages=(bochs bochs-term bochsbios vgabios busybox-static cpio genisoimage isolinux syslinux-common bsdutils)
 kernel_package=linux-image-cloud-amd64 # the smallest Debian kernel; it has the serial console, and its LZ4 image unpacks quickly
 
 # Emulated instructions per second: sets how fast emulated time runs. Close to what Bochs reaches, so its seconds are about ours.
@@ -136,21 +136,6 @@ write_program() {
     printf '\n'
 }
 
-# Bochs before 2.8 returns the bits of (v)gf2p8affineqb and its inverse form complemented. The constant of these instructions, always their
-# last byte, is exclusive-ored to the result, so complementing it in the guest's copy of a program gives the right results.
-# A masked form would still be wrong: Bochs masks it by quadwords. Our kernels use none.
-bochs_needs_complement() { dpkg --compare-versions "$(dpkg-query -W -f='${Version}' bochs)" lt 2.8; }
-
-complement_gfni_constants() {
-    local file=$1 text_vma text_offset address bytes last
-    read -r text_vma text_offset < <(objdump -hw "$file" | awk '$2 == ".text" {print $4, $6}')
-    while IFS=$'\t' read -r address bytes _; do
-        read -r -a bytes <<<"$bytes"
-        last=$((16#${address//[ :]/} + ${#bytes[@]} - 1 - 16#$text_vma + 16#$text_offset))
-        printf '%b' "$(printf '\\x%02x' $((16#${bytes[-1]} ^ 0xff)))" | dd of="$file" bs=1 seek="$last" conv=notrunc status=none
-    done < <(objdump -dw -j .text "$file" | grep -E 'gf2p8affine(inv)?qb' || true)
-}
-
 # build_image DIR PROGRAM [ARGS...]: DIR/boot.iso, which boots straight into PROGRAM.
 build_image() {
     local dir=$1 guest=$1/guest path
@@ -160,10 +145,7 @@ build_image() {
     write_init >"$guest/init"
     write_program "$@" >"$guest/.program"
     chmod +x "$guest/init"
-    while read -r path; do
-        copy_into "$guest" "$path"
-        [[ $path =~ ^/(usr/)?lib ]] || ! bochs_needs_complement || complement_gfni_constants "$guest$path"
-    done < <(printf '%s\n' "$1"; libraries_of "$1")
+    while read -r path; do copy_into "$guest" "$path"; done < <(printf '%s\n' "$1"; libraries_of "$1")
     for path in "${files[@]}"; do copy_into "$guest" "$path"; done
     (cd "$guest" && find . | cpio --quiet -o -H newc) >"$dir/iso/isolinux/initrd"
     cp "$cache/vmlinuz" "$dir/iso/isolinux/linux"

@@ -35,7 +35,7 @@ done
 
 mkdir -p build/emu
 probe=build/emu/avx512_probe
-"${CC:-cc}" -O2 -mavx512f -mavx512bw -mavx512vbmi -mavx512vnni -mgfni tests/emulation/avx512_probe.c -o "$probe"
+"${CC:-cc}" -O2 -mavx512f -mavx512bw -mavx512vbmi -mavx512vnni tests/emulation/avx512_probe.c -o "$probe"
 if [ -z "$where" ]; then
     where=emulated
     ! "$probe" >/dev/null 2>&1 || where=native

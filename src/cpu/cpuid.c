@@ -39,8 +39,7 @@ static const uint32_t EXT_MAX = 0x80000000u, EXT_FEATURES = 0x80000001u, EXT_BRA
     X("avx512dq", IN_LEAF7_EBX, 17, OS_ZMM, TERN_TIER_AVX512)                                                                  \
     X("avx512vl", IN_LEAF7_EBX, 31, OS_ZMM, TERN_TIER_AVX512)                                                                  \
     X("avx512vnni", IN_LEAF7_ECX, 11, OS_ZMM, TERN_TIER_AVX512VNNI)                                                            \
-    X("avx512vbmi", IN_LEAF7_ECX, 1, OS_ZMM, TERN_TIER_AVX512VBMI)                                                             \
-    X("gfni", IN_LEAF7_ECX, 8, OS_NONE, TERN_TIER_AVX512VBMI)
+    X("avx512vbmi", IN_LEAF7_ECX, 1, OS_ZMM, TERN_TIER_AVX512VBMI)
 
 typedef struct cpu_feature {
     const char *name;

@@ -53,13 +53,13 @@ static void load_strip(strip *restrict s, const int8_t *restrict trits, size_t l
     }
 }
 
-// 16 T5 codes of the five columns at c, and 0xFF in *negative where the code is negative.
-static inline __m128i encode_t5(const int8_t (*c)[STRIP], __m128i *negative) {
+// 16 T5 codes of the five columns at c.
+static inline __m128i encode_t5(const int8_t (*c)[STRIP]) {
     __m128i v = load16(c[4]); // Horner: |v| <= 121 after the last step
     for (int j = 3; j >= 0; j--) v = _mm_add_epi8(thrice(v), load16(c[j]));
-    *negative = _mm_cmpgt_epi8(_mm_setzero_si128(), v);
-    const __m128i magnitude = _mm_sub_epi8(_mm_xor_si128(v, *negative), *negative);
-    return _mm_or_si128(magnitude, _mm_and_si128(*negative, _mm_set1_epi8((char)TERN_T5_SIGN)));
+    const __m128i negative = _mm_cmpgt_epi8(_mm_setzero_si128(), v); // 0xFF where it is
+    const __m128i magnitude = _mm_sub_epi8(_mm_xor_si128(v, negative), negative);
+    return _mm_or_si128(magnitude, _mm_and_si128(negative, _mm_set1_epi8((char)TERN_T5_SIGN)));
 }
 
 // 16 T2N codes: 0x44 + t0 + 3 t1 + 16 (t2 + 3 t3), each nibble 0..8.
@@ -86,18 +86,10 @@ static inline void encode_m2(uint8_t *restrict out, const int8_t (*c)[STRIP]) {
     store16(out + 48, _mm_unpackhi_epi16(b01h, b23h));
 }
 
-// Packs one chunk of one strip of T5; adds the negative codes of each row to negatives[STRIP].
-static void pack_t5(uint8_t *slab, int32_t *negatives, const strip *s, size_t n_padded, size_t row, size_t g0, size_t rows) {
-    __m128i count = _mm_setzero_si128(); // byte i: negative codes of row i, at most CHUNK_T5
-    for (size_t g = 0; g < CHUNK_T5 && g0 + g < rows; g++) {
-        __m128i negative;
-        const __m128i code = encode_t5(&s->cols[g * TERN_T5_TRITS], &negative);
-        count = _mm_sub_epi8(count, negative);
-        store16(slab + tern_slab_offset(n_padded, rows, TERN_T5_TILE_ROWS, TERN_T5_BLOCK, g0 + g, row), code);
-    }
-    uint8_t bytes[STRIP];
-    store16(bytes, count);
-    for (size_t i = 0; i < STRIP; i++) negatives[i] += bytes[i];
+static void pack_t5(uint8_t *slab, const strip *s, size_t n_padded, size_t row, size_t g0, size_t rows) {
+    for (size_t g = 0; g < CHUNK_T5 && g0 + g < rows; g++)
+        store16(slab + tern_slab_offset(n_padded, rows, TERN_T5_TILE_ROWS, TERN_T5_BLOCK, g0 + g, row),
+                encode_t5(&s->cols[g * TERN_T5_TRITS]));
 }
 
 static void pack_t2n(uint8_t *slab, const strip *s, size_t n_padded, size_t row, size_t b0, size_t rows) {
@@ -112,11 +104,10 @@ static void pack_m2(uint8_t *unit, const strip *s, size_t row, size_t g0, size_t
         encode_m2(panel + (g0 + g) * TERN_M2_GROUP_BYTES, &s->cols[g * TERN_M2_GROUP_K]);
 }
 
-void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, int32_t *restrict row_bias, const int8_t *restrict trits,
-                       size_t ldt, size_t n_padded, size_t first_row, size_t n_rows, size_t n_written, size_t k) {
+void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, const int8_t *restrict trits, size_t ldt, size_t n_padded,
+                       size_t first_row, size_t n_rows, size_t n_written, size_t k) {
     for (size_t band = 0; band < n_written; band += BAND) {
         const size_t band_rows = n_written - band < BAND ? n_written - band : BAND;
-        int32_t negatives[BAND] = {0};
         for (size_t chunk = 0; chunk * CHUNK < k; chunk++) {
             const size_t n_k = k - chunk * CHUNK < CHUNK ? k - chunk * CHUNK : CHUNK;
             for (size_t i = 0; i < band_rows; i += STRIP) {
@@ -125,15 +116,13 @@ void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, int32_t *rest
                 strip s;
                 load_strip(&s, given ? trits + at * ldt + chunk * CHUNK : NULL, ldt, given, n_k);
                 if (layout == TERN_LAYOUT_T5)
-                    pack_t5(unit, negatives + i, &s, n_padded, row, chunk * CHUNK_T5, tern_t5_rows(k));
+                    pack_t5(unit, &s, n_padded, row, chunk * CHUNK_T5, tern_t5_rows(k));
                 else if (layout == TERN_LAYOUT_T2N)
                     pack_t2n(unit, &s, n_padded, row, chunk * CHUNK_T2N, tern_t2n_rows(k));
                 else
                     pack_m2(unit, &s, row, chunk * CHUNK_M2, tern_m2_groups(k));
             }
         }
-        if (row_bias)
-            for (size_t i = 0; i < band_rows; i++) row_bias[band + i] = TERN_T5_NEG_BIAS * negatives[i];
     }
 }
 

@@ -15,9 +15,8 @@ enum { TERN_PACK_STRIP = 16 };
 // n_padded: features of the slab, a multiple of 64 (M2: unused). k: depth of the K-slice.
 // Writes rows first_row .. first_row + n_written - 1 of the unit (both multiples of TERN_PACK_STRIP): the first n_rows <=
 // n_written come from trits[i * ldt + 0..k-1], each -1, 0 or 1, the others are zero weights. trits may be NULL if n_rows is 0.
-// row_bias: n_written values of layout.h (T5), or NULL.
-void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, int32_t *restrict row_bias, const int8_t *restrict trits,
-                       size_t ldt, size_t n_padded, size_t first_row, size_t n_rows, size_t n_written, size_t k);
+void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, const int8_t *restrict trits, size_t ldt, size_t n_padded,
+                       size_t first_row, size_t n_rows, size_t n_written, size_t k);
 
 // The exact inverse for any rows: trits[i * ldt + 0..k-1] is row first_row + i of the unit.
 void tern_unpack_ternary(tern_layout layout, int8_t *restrict trits, size_t ldt, const uint8_t *restrict unit, size_t n_padded,

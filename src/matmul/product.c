@@ -80,7 +80,6 @@ static void run_s32_kernel(const gemm_args *g, const tern_weights *w, size_t sli
         .ld_tables = v->ld_tables,
         .x_sums = v->sums + t0 * v->ld_blocks + slice,
         .ld_x_sums = v->ld_blocks,
-        .row_bias = w->row_bias ? w->row_bias + slice * w->n_padded + n0 : NULL,
         .x_has_min = v->has_min,
     };
     ((tern_gemm_fn *)g->kernels->chosen[w->traits->stage][w->layout]->fn)(&args);

@@ -48,11 +48,9 @@ static tern_status allocate(tern_context *ctx, tern_weights *w) {
     w->packed_bytes =
         last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
     w->n_scales = w->layout == TERN_LAYOUT_I8B32 ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
-    w->n_bias = w->layout == TERN_LAYOUT_T5 ? w->n_slices * w->n_padded : 0;
     w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
     if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, tern_scale_bytes(w));
-    if (w->n_bias) w->row_bias = tern_alloc(&w->allocator, w->n_bias, sizeof *w->row_bias);
-    if (!w->packed || (w->n_scales && !w->scales) || (w->n_bias && !w->row_bias))
+    if (!w->packed || (w->n_scales && !w->scales))
         return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for a %zu x %zu weight (%zu bytes)", w->n, w->k,
                          w->packed_bytes);
     return TERN_OK;
@@ -105,8 +103,7 @@ static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, c
         const size_t unit = slab ? row0 / w->unit_rows : 0;
         const size_t unit_row0 = slab ? unit * w->unit_rows : 0;
         for (size_t s = 0; s < w->n_slices; s++) {
-            int32_t *bias = w->row_bias ? w->row_bias + s * w->n_padded + row0 : NULL;
-            tern_pack_ternary(w->layout, tern_unit_codes(w, s, unit), bias, codes + s * w->slice_k, k,
+            tern_pack_ternary(w->layout, tern_unit_codes(w, s, unit), codes + s * w->slice_k, k,
                               slab ? tern_unit_rows(w, unit) : w->n_padded, row0 - unit_row0, n_rows, n_written,
                               tern_slice_depth(w, s));
         }
@@ -202,7 +199,6 @@ void tern_weights_destroy(tern_weights *w) {
     const tern_allocator allocator = w->allocator;
     tern_free(&allocator, w->packed, w->packed_bytes, 1);
     tern_free(&allocator, w->scales, w->n_scales, tern_scale_bytes(w));
-    tern_free(&allocator, w->row_bias, w->n_bias, sizeof *w->row_bias);
     tern_free(&allocator, w, 1, sizeof *w);
 }
 
@@ -218,7 +214,7 @@ tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern
                               .act_block = tern_weights_act_block(w),
                               .layout = tern_layout_name(w->layout),
                               .kernel = v ? v->symbol : NULL};
-    full.bytes = w->packed_bytes + w->n_scales * tern_scale_bytes(w) + w->n_bias * sizeof *w->row_bias;
+    full.bytes = w->packed_bytes + w->n_scales * tern_scale_bytes(w);
     full.bits_per_weight = (double)full.bytes * 8 / ((double)w->n * (double)w->k);
     return tern_info_write(info, &full, sizeof full, "tern_weights_info", &ctx->error);
 }

@@ -31,8 +31,6 @@ struct tern_weights {
     tern_scale_kind scale_kind; // of scales: one float32, or [n_slices][n_padded] float32, or float16 where that is exact
     void *scales;               // NULL for I8B32, whose scales lie among the codes
     size_t n_scales;
-    int32_t *row_bias; // T5: [n_slices][n_padded]
-    size_t n_bias;
     tern_allocator allocator;
 };
 
