@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "sched/affinity.h"
 #include "sched/pool_state.h"
@@ -14,6 +13,18 @@
 // Patience of a waiting worker. A stage of a decode step takes 5 to 100 us and waking a sleeper costs about as much as it
 // saves below 50 us. With more workers than CPUs, spinning takes the CPU from the worker that is waited for.
 enum { SPIN_NS = 50000, SPIN_CROWDED_NS = 2000, YIELD_NS = 30000, THREAD_NAME_MAX = 32 };
+
+// How often this process is a fork's child. Threads do not survive fork(): a pool works as long as this is what it was when
+// the pool was created. Process-wide, because that is what fork() copies; getpid() at every region would cost a system call.
+static atomic_uint forks;
+static int atfork_failure;
+
+static void count_fork(void) { atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed); } // the child has one thread
+
+static void watch_forks(void) { atfork_failure = pthread_atfork(NULL, NULL, count_fork); }
+
+// relaxed: changed only in a child, before any other thread exists there.
+bool tern_pool_is_forked(const tern_pool *pool) { return pool->forks != atomic_load_explicit(&forks, memory_order_relaxed); }
 
 static void *thread_main(void *arg) {
     tern_worker *self = arg;
@@ -89,7 +100,7 @@ static void initialize(tern_pool *pool, int n_threads, const int *cpus) {
     pool->n_threads = n_threads;
     pool->spin_ns = crowded ? SPIN_CROWDED_NS : SPIN_NS;
     pool->yield_ns = YIELD_NS;
-    pool->pid = getpid();
+    pool->forks = atomic_load_explicit(&forks, memory_order_relaxed); // see tern_pool_is_forked()
     // relaxed: no other thread exists yet.
     atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_relaxed);
     for (int i = 0; i < n_threads; i++) {
@@ -112,6 +123,9 @@ static tern_status creation_failed(tern_error *err, int i, int n_threads, int cp
 
 tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator,
                              tern_error *err) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    if (atfork_failure) return tern_fail(err, TERN_ERR_MEMORY, "no memory to watch for fork(): %s", strerror(atfork_failure));
     tern_pool *p = allocate(n_threads, allocator);
     if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", n_threads);
     initialize(p, n_threads, cpus);
@@ -132,7 +146,7 @@ tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, c
 
 void tern_pool_destroy(tern_pool *pool) {
     if (!pool) return;
-    if (pool->pid == getpid()) stop_workers(pool, pool->n_threads);
+    if (!tern_pool_is_forked(pool)) stop_workers(pool, pool->n_threads);
     free_pool(pool);
 }
 

@@ -23,7 +23,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 #include "sched/pool.h"
 
@@ -68,13 +67,16 @@ struct tern_pool {
     // Constant after creation.
     _Alignas(TERN_HOT_ALIGN) int n_threads;
     int64_t spin_ns, yield_ns; // patience before a waiting worker yields, and then sleeps
-    pid_t pid;                 // threads do not survive fork()
+    unsigned forks;            // of the process at creation: see pool.c
     int *cpus;                 // [n_threads], TERN_CPU_NONE where not bound
     bool in_region;            // written by the caller outside regions; read by anyone inside one
     size_t bytes;
     tern_allocator allocator;
     tern_worker workers[];
 };
+
+// pool.c: true in a process forked after the pool was created, which has none of its threads.
+bool tern_pool_is_forked(const tern_pool *pool);
 
 // wait.c: returns when the ticket is open or stop, or (until_over) over; the value seen. Spins, then yields, then sleeps.
 int64_t tern_pool_wait(tern_pool *pool, tern_worker *self, bool until_over);

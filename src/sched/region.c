@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Runs a region: claiming of tiles, the barrier between stages, and the hand-over from one stage to the next.
-#include <unistd.h>
-
 #include "sched/affinity.h"
 #include "sched/pool_state.h"
 
@@ -90,7 +88,7 @@ static size_t find_wide(const tern_stage *stages, size_t n_stages) {
 tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_stages, tern_error *err) {
     // No message: other threads of the region may be writing one.
     if (pool->in_region) return TERN_ERR_STATE;
-    if (pool->pid != getpid()) {
+    if (tern_pool_is_forked(pool)) {
         return tern_fail(err, TERN_ERR_STATE,
                          "this context was created before fork(), which does not copy its threads; create a new one");
     }
