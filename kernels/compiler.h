@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What gcc and clang need to be told to keep arrays of vector sums in registers.
+// What gcc and clang need to be told to keep arrays of vector sums in registers, and the marks of the speed gate.
 #ifndef TERN_KERNELS_COMPILER_H
 #define TERN_KERNELS_COMPILER_H
 
@@ -14,6 +14,18 @@
 #define TERN_UNROLL _Pragma("GCC unroll 16")
 #define TERN_NO_UNROLL _Pragma("GCC unroll 1")
 #define TERN_IN_PLACE(instruction, plain) instruction
+#endif
+
+// TERN_COST_LOOP("name", n, m, k): the loop around this, in one round, multiplies k weights of n features with m tokens. The sizes
+// are constants once the function is inlined. For tools/kernel_cost.py: a record in a section that linkers leave out, no instruction.
+#ifdef __OPTIMIZE__
+#define TERN_COST_LOOP(name, n, m, k)                                                                                          \
+    __asm__ inline volatile(".pushsection .tern_cost,\"e\"\n\t.quad 661f\n\t.long %c0, %c1, %c2\n\t.asciz \"" name             \
+                            "\"\n\t.popsection\n661:"                                                                          \
+                            :                                                                                                  \
+                            : "i"(n), "i"(m), "i"(k))
+#else
+#define TERN_COST_LOOP(name, n, m, k) ((void)0)
 #endif
 
 #endif

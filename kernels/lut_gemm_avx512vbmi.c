@@ -59,6 +59,7 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
     }
     TERN_NO_UNROLL
     for (size_t r = 0; r < rows; r++) {
+        TERN_COST_LOOP("T5 rows", vectors * VECTOR, tokens, TERN_T5_TRITS);
         const planes first = load_planes(tables);
         const planes second = tokens == 2 ? load_planes(tables + ld_tables) : first;
         TERN_UNROLL

@@ -44,6 +44,7 @@ static inline __attribute__((always_inline)) void tile(const tern_gemm_args *arg
     const int8_t *x = args->x + t0 * args->ldx;
     TERN_NO_UNROLL
     for (size_t g = 0; g < groups; g++) {
+        TERN_COST_LOOP("M2 groups", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
         _mm_prefetch((const char *)panel + g * TERN_M2_GROUP_BYTES + PREFETCH, _MM_HINT_T0);
         const __m512i codes = _mm512_load_si512(panel + g * TERN_M2_GROUP_BYTES);
         TERN_UNROLL

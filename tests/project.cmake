@@ -23,3 +23,10 @@ endif()
 add_test(NAME readme_example_compiles_and_runs
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_readme.sh ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared> ${CMAKE_C_COMPILER}
                  -Wl,-rpath,$<TARGET_FILE_DIR:tern_shared> ${sanitize})
+# Optimized objects only: what the loops of a debug or sanitized build cost says nothing.
+if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT TERN_SANITIZE)
+  add_test(NAME marked_loops_cost_what_the_table_says
+           COMMAND ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/kernel_cost.py ${CMAKE_BINARY_DIR}/CMakeFiles/tern_objects.dir/kernels
+                   --table ${CMAKE_CURRENT_SOURCE_DIR}/data/kernel_costs.json)
+  set_tests_properties(marked_loops_cost_what_the_table_says PROPERTIES SKIP_RETURN_CODE 77) # another compiler than the table's
+endif()
