@@ -4,7 +4,8 @@ set(TERN_BLOCKS_DIR ${CMAKE_CURRENT_BINARY_DIR}/blocks)
 add_test(NAME gguf_package_writes_reference_blocks
          COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gen_blocks.py ${TERN_BLOCKS_DIR})
 set_tests_properties(gguf_package_writes_reference_blocks PROPERTIES FIXTURES_SETUP reference_blocks)
-set_tests_properties(test_blocks PROPERTIES FIXTURES_REQUIRED reference_blocks ENVIRONMENT TERN_BLOCKS_DIR=${TERN_BLOCKS_DIR})
+set_tests_properties(test_blocks PROPERTIES FIXTURES_REQUIRED reference_blocks)
+set_property(TEST test_blocks APPEND PROPERTY ENVIRONMENT TERN_BLOCKS_DIR=${TERN_BLOCKS_DIR})
 
 # Fuzzing of the GGUF reader: cmake --preset fuzz, then build/fuzz/tests/fuzz_gguf CORPUS_FOLDER.
 option(TERN_FUZZ "Build the libFuzzer targets (needs clang)" OFF)

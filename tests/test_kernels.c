@@ -319,7 +319,7 @@ static void block_scales_of_ternary_weights_match_a_float64_formula(void **unuse
         tern_context *ctx = contexts[1];
         tern_weights *packed = NULL;
         tern_activations *a = NULL;
-        const tern_weights_params params = {sizeof params, form};
+        const tern_weights_params params = {.struct_size = sizeof params, .form = form};
         assert_int_equal(tern_weights_from_trits(ctx, &packed, w, scales, BLOCK, N, K, K, &params), TERN_OK);
         assert_int_equal(tern_activations_create(ctx, &a, M, K), TERN_OK);
         assert_int_equal(tern_activations_set_f32(ctx, a, x, M, K, K, BLOCK), TERN_OK);

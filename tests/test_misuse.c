@@ -37,7 +37,7 @@ typedef struct job {
 } job;
 
 static tern_status multiply(tern_context *ctx, job j, float *y, size_t *act_block) {
-    const tern_weights_params params = {sizeof params, j.form};
+    const tern_weights_params params = {.struct_size = sizeof params, .form = j.form};
     tern_weights *w = NULL;
     tern_activations *a = NULL;
     tern_status status = j.ternary ? tern_weights_from_trits(ctx, &w, trits, scales, j.scale_block, N, K, K, &params)
@@ -110,7 +110,7 @@ static void sizes_beyond_the_address_space_are_out_of_memory(void **unused) {
     tern_activations *a = NULL;
     for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
         for (int form = TERN_FORM_AUTO; form <= TERN_FORM_MAD; form++) {
-            const tern_weights_params params = {sizeof params, (tern_form)form};
+            const tern_weights_params params = {.struct_size = sizeof params, .form = (tern_form)form};
             assert_int_equal(tern_weights_from_trits(ctx, &w, trits, scales, 0, huge[i], K, K, &params), TERN_ERR_MEMORY);
         }
         assert_int_equal(tern_weights_from_s8(ctx, &w, trits, scales, 0, huge[i], K, K, NULL), TERN_ERR_MEMORY);
@@ -238,7 +238,7 @@ static void kept_tables_never_serve_another_batch(void **unused) {
     (void)unused;
     tern_context *ctx = NULL;
     assert_int_equal(tern_context_create(&ctx, NULL), TERN_OK);
-    const tern_weights_params lut = {sizeof lut, TERN_FORM_LUT};
+    const tern_weights_params lut = {.struct_size = sizeof lut, .form = TERN_FORM_LUT};
     const size_t depths[] = {K, BLOCK, K - 1};
     tern_activations *a = NULL;
     assert_int_equal(tern_activations_create(ctx, &a, TOKENS, K), TERN_OK);

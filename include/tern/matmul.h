@@ -21,14 +21,16 @@ typedef struct tern_weights tern_weights;
 
 // Which family of kernels multiplies ternary weights.
 typedef enum tern_form {
-    TERN_FORM_AUTO = 0, // the faster one on this CPU (see docs/numerics.md for how it was measured)
+    TERN_FORM_AUTO = 0, // the fastest for this shape: by the tuning table (tune.h), else by built-in rules
     TERN_FORM_LUT = 1,  // table lookup: tables of partial dot products built from the activations (T-MAC)
     TERN_FORM_MAD = 2   // multiply-add on 2-bit codes
 } tern_form;
 
 typedef struct tern_weights_params {
     size_t struct_size;
-    tern_form form; // ternary weights only
+    tern_form form;    // ternary weights only
+    size_t expect_m;   // tokens of most products, for the choice of a layout; 0: one
+    int expect_cached; // nonzero: the weight is likely to be in cache when it is used (all weights together fit); for the choice
 } tern_weights_params;
 
 // Ternary weights. trits[n * ldw + k] in {-1, 0, +1}; ldw >= k. The real weight is trit * scale.

@@ -72,6 +72,7 @@ typedef struct tern_context_params {
     const tern_allocator *allocator; // copied; NULL: the C library (large blocks: huge pages where the system gives them)
     char *error;                     // when creation fails, receives one line that names the cause and the fix
     size_t error_size;
+    const char *tune;                // tuning table (tune.h): a path, or "off"; NULL: $TERN_TUNE, else the user's cache folder
 } tern_context_params;
 
 // A detected CPU, the kernels chosen for it, and a pool of pinned workers.
@@ -85,6 +86,10 @@ TERN_API void tern_context_destroy(tern_context *ctx);
 
 // The detailed message of the last call that failed on this context; "" if none has. Valid until the next call.
 TERN_API const char *tern_context_error(const tern_context *ctx);
+
+// What creation had to ignore, one line: a tuning table that is damaged or of another machine; "" if nothing. Valid as long as
+// the context. Tern prints nothing by itself.
+TERN_API const char *tern_context_warning(const tern_context *ctx);
 
 // Number of threads that take part in a region, the caller included.
 TERN_API int tern_context_threads(const tern_context *ctx);

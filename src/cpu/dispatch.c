@@ -32,6 +32,15 @@ bool tern_stage_parse(const char *name, tern_stage_id *stage) {
     return false;
 }
 
+bool tern_layout_parse(const char *name, tern_layout *layout) {
+    for (int i = TERN_LAYOUT_NONE + 1; i < TERN_LAYOUT_COUNT; i++) {
+        if (strcmp(name, layout_names[i]) != 0) continue;
+        *layout = (tern_layout)i;
+        return true;
+    }
+    return false;
+}
+
 // The layout whose lut_gemm runs on the highest tier. T5 stands first, so it wins among equals: it has the fewest bits.
 static tern_layout choose_lut_layout(const tern_kernels *kernels) {
     tern_layout best = TERN_LAYOUT_T5;
@@ -68,6 +77,8 @@ void tern_kernels_choose(tern_kernels *kernels, tern_tier tier) {
 
 void tern_kernels_force(tern_kernels *kernels, const tern_variant *variant) {
     kernels->chosen[variant->stage][variant->layout] = variant;
+    if (variant->stage == TERN_STAGE_lut_gemm || variant->stage == TERN_STAGE_mad_gemm)
+        kernels->forced_layout = variant->layout;
     if (variant->stage == TERN_STAGE_lut_gemm) {
         kernels->lut_layout = variant->layout;
         kernels->ternary_form = TERN_FORM_LUT;

@@ -23,8 +23,9 @@ extern const size_t tern_variants_count;
 typedef struct tern_kernels {
     tern_tier tier; // nothing above it is chosen
     const tern_variant *chosen[TERN_STAGE_COUNT][TERN_LAYOUT_COUNT];
-    tern_layout lut_layout; // preferred layout of new LUT weights
-    tern_form ternary_form; // what TERN_FORM_AUTO means here: LUT or MAD
+    tern_layout lut_layout;    // preferred layout of new LUT weights
+    tern_form ternary_form;    // the built-in meaning of TERN_FORM_AUTO: LUT or MAD
+    tern_layout forced_layout; // of a forced ternary GEMM: new weights get it; else NONE
 } tern_kernels;
 
 void tern_kernels_choose(tern_kernels *kernels, tern_tier tier);
@@ -40,7 +41,8 @@ const tern_variant *tern_kernels_default(const tern_kernels *kernels, tern_stage
 bool tern_stage_parse(const char *name, tern_stage_id *stage); // exact names only
 
 const char *tern_stage_name(tern_stage_id stage);
-const char *tern_layout_name(tern_layout layout); // "-", "t5", "t2n", "m2", "i8", "i8b32"
+bool tern_layout_parse(const char *name, tern_layout *layout); // exact names only, not "-"
+const char *tern_layout_name(tern_layout layout);              // "-", "t5", "t2n", "m2", "i8", "i8b32"
 
 // The chosen function of a stage, with its real type: TERN_KERNEL(kernels, lut_gemm, layout)(&args)
 #define TERN_KERNEL(kernels, stage, layout) ((tern_##stage##_fn *)(kernels)->chosen[TERN_STAGE_##stage][layout]->fn)

@@ -43,7 +43,12 @@ static void name_of(char name[TENSOR_NAME_MAX], size_t layer, const char *what) 
 
 static tern_status load_matrix_tensor(loader *ld, const tern_gguf_tensor *t, size_t n, size_t k, tern_weights **out) {
     tern_model *m = ld->m;
-    const tern_weights_params params = {sizeof params, ld->params->form};
+    const tern_weights_params params = {
+        .struct_size = sizeof params,
+        .form = ld->params->form,
+        // Each token reads every matrix: they stay in cache all together or not at all.
+        .expect_cached = ld->total <= ld->ctx->topology.l3_bytes / 2,
+    };
     tern_status status = tern_weights_from_blocks(ld->ctx, out, t->type, t->data, t->size, n, k, &params, &m->weight_allocator);
     if (status != TERN_OK) {
         tern_error cause = ld->ctx->error;

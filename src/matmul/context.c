@@ -102,6 +102,12 @@ static tern_status choose_workers(tern_context *ctx, const tern_context_params *
     return TERN_OK;
 }
 
+static tern_status choose_tuning(tern_context *ctx, const char *tune, tern_error *err) {
+    if (!tune) tune = environment("TERN_TUNE");
+    ctx->tune.key = tern_tune_key_of(&ctx->cpu, ctx->kernels.tier, ctx->threads);
+    return tern_tuning_read(&ctx->tune, tune, &ctx->allocator, &ctx->warning, err);
+}
+
 static tern_status create(tern_context **out, const tern_context_params *params, tern_error *err) {
     tern_context probe = {0};
     tern_status status = choose_allocator(&probe, params->allocator, err);
@@ -112,8 +118,9 @@ static tern_status create(tern_context **out, const tern_context_params *params,
     atomic_flag_clear_explicit(&ctx->nested_reported, memory_order_relaxed); // no other thread yet
     status = choose_tier(ctx, params->isa, err);
     if (status == TERN_OK) status = choose_workers(ctx, params, err);
+    if (status == TERN_OK) status = choose_tuning(ctx, params->tune, err);
     if (status != TERN_OK) {
-        tern_free(&probe.allocator, ctx, 1, sizeof *ctx);
+        tern_context_destroy(ctx);
         return status;
     }
     *out = ctx;
@@ -134,11 +141,14 @@ tern_status tern_context_create(tern_context **ctx, const tern_context_params *p
 void tern_context_destroy(tern_context *ctx) {
     if (!ctx) return;
     tern_pool_destroy(ctx->pool);
+    tern_tuning_release(&ctx->tune, &ctx->allocator);
     const tern_allocator allocator = ctx->allocator;
     tern_free(&allocator, ctx, 1, sizeof *ctx);
 }
 
 const char *tern_context_error(const tern_context *ctx) { return ctx ? ctx->error.text : ""; }
+
+const char *tern_context_warning(const tern_context *ctx) { return ctx ? ctx->warning.text : ""; }
 
 int tern_context_threads(const tern_context *ctx) { return ctx ? ctx->threads : 0; }
 

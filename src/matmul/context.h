@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 #include "cpu/dispatch.h"
+#include "matmul/tune.h"
 #include "sched/pool.h"
 #include "tern/diagnostics.h"
 
@@ -24,6 +25,8 @@ struct tern_context {
     atomic_flag nested_reported; // set by the first tile of a region that calls back: it alone may write the error then
     tern_allocator allocator;
     tern_error error;
+    tern_error warning; // of creation
+    tern_tuning tune;
 };
 
 // Runs a region on the pool or the caller's parallel_for. STATE (inside a region; after fork). Stages are trusted: fn not NULL

@@ -10,17 +10,15 @@
 // ---- checks shared by all ---------------------------------------------------------------------------------
 
 static tern_status check_shape(tern_context *ctx, tern_weights **w, const void *data, size_t n, size_t k, size_t ld,
-                               const tern_weights_params *params, tern_form *form) {
+                               const tern_weights_params *params, tern_weights_params *p) {
     if (!ctx) return TERN_ERR_ARG;
     if (!w || !data) return tern_fail(&ctx->error, TERN_ERR_ARG, "the weight's output or its data is NULL");
     if (n == 0) return tern_fail(&ctx->error, TERN_ERR_ARG, "n = 0: a weight has at least one row");
     if (k == 0 || k > TERN_K_MAX) return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is outside 1..%d", k, TERN_K_MAX);
     if (ld < k) return tern_fail(&ctx->error, TERN_ERR_ARG, "the leading dimension %zu is smaller than k = %zu", ld, k);
-    tern_weights_params p;
-    const tern_status status = tern_params_read(&p, sizeof p, params, "tern_weights_params", &ctx->error);
+    const tern_status status = tern_params_read(p, sizeof *p, params, "tern_weights_params", &ctx->error);
     if (status != TERN_OK) return status;
-    if (p.form > TERN_FORM_MAD) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_form %d", (int)p.form);
-    *form = p.form;
+    if (p->form > TERN_FORM_MAD) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_form %d", (int)p->form);
     return TERN_OK;
 }
 
@@ -52,7 +50,7 @@ static const char *read_codes(const void *source, size_t row, int8_t *codes, flo
 }
 
 static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales, size_t scale_block,
-                              size_t n, size_t k, size_t ld, tern_form form, bool ternary) {
+                              size_t n, size_t k, size_t ld, const tern_weights_params *params, bool ternary) {
     const bool one = scale_block == 0;
     const size_t per_row = one ? 0 : tern_ceil_div(k, scale_block);
     size_t count;
@@ -73,32 +71,32 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
                               .half_scales = half,
                               .read = read_codes,
                               .source = &source,
-                              .form = form,
+                              .params = *params,
                               .bad_row = TERN_ERR_ARG};
     return tern_weights_build(ctx, w, &build);
 }
 
 tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
                                     size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
-    tern_form form = TERN_FORM_AUTO;
-    const tern_status status = check_shape(ctx, w, trits, n, k, ldw, params, &form);
+    tern_weights_params p;
+    const tern_status status = check_shape(ctx, w, trits, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
     if (scale_block % 16 != 0 && scale_block < k)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu is neither 0, k nor a multiple of 16", scale_block);
-    return from_codes(ctx, w, trits, scales, scale_block, n, k, ldw, form, true);
+    return from_codes(ctx, w, trits, scales, scale_block, n, k, ldw, &p, true);
 }
 
 tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales, size_t scale_block,
                                  size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
-    tern_form form = TERN_FORM_AUTO;
-    const tern_status status = check_shape(ctx, w, q, n, k, ldw, params, &form);
+    tern_weights_params p;
+    const tern_status status = check_shape(ctx, w, q, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
     if (scale_block != 0 && scale_block != k && scale_block != TERN_I8B_BLOCK)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights take 0, k or %d", scale_block,
                          TERN_I8B_BLOCK);
-    return from_codes(ctx, w, q, scales, scale_block, n, k, ldw, form, false);
+    return from_codes(ctx, w, q, scales, scale_block, n, k, ldw, &p, false);
 }
 
 // ---- float32 ------------------------------------------------------------------------------------------------
@@ -162,8 +160,8 @@ static const char *read_f32_ternary(const void *source, size_t row, int8_t *code
 
 tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n,
                                        size_t k, size_t ldw, const tern_weights_params *params) {
-    tern_form form = TERN_FORM_AUTO;
-    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &form);
+    tern_weights_params p;
+    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (scale_block != k && scale_block != TERN_I8B_BLOCK)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights are quantized per row (k) or per %d",
@@ -175,15 +173,15 @@ tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, cons
                               .scales_per_row = tern_ceil_div(k, scale_block),
                               .read = read_f32_int8,
                               .source = &source,
-                              .form = form,
+                              .params = p,
                               .bad_row = TERN_ERR_ARG};
     return tern_weights_build(ctx, w, &build);
 }
 
 tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k, size_t ldw,
                                           const tern_weights_params *params) {
-    tern_form form = TERN_FORM_AUTO;
-    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &form);
+    tern_weights_params p;
+    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     double sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -198,7 +196,7 @@ tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, c
                               .uniform_scale = scale,
                               .read = read_f32_ternary,
                               .source = &source,
-                              .form = form,
+                              .params = p,
                               .bad_row = TERN_ERR_ARG};
     return tern_weights_build(ctx, w, &build);
 }
@@ -246,8 +244,8 @@ tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t
 
 tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                      size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator) {
-    tern_form form = TERN_FORM_AUTO;
-    const tern_status status = check_shape(ctx, w, data, n, k, k, params, &form);
+    tern_weights_params p;
+    const tern_status status = check_shape(ctx, w, data, n, k, k, params, &p);
     if (status != TERN_OK) return status;
     const tern_block_type *type = tern_block_type_find(ggml_type);
     char name[32];
@@ -262,7 +260,7 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
     if (!tern_mul_size(row_bytes, n, &want) || want != size)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "%zu bytes given, but %zu x %zu in %s takes %zu", size, n, k, type->name,
                          row_bytes * n);
-    tern_build build = {.n = n, .k = k, .form = form, .bad_row = TERN_ERR_FORMAT, .allocator = allocator};
+    tern_build build = {.n = n, .k = k, .params = p, .bad_row = TERN_ERR_FORMAT, .allocator = allocator};
     if (!type->to_codes) {
         const float_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k, .scale_block = TERN_I8B_BLOCK};
         build.scale_block = TERN_I8B_BLOCK;

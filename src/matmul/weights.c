@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/choice.h"
 #include "format/blocks.h"
 #include "matmul/build.h"
 #include "matmul/pack_int8.h"
@@ -25,11 +26,22 @@ static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
 
 const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
 
+// Ternary block scales: each block of K is packed like a matrix of its own.
+static bool is_sliced(const tern_build *build) {
+    return build->ternary && build->scale_block != 0 && build->scale_block < build->k;
+}
+
 static tern_layout choose_layout(const tern_context *ctx, const tern_build *build) {
     if (!build->ternary)
         return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
-    const tern_form form = build->form == TERN_FORM_AUTO ? ctx->kernels.ternary_form : build->form;
-    return form == TERN_FORM_LUT ? ctx->kernels.lut_layout : TERN_LAYOUT_M2;
+    const tern_choice choice = {.n = build->n,
+                                .k = build->k,
+                                .scale_block = is_sliced(build) ? build->scale_block : 0,
+                                .m = build->params.expect_m,
+                                .cached = build->params.expect_cached != 0,
+                                .threads = ctx->threads,
+                                .form = build->params.form};
+    return tern_choose_layout(&ctx->kernels, &choice, ctx->tune.table);
 }
 
 // As few slabs as TERN_SLAB_MAX allows, but a multiple of the threads, so that each gets the same share of one forward stream.
@@ -178,8 +190,7 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     w->unit_rows = w->traits->table_bytes ? slab_rows(build->n, ctx->threads) : w->traits->row_align;
     w->n_units = tern_ceil_div(w->n_padded, w->unit_rows);
     w->scale_block = build->scale_block;
-    const bool sliced = build->ternary && build->scale_block != 0 && build->scale_block < build->k;
-    w->slice_k = sliced ? build->scale_block : build->k;
+    w->slice_k = is_sliced(build) ? build->scale_block : build->k;
     w->n_slices = tern_ceil_div(build->k, w->slice_k);
     if (build->scale_block >= build->k) w->scale_block = build->k;
     w->scale_kind = w->scale_block == 0 ? TERN_SCALE_UNIFORM : build->half_scales ? TERN_SCALE_F16 : TERN_SCALE_F32;
