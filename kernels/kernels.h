@@ -27,6 +27,11 @@ typedef enum tern_tier {
 // block: a multiple of 16, or >= k. Returns 0, or 1 if some x is NaN or infinite (outputs are then unspecified).
 typedef int tern_quantize_fn(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const float *restrict x, size_t k,
                              size_t block, float floor);
+// The same of float16 and of bfloat16 elements, which are widened first; their bits are given.
+typedef int tern_quantize_half_fn(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const uint16_t *restrict x,
+                                  size_t k, size_t block, float floor);
+typedef tern_quantize_half_fn tern_quantize_f16_fn;
+typedef tern_quantize_half_fn tern_quantize_bf16_fn;
 
 // ---- lut_build: tables of partial dot products --------------------------------------------------------------
 // For one K-slice of one token: q[0..k) (any alignment; exactly k bytes are read), zeros past k.
@@ -125,7 +130,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 // ---- variants -------------------------------------------------------------------------------------------------
 
 #define TERN_STAGES(X) \
-    X(quantize) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(epilogue) X(rmsnorm) X(silu_mul) \
+    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(epilogue) X(rmsnorm) X(silu_mul) \
     X(attention) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {

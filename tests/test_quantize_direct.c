@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "format/blocks.h"
 #include "guard_buffer.h"
 #include "kernel_variants.h"
 
@@ -157,11 +158,49 @@ static void quantize_gives_zeros_for_a_block_without_magnitude(void **unused) {
     }
 }
 
+typedef tern_quantize_half_fn *half_quantizer;
+
+// The codes of half-precision input are those of the same numbers in float32.
+static void check_half(half_quantizer quantize, bool bfloat) {
+    for (size_t k = 1; k <= QUANTIZE_K_MAX; k++) {
+        const size_t padded = tern_round_up(k, TERN_X_ALIGN), block = quantize_blocks[k % 6];
+        const size_t n_blocks = tern_ceil_div(k, block);
+        uint16_t *input = guard_buffer(GUARD_X, k * sizeof *input);
+        float wide[QUANTIZE_K_MAX];
+        for (size_t i = 0; i < k; i++) {
+            do {
+                input[i] = (uint16_t)next_random();
+                const uint32_t bits = (uint32_t)input[i] << 16;
+                memcpy(&wide[i], &bits, sizeof bits);
+                if (!bfloat) wide[i] = tern_f16_to_f32(input[i]);
+            } while (!isfinite(wide[i]));
+        }
+        static quantized want;
+        int8_t *codes = guard_buffer(GUARD_W, padded);
+        float *scale = guard_buffer(GUARD_SCALES, n_blocks * sizeof(float));
+        int32_t *sums = guard_buffer(GUARD_SUMS, n_blocks * sizeof(int32_t));
+        assert_int_equal(tern_quantize_scalar(want.q, want.scale, want.sums, wide, k, block, 1e-5f), 0);
+        assert_int_equal(quantize(codes, scale, sums, input, k, block, 1e-5f), 0);
+        if (memcmp(codes, want.q, padded) || memcmp(scale, want.scale, n_blocks * sizeof(float)) ||
+            memcmp(sums, want.sums, n_blocks * sizeof(int32_t)))
+            fail_msg("%s differs from float32: k %zu, block %zu", running, k, block);
+        input[random_below(k)] = bfloat ? 0x7F80 : 0xFC01; // an infinity, a signalling NaN
+        assert_int_equal(quantize(codes, scale, sums, input, k, block, 1e-5f), 1);
+    }
+}
+
+static void half_precision_input_gives_the_codes_of_the_same_float32(void **unused) {
+    (void)unused;
+    FOR_EACH_VARIANT(quantize_f16, quantize) check_half(quantize, false);
+    FOR_EACH_VARIANT(quantize_bf16, quantize) check_half(quantize, true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantize_variants_match_scalar_bit_for_bit),
         cmocka_unit_test(quantize_reports_every_nan_and_infinity),
         cmocka_unit_test(scalar_quantize_rounds_x_over_scale_to_the_nearest_code),
+        cmocka_unit_test(half_precision_input_gives_the_codes_of_the_same_float32),
         cmocka_unit_test(quantize_takes_ties_to_even),
         cmocka_unit_test(quantize_gives_zeros_for_a_block_without_magnitude),
     };
