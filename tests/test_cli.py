@@ -23,6 +23,7 @@ STAGES = {"quantize", "lut_build", "lut_gemm", "mad_gemm", "int8_gemm", "int8_ge
 
 def tern(*args, stdin=b"", **environment):
     env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | environment
+    env.setdefault("TERN_TUNE", "off")  # not what the developer tuned
     return subprocess.run([TERN, *args], input=stdin, capture_output=True, env=env, timeout=300)
 
 
@@ -53,6 +54,9 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
         self.check(USAGE, "bench", "--shape", "4096", says=["--shape", "4096x2560"])
         self.check(USAGE, "bench", "--residency", "l2", says=["--residency", "hot or dram"])
+        self.check(USAGE, "tune", "--show", "--clear", says=["--show"])
+        self.check(USAGE, "tune", "--shape", "64x64", "--show", says=["--show"])
+        self.check(USAGE, "tune", "--shape", "64", says=["--shape", "4096x2560"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--system", "y", says=["--chat"])
 
     def test_numbers_out_of_range_are_usage_errors_that_tell_the_range(self):
@@ -149,7 +153,8 @@ class Info(unittest.TestCase):
     def test_version_and_help_go_to_stdout(self):
         version = tern("--version")
         self.assertEqual((version.returncode, version.stdout), (0, f"tern {json.loads(tern('info', '--json').stdout)['version']}\n".encode()))
-        for args in (["--help"], ["info", "--help"], ["generate", "-h"], ["tokenize", "--help"], ["bench", "--help"]):
+        for args in (["--help"], ["info", "--help"], ["generate", "-h"], ["tokenize", "--help"], ["bench", "--help"],
+                     ["tune", "--help"]):
             result = tern(*args)
             self.assertEqual((result.returncode, result.stderr), (0, b""))
             for part in (b"Usage: tern", b"Examples:", b"TERN_THREADS", b"TERN_ISA"):
@@ -271,6 +276,66 @@ def wait_for_handler(pid):
         caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
         if int(caught.split()[1], 16) & (1 << (signal.SIGINT - 1)):
             return
+
+
+class Tune(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.file = Path(self.folder.name, "tern/tune.txt")
+
+    def tune(self, *args, **environment):
+        return tern("tune", "-t", "1", *args, **{"TERN_TUNE": "", "XDG_CACHE_HOME": self.folder.name} | environment)
+
+    def test_results_are_kept_shown_and_cleared(self):
+        out = json.loads(self.tune("--shape", "64x96", "--json").stdout)
+        self.assertEqual((out["schema"], out["saved"], out["path"]), ("tern.tune/1", True, str(self.file)))
+        cases = {(r["n"], r["k"], r["m"], r["residency"]) for r in out["results"]}
+        self.assertEqual(cases, {(64, 96, m, where) for m, where in ((1, "cache"), (1, "dram"), (8, "dram"), (512, "cache"))})
+        for case in cases:
+            rows = [r for r in out["results"] if (r["n"], r["k"], r["m"], r["residency"]) == case]
+            self.assertEqual(sum(r["fastest"] for r in rows), 1)
+            self.assertEqual(max(rows, key=lambda r: r["gmacs"])["fastest"], True)
+            self.assertLessEqual(sum(r["built_in"] for r in rows), 1)
+        shown = json.loads(self.tune("--show", "--json").stdout)
+        self.assertEqual(len(shown["results"]), len(out["results"]))
+        table = self.tune("--show").stdout.decode().splitlines()
+        self.assertEqual(len(table), 1 + len(cases))
+        removed = self.tune("--clear")
+        self.assertEqual((removed.returncode, self.file.exists()), (0, False))
+        self.assertIn(b"run tern tune", self.tune("--show").stdout)
+
+    def test_a_dry_run_keeps_nothing(self):
+        result = self.tune("--shape", "64x96", "--dry-run")
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        self.assertNotIn(b"kept in", result.stdout)
+        self.assertEqual(os.listdir(self.folder.name), [])
+
+    def test_shapes_of_a_model_are_measured(self):
+        out = json.loads(self.tune("-m", TERNARY, "--dry-run", "--json").stdout)
+        shapes = {(r["n"], r["k"]) for r in out["results"]}
+        self.assertIn((256, 256), shapes)
+        result = self.tune("-m", INT8)
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn(b"no ternary matrices", result.stderr)
+
+    def test_a_damaged_table_is_one_warning_and_changes_no_text(self):
+        args = ["generate", "-m", TERNARY, "-p", "hello world", "-n", "9", "--json"]
+        plain = json.loads(tern(*args).stdout)
+        self.file.parent.mkdir()
+        self.file.write_text("tern-tune 1\nnonsense\n")
+        for environment in ({"XDG_CACHE_HOME": self.folder.name, "TERN_TUNE": ""}, {"TERN_TUNE": str(self.file)}):
+            result = tern(*args, **environment)
+            lines = result.stderr.decode().splitlines()
+            self.assertEqual((result.returncode, len(lines)), (0, 1), lines)
+            self.assertTrue(lines[0].startswith(f"tern: warning: the tuning table {self.file} is ignored: "), lines)
+            self.assertEqual(json.loads(result.stdout)["text"], plain["text"])
+
+    def test_without_a_place_the_figures_are_shown_and_it_fails(self):
+        result = self.tune("--shape", "64x96", TERN_TUNE="off")
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn(b"TERN_TUNE", result.stderr)
+        self.assertIn(b"dram", result.stdout)
 
 
 class OldCpus(unittest.TestCase):

@@ -56,6 +56,16 @@ long long cli_integer(const char *option, const char *text, long long min, long 
     return value;
 }
 
+void cli_shape(const char *option, const char *text, size_t *n, size_t *k) {
+    enum { ROWS_MAX = 1 << 20, TEXT_MAX = 64 };
+    char rows[TEXT_MAX];
+    const char *cross = strchr(text, 'x');
+    if (!cross || cross - text >= TEXT_MAX) cli_usage("%s %s: give features x depth, e.g. 4096x2560", option, text);
+    (void)snprintf(rows, sizeof rows, "%.*s", (int)(cross - text), text);
+    *n = (size_t)cli_integer(option, rows, 1, ROWS_MAX);
+    *k = (size_t)cli_integer(option, cross + 1, 1, TERN_K_MAX);
+}
+
 double cli_real(const char *option, const char *text, double min, double max) {
     char *end;
     const double value = strtod(text, &end);
@@ -150,9 +160,11 @@ int cli_open_context(const cli_options *options, tern_context **ctx) {
     const tern_context_params params = {.struct_size = sizeof params,
                                         .threads = options->threads,
                                         .isa = options->isa,
+                                        .tune = options->no_tune ? "off" : NULL,
                                         .error = message,
                                         .error_size = sizeof message};
     const tern_status status = tern_context_create(ctx, &params);
+    if (status == TERN_OK && *tern_context_warning(*ctx)) (void)cli_fail("warning: %s", tern_context_warning(*ctx));
     if (status == TERN_OK) return CLI_OK;
     return cli_fail("%s", *message ? message : tern_status_string(status));
 }

@@ -17,6 +17,7 @@ int cmd_info(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 
 // ---- Errors: one line on stderr, "tern: cause; fix" -------------------------------------------------------
 
@@ -39,6 +40,7 @@ typedef struct cli_options {
     int threads;
     int stopped_at; // where in argv an error ended the parsing
     bool json, help;
+    bool no_tune; // not an option: cli_open_context reads no tuning table
     tern_form form;
 } cli_options;
 extern const struct argp cli_machine_argp; // -t, --isa, --json, --help
@@ -49,6 +51,7 @@ extern const struct argp cli_kernel_argp;  // --kernel
     "Environment:\n"                                                                                                           \
     "  TERN_THREADS  number of threads where -t is not given\n"                                                                \
     "  TERN_ISA      highest instruction set to use where --isa is not given\n"                                                \
+    "  TERN_TUNE     tuning table to choose by, or off (default: that of tern tune)\n"                                         \
     "  TERN_PIN      cores (default) binds each thread to a core, none does not\n"
 
 // Parses argv into a struct that begins with cli_options. A wrong option, or an argument that is none, is a usage error of one
@@ -57,11 +60,13 @@ void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 // Numbers of options: the whole text must be a number within min..max, else a usage error that names the option.
 long long cli_integer(const char *option, const char *text, long long min, long long max);
+// "4096x2560": rows (features) and depth of a weight.
+void cli_shape(const char *option, const char *text, size_t *n, size_t *k);
 double cli_real(const char *option, const char *text, double min, double max);
 
 // ---- Context, model ---------------------------------------------------------------------------------------
 
-// On failure they print the error and return CLI_FAILED.
+// On failure they print the error and return CLI_FAILED. A warning of the context's creation is printed, too.
 int cli_open_context(const cli_options *options, tern_context **ctx);
 // Shows progress on stderr when it takes longer than a second and stderr is a terminal.
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model);

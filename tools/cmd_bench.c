@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIST_MAX = 8, TOKENS_MAX = 65536, SIDE_MAX = 1 << 20 };
+enum { LIST_MAX = 8, TOKENS_MAX = 65536 };
 
 typedef struct size_list {
     size_t value[LIST_MAX], n;
@@ -37,14 +37,9 @@ static void add_sizes(size_list *list, const char *option, const char *arg, long
 }
 
 static void add_shape(bench_options *options, const char *arg) {
-    char text[BUFSIZ];
-    const char *cross = strchr(arg, 'x');
-    if (!cross || strlen(arg) >= sizeof text) cli_usage("--shape %s: give features x depth, e.g. 4096x2560", arg);
     if (options->n_shapes == LIST_MAX) cli_usage("--shape: give at most %d shapes", LIST_MAX);
-    memcpy(text, arg, strlen(arg) + 1);
-    text[cross - arg] = '\0';
-    const size_t n = (size_t)cli_integer("--shape", text, 1, SIDE_MAX);
-    const size_t k = (size_t)cli_integer("--shape", cross + 1, 1, TERN_K_MAX);
+    size_t n, k;
+    cli_shape("--shape", arg, &n, &k);
     options->shapes[options->n_shapes++] = (bench_matrix){.n = n, .k = k};
 }
 

@@ -17,6 +17,7 @@ static const command commands[] = {
     {"tern generate", cmd_generate, "write text with a model"},
     {"tern tokenize", cmd_tokenize, "show the tokens of a text"},
     {"tern bench", cmd_bench, "measure this machine's limits and how near the kernels come"},
+    {"tern tune", cmd_tune, "measure which layout of ternary weights is fastest here, and choose by that"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands, PREFIX = sizeof "tern " - 1 };
 
@@ -50,6 +51,6 @@ int main(int argc, char **argv) {
         argv[1] = program;
         return commands[i].run(argc - 1, argv + 1);
     }
-    if (argc < 2) cli_usage("no command; give info, generate, tokenize or bench (tern --help tells more)");
-    cli_usage("%s: unknown command; give info, generate, tokenize or bench (tern --help tells more)", name);
+    if (argc < 2) cli_usage("no command; give info, generate, tokenize, bench or tune (tern --help tells more)");
+    cli_usage("%s: unknown command; give info, generate, tokenize, bench or tune (tern --help tells more)", name);
 }
