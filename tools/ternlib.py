@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""libtern from Python through ctypes: just the public decode API (include/tern/decode.h), for the tools and tests beside it."""
+"""libtern from Python through ctypes: what the tools and tests beside it need of the public API (include/tern)."""
 from __future__ import annotations
 
 import ctypes
@@ -44,6 +44,15 @@ class ModelInfo(Params):
                 [("bits_per_weight", c_double), ("n_ternary", c_size_t), ("n_int8", c_size_t)])
 
 
+class WeightsParams(Params):
+    _fields_ = [("struct_size", c_size_t), ("form", c_int)]
+
+
+class WeightsInfo(Params):
+    _fields_ = ([("struct_size", c_size_t)] + [(n, c_size_t) for n in ("n", "k", "bytes")] + [("bits_per_weight", c_double)] +
+                [(n, c_size_t) for n in ("scale_block", "act_block")] + [("layout", c_char_p), ("kernel", c_char_p)])
+
+
 PROTOTYPES = {
     "tern_version": (c_char_p, []),
     "tern_status_string": (c_char_p, [c_int]),
@@ -52,6 +61,21 @@ PROTOTYPES = {
     "tern_context_error": (c_char_p, [c_void_p]),
     "tern_context_threads": (c_int, [c_void_p]),
     "tern_stage_variant": (c_char_p, [c_void_p, c_char_p]),
+    "tern_force_variant": (c_int, [c_void_p, c_char_p]),
+    "tern_weights_from_trits": (c_int, [c_void_p, POINTER(c_void_p), c_void_p, POINTER(c_float)] + [c_size_t] * 4 + [POINTER(WeightsParams)]),
+    "tern_weights_from_s8": (c_int, [c_void_p, POINTER(c_void_p), c_void_p, POINTER(c_float)] + [c_size_t] * 4 + [POINTER(WeightsParams)]),
+    "tern_weights_from_gguf": (c_int, [c_void_p, POINTER(c_void_p), c_uint32, c_void_p] + [c_size_t] * 3 + [POINTER(WeightsParams)]),
+    "tern_weights_get_info": (c_int, [c_void_p, c_void_p, POINTER(WeightsInfo)]),
+    "tern_weights_destroy": (None, [c_void_p]),
+    "tern_activations_create": (c_int, [c_void_p, POINTER(c_void_p), c_size_t, c_size_t]),
+    "tern_activations_set_f32": (c_int, [c_void_p, c_void_p, c_void_p] + [c_size_t] * 4),
+    "tern_activations_destroy": (None, [c_void_p]),
+    "tern_matmul_s32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t]),
+    "tern_matmul_f32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
+    "tern_read_probe_create": (c_int, [c_void_p, POINTER(c_void_p), c_size_t]),
+    "tern_read_probe_sweep": (c_int, [c_void_p, c_void_p, POINTER(c_double)]),
+    "tern_int8_peak": (c_int, [c_void_p, POINTER(c_double), POINTER(c_double)]),
+    "tern_cycle_seconds": (c_double, []),
     "tern_model_load": (c_int, [c_void_p, POINTER(c_void_p), c_char_p, POINTER(ModelParams)]),
     "tern_model_destroy": (None, [c_void_p]),
     "tern_model_get_info": (c_int, [c_void_p, POINTER(ModelInfo)]),
