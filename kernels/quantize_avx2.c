@@ -48,7 +48,7 @@ static inline int32_t sum_of_lanes(__m256i v) {
 }
 
 // Bits of the largest |x|: bits of non-negative floats order like the floats; infinities and NaN come last.
-static inline INLINE int32_t largest_magnitude(const void *x, tern_float_type type, size_t start, size_t len) {
+static inline INLINE int32_t largest_magnitude(const void *restrict x, tern_float_type type, size_t start, size_t len) {
     const __m256i magnitude = _mm256_set1_epi32(TERN_QUANTIZE_ABS_MASK);
     __m256i top = _mm256_setzero_si256();
     for (size_t i = 0; i < len; i += STEP) {
@@ -60,7 +60,7 @@ static inline INLINE int32_t largest_magnitude(const void *x, tern_float_type ty
     return largest_lane(top);
 }
 
-static inline INLINE int quantize(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const void *x,
+static inline INLINE int quantize(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const void *restrict x,
                                   tern_float_type type, size_t k, size_t block, float floor) {
     for (size_t start = 0, b = 0; start < k; start += block, b++) {
         const size_t len = k - start < block ? k - start : block;

@@ -8,7 +8,7 @@
 enum { STEP = 16, BF16_SHIFT = 16 };
 
 // Element at + l in lane l; elements from `left` on are zero and not read.
-static inline INLINE __m512 load_step(const void *x, tern_float_type type, size_t at, size_t left) {
+static inline INLINE __m512 load_step(const void *restrict x, tern_float_type type, size_t at, size_t left) {
     const __mmask16 wanted = left >= STEP ? (__mmask16)-1 : (__mmask16)((1u << left) - 1);
     if (type == TERN_FLOAT_F32) return _mm512_maskz_loadu_ps(wanted, (const float *)x + at);
     const __m256i halves = _mm256_maskz_loadu_epi16(wanted, (const uint16_t *)x + at);
@@ -16,7 +16,7 @@ static inline INLINE __m512 load_step(const void *x, tern_float_type type, size_
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), BF16_SHIFT));
 }
 
-static inline INLINE int quantize(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const void *x,
+static inline INLINE int quantize(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const void *restrict x,
                                   tern_float_type type, size_t k, size_t block, float floor) {
     const __m512i magnitude = _mm512_set1_epi32(TERN_QUANTIZE_ABS_MASK);
     for (size_t start = 0, b = 0; start < k; start += block, b++) {

@@ -18,7 +18,7 @@ static inline int32_t float_bits(float v) {
 }
 
 // `count` elements from x[at] on: where they stand if they are float32, else (count <= STEP) widened in `room`.
-static inline TERN_VF_INLINE const float *elements(float room[STEP], const void *x, tern_float_type type, size_t at,
+static inline TERN_VF_INLINE const float *elements(float room[STEP], const void *restrict x, tern_float_type type, size_t at,
                                                    size_t count) {
     if (type == TERN_FLOAT_F32) return (const float *)x + at;
     uint16_t halves[STEP] = {0};
@@ -30,8 +30,8 @@ static inline TERN_VF_INLINE const float *elements(float room[STEP], const void 
     return room;
 }
 
-static inline TERN_VF_INLINE int quantize(int8_t *restrict q, float *restrict scale, int32_t *restrict sums, const void *x,
-                                          tern_float_type type, size_t k, size_t block, float floor) {
+static inline TERN_VF_INLINE int quantize(int8_t *restrict q, float *restrict scale, int32_t *restrict sums,
+                                          const void *restrict x, tern_float_type type, size_t k, size_t block, float floor) {
     float room[STEP];
     for (size_t start = 0, b = 0; start < k; start += block, b++) {
         const size_t end = k - start < block ? k : start + block;
@@ -39,7 +39,7 @@ static inline TERN_VF_INLINE int quantize(int8_t *restrict q, float *restrict sc
         int32_t top = 0; // bits of non-negative floats order like the floats; infinities and NaN come last
         for (size_t at = start; at < end; at += step) {
             const size_t count = end - at < step ? end - at : step;
-            const float *v = elements(room, x, type, at, count);
+            const float *restrict v = elements(room, x, type, at, count);
             for (size_t i = 0; i < count; i++) {
                 const int32_t bits = float_bits(v[i]) & TERN_QUANTIZE_ABS_MASK;
                 top = bits > top ? bits : top;
@@ -50,7 +50,7 @@ static inline TERN_VF_INLINE int quantize(int8_t *restrict q, float *restrict sc
         int32_t sum = 0;
         for (size_t at = start; at < end; at += step) {
             const size_t count = end - at < step ? end - at : step;
-            const float *v = elements(room, x, type, at, count);
+            const float *restrict v = elements(room, x, type, at, count);
             for (size_t i = 0; i < count; i++) {
                 const int32_t code = float_bits(v[i] * inverse + ROUND_MAGIC) - float_bits(ROUND_MAGIC);
                 q[at + i] = (int8_t)code;

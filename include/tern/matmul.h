@@ -13,6 +13,18 @@ extern "C" {
 
 // The largest depth whose INT8 sums fit int32: 131071 * 128 * 128 < 2^31.
 #define TERN_K_MAX 131071
+// The same for INT8 weights and u8 activations with any zero point: 65793 * 255 * 128 < 2^31.
+#define TERN_K_MAX_U8 65793
+
+// Element types of activations and outputs. F16 is IEEE half and BF16 bfloat16, both as bits in uint16_t.
+typedef enum tern_type {
+    TERN_TYPE_F32 = 0,
+    TERN_TYPE_F16 = 1,
+    TERN_TYPE_BF16 = 2,
+    TERN_TYPE_S8 = 3, // activations only
+    TERN_TYPE_U8 = 4, // activations only
+    TERN_TYPE_S32 = 5 // outputs only: exact sums, not scaled
+} tern_type;
 
 // ---- Weights ------------------------------------------------------------------------------------------
 
@@ -31,6 +43,8 @@ typedef struct tern_weights_params {
     tern_form form;    // ternary weights only
     size_t expect_m;   // tokens of most products, for the choice of a layout; 0: one
     int expect_cached; // nonzero: the weight is likely to be in cache when it is used (all weights together fit); for the choice
+    int row_sums;      // nonzero: keep the sum of each row's codes, which u8 activations with a zero point other than 128 need
+                       // (4 bytes per row and scale block). Not with INT8 per 32; INT8 weights then have k <= TERN_K_MAX_U8
 } tern_weights_params;
 
 // Ternary weights. trits[n * ldw + k] in {-1, 0, +1}; ldw >= k. The real weight is trit * scale.
@@ -85,18 +99,29 @@ TERN_API tern_status tern_activations_create(tern_context *ctx, tern_activations
 TERN_API void tern_activations_destroy(tern_activations *a);
 
 // Quantizes x[m * ldx + k] to int8: s = 127 / max(absmax, floor), q = clamp(round_half_even(x * s), -128, 127), over blocks of
-// `block` elements of each row (0: the whole row, as BitNet models were trained; else the weight's act_block).
+// `block` elements of each row (0: the whole row, as BitNet models were trained; else the weight's act_block). float16 and
+// bfloat16 give the codes of the same values in float32.
 // Errors: ARG (sizes above max, ldx < k, a NaN or infinity in x).
 TERN_API tern_status tern_activations_set_f32(tern_context *ctx, tern_activations *a, const float *x, size_t m, size_t k, size_t ldx,
                                               size_t block);
+TERN_API tern_status tern_activations_set_f16(tern_context *ctx, tern_activations *a, const uint16_t *x, size_t m, size_t k,
+                                              size_t ldx, size_t block);
+TERN_API tern_status tern_activations_set_bf16(tern_context *ctx, tern_activations *a, const uint16_t *x, size_t m, size_t k,
+                                               size_t ldx, size_t block);
 
 // Takes ready int8 values with scales[m * n_blocks + b] (x = q * scale; NULL: all 1).
 TERN_API tern_status tern_activations_set_s8(tern_context *ctx, tern_activations *a, const int8_t *q, const float *scales, size_t m,
                                              size_t k, size_t ldx, size_t block);
 
+// Takes ready uint8 values: x = (q - zero_points[m]) * scale, exactly, for any zero point (NULL: all 128, the only one for
+// which the weights need no row_sums). Products of INT8 weights are sums of (q - zero_point) * code: -255..255 times -128..127.
+TERN_API tern_status tern_activations_set_u8(tern_context *ctx, tern_activations *a, const uint8_t *q, const float *scales,
+                                             const uint8_t *zero_points, size_t m, size_t k, size_t ldx, size_t block);
+
 // ---- Products -----------------------------------------------------------------------------------------
 
-// y[m * ldy + n] = sum_k q[m][k] * code[n][k], exact. Errors: ARG (k differs, ldy < n), UNSUPPORTED (block-scaled weights).
+// y[m * ldy + n] = sum_k q[m][k] * code[n][k], exact (u8 activations: q - zero point). Errors: ARG (k differs, ldy < n),
+// UNSUPPORTED (block-scaled weights; a zero point for which the weights keep no row_sums).
 TERN_API tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, tern_activations *a, int32_t *y, size_t ldy);
 
 typedef struct tern_epilogue {
@@ -110,6 +135,71 @@ typedef struct tern_epilogue {
 // bit-identical for every tier, tile and thread count. Errors: ARG (k, ldy, or the activations' block differs from act_block).
 TERN_API tern_status tern_matmul_f32(tern_context *ctx, const tern_weights *w, tern_activations *a, float *y, size_t ldy,
                                      const tern_epilogue *epilogue);
+
+// ---- Plans --------------------------------------------------------------------------------------------
+
+// One batch of activations times one or several weights (Q, K and V; gate and up; the experts of a token), from float or integer
+// activations to outputs: quantizing, tables, products and epilogues in one region. All memory is there before the first run.
+// A plan belongs to its context; the weights outlive it.
+typedef struct tern_plan tern_plan;
+
+enum { TERN_PLAN_M_MAX = 1 << 24 };
+
+typedef struct tern_plan_params {
+    size_t struct_size;
+    const tern_weights *const *weights; // [n_weights], all of one k; the array is copied
+    size_t n_weights;                   // >= 1
+    size_t max_m;                       // tokens of a run, at most (TERN_PLAN_M_MAX); 0: 1
+    tern_type x_type;                   // F32, F16, BF16, S8 or U8 (S8 and U8: all weights need the same act_block)
+    tern_type y_type;                   // F32, F16, BF16, or S32 (weights without block scales)
+    size_t max_parts;                   // parts that share the work of tern_prepare_part and tern_matmul_part, at most
+                                        // (more may be called: they do nothing); 0: the context's threads
+    void *workspace;                    // 64-byte aligned, of the caller, used by this plan alone while it runs; NULL: the
+    size_t workspace_bytes;             //   plan allocates its own. At least tern_plan_workspace_bytes
+} tern_plan_params;
+
+// Bytes of scratch that a plan with these parameters needs (workspace and workspace_bytes are not looked at). A multiple of 64.
+// Errors: as tern_plan_create.
+TERN_API tern_status tern_plan_workspace_bytes(tern_context *ctx, const tern_plan_params *params, size_t *bytes);
+
+// Errors: ARG (no weights, depths that differ, types, a workspace that is too small or not aligned), MEMORY,
+// UNSUPPORTED (S32 of block-scaled weights), CPU (no kernel of the context's tier reads a weight's layout).
+TERN_API tern_status tern_plan_create(tern_context *ctx, tern_plan **plan, const tern_plan_params *params);
+TERN_API void tern_plan_destroy(tern_plan *plan);
+
+// A batch. x[t * ldx + i] of the plan's x_type, t < m, i < k. Each weight quantizes float activations over its own act_block.
+typedef struct tern_plan_input {
+    size_t struct_size;
+    const void *x;
+    size_t ldx;                 // in elements; >= k
+    size_t m;                   // 1..max_m
+    const float *scales;        // S8, U8: [m][ceil(k / act_block)], or [m] where that is 0: x = q * scale; NULL: all 1
+    const uint8_t *zero_points; // U8: one per token, x = (q - zero point) * scale; NULL: all 128
+} tern_plan_input;
+
+// Where the product with one weight goes. y[t * ldy + i] of the plan's y_type, i < n. Outputs must not overlap.
+typedef struct tern_plan_output {
+    size_t struct_size; // the same in all elements of an array
+    void *y;
+    size_t ldy;            // in elements; >= n
+    const float *bias;     // [n] or NULL: added after scaling. Not with S32
+    const float *residual; // [m][ld_residual] or NULL: added last; may be y itself if that is F32. Not with S32
+    size_t ld_residual;
+} tern_plan_output;
+
+// outputs[i] belongs to weights[i]. One region, no allocation; the bits of tern_matmul_f32 and tern_matmul_s32. Not thread-safe.
+// Errors: ARG (sizes, NaN or infinity in x or in scales), STATE (inside a region), UNSUPPORTED (a zero point without row_sums).
+TERN_API tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs);
+
+// The same for engines whose own threads stand in a region already. Each of nth >= 1 threads, which may be any threads, calls
+//   tern_prepare_part(plan, input, ith, nth);          ith = 0..nth-1: quantizes and builds tables
+//   the engine's barrier
+//   tern_matmul_part(plan, input->m, outputs, ith, nth);
+// and another barrier before the plan is prepared again. Nothing in either call waits, locks or allocates; results have the bits
+// of tern_plan_run. nth may differ from run to run, not between the two calls. Status: as tern_plan_run, but without a message;
+// a part sees errors of its own tokens only, so an engine that cannot trust x combines the statuses at its barrier.
+TERN_API tern_status tern_prepare_part(tern_plan *plan, const tern_plan_input *input, size_t ith, size_t nth);
+TERN_API tern_status tern_matmul_part(tern_plan *plan, size_t m, const tern_plan_output *outputs, size_t ith, size_t nth);
 
 #ifdef __cplusplus
 }

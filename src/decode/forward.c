@@ -5,7 +5,7 @@
 
 #include "decode/model.h"
 
-enum { ATTENTION_TOKENS_PER_TILE = 4 };
+enum { ATTENTION_TOKENS_PER_TILE = 4, SHARED_INPUT_MAX = 3 }; // Q, K and V share one
 
 typedef struct forward {
     tern_model *m;
@@ -64,16 +64,17 @@ static void prepare_tile(void *arg, size_t t) {
         TERN_KERNEL(a->f->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->in2, k, a->f->h->rms_eps);
     else if (a->kind == PREPARE_SILU_MUL)
         TERN_KERNEL(a->f->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->in2 + t * k, k);
-    tern_act_set_row(&a->view, a->f->kernels, t, out ? out : x);
+    const tern_act_source row = {.x = out ? out : x, .type = TERN_TYPE_F32};
+    tern_act_set_row(&a->view, a->f->kernels, t, &row, 0);
 }
 
 // Products of one input. Each activation block that the weights ask for is quantized once.
 static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, const tern_product *products, size_t n_products) {
-    bool done[TERN_PRODUCTS_MAX] = {false};
+    bool done[SHARED_INPUT_MAX] = {false};
     for (size_t i = 0; i < n_products; i++) {
         if (done[i]) continue;
         const size_t block = tern_weights_act_block(products[i].w);
-        tern_product group[TERN_PRODUCTS_MAX];
+        tern_product group[SHARED_INPUT_MAX];
         size_t n_group = 0;
         for (size_t j = i; j < n_products; j++)
             if (!done[j] && tern_weights_act_block(products[j].w) == block) {

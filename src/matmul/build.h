@@ -19,7 +19,7 @@ typedef struct tern_build {
     size_t work_floats;
     tern_read_row_fn *read;
     const void *source;
-    tern_weights_params params; // what the caller expects of the products
+    tern_weights_params params;      // what the caller expects of the products
     tern_status bad_row;             // status of a refused row: ARG for a caller's data, FORMAT for a file's
     const tern_allocator *allocator; // of the weight; NULL: the context's
 } tern_build;

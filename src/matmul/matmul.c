@@ -14,7 +14,8 @@ static tern_status check(tern_context *ctx, const tern_weights *w, const tern_ac
     if (!w || !a || !y) return tern_fail(err, TERN_ERR_ARG, "the product's weights, activations or output is NULL");
     if (a->ctx != ctx) return tern_fail(err, TERN_ERR_ARG, "the activations belong to another context");
     if (a->view.m == 0)
-        return tern_fail(err, TERN_ERR_STATE, "the activations hold nothing: call tern_activations_set_f32 or _s8 first");
+        return tern_fail(err, TERN_ERR_STATE,
+                         "the activations hold nothing: call tern_activations_set_f32, _f16, _bf16, _s8 or _u8 first");
     if (a->view.k != w->k)
         return tern_fail(err, TERN_ERR_ARG, "depths differ: the activations have k = %zu, the weights k = %zu", a->view.k,
                          w->k);
@@ -26,6 +27,9 @@ static tern_status check(tern_context *ctx, const tern_weights *w, const tern_ac
         return tern_fail(err, TERN_ERR_ARG,
                          "the activations have one scale per %zu, but these weights need act_block = %zu (0: whole rows)",
                          a->view.block, block);
+    if (!w->row_sums && tern_act_any(&a->view, 0, a->view.m, TERN_ACT_SHIFTED))
+        return tern_fail(err, TERN_ERR_UNSUPPORTED,
+                         "u8 activations with a zero point other than 128 need weights packed with row_sums = 1");
     if (!ctx->kernels.chosen[w->traits->stage][w->layout])
         return tern_fail(err, TERN_ERR_CPU, "no kernel of tier %s reads layout %s", tern_tier_name(ctx->kernels.tier),
                          tern_layout_name(w->layout));
@@ -52,7 +56,7 @@ static tern_status run(tern_context *ctx, tern_activations *a, const tern_produc
 tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, tern_activations *a, int32_t *y, size_t ldy) {
     const tern_status status = check(ctx, w, a, y, ldy, true);
     if (status != TERN_OK) return status;
-    const tern_product product = {.w = w, .y_s32 = y, .ldy = ldy};
+    const tern_product product = {.w = w, .y = y, .y_type = TERN_TYPE_S32, .ldy = ldy};
     return run(ctx, a, &product);
 }
 

@@ -10,14 +10,22 @@ void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages
     *region = (tern_region){.ctx = ctx, .stages = stages, .max_stages = max_stages, .args = args, .max_args = max_args};
 }
 
-void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles) {
+void *tern_region_reserve(tern_region *region, size_t arg_size) {
     const size_t need = tern_round_up(arg_size, TERN_REGION_ARG_ALIGN);
     assert(need <= region->max_args);
     if (region->n_stages == region->max_stages || region->max_args - region->args_used < need) tern_region_run(region);
-    void *kept = region->args + region->args_used;
-    memcpy(kept, arg, arg_size);
+    region->reserved = region->args + region->args_used;
     region->args_used += need;
-    region->stages[region->n_stages++] = (tern_stage){fn, kept, n_tiles};
+    return region->reserved;
+}
+
+void tern_region_commit(tern_region *region, tern_tile_fn fn, size_t n_tiles) {
+    region->stages[region->n_stages++] = (tern_stage){fn, region->reserved, n_tiles};
+}
+
+void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles) {
+    memcpy(tern_region_reserve(region, arg_size), arg, arg_size);
+    tern_region_commit(region, fn, n_tiles);
 }
 
 tern_status tern_region_run(tern_region *region) {

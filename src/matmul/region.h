@@ -14,6 +14,7 @@ typedef struct tern_region {
     size_t n_stages, max_stages;
     unsigned char *args; // arena of max_args bytes, 16-byte aligned: what stages point to until they have run
     size_t args_used, max_args;
+    void *reserved;     // what tern_region_reserve returned last
     tern_status status; // first failure; later stages are then dropped
 } tern_region;
 
@@ -22,6 +23,11 @@ void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages
 
 // Appends a stage; a copy of arg is kept in the arena. arg_size must fit the arena.
 void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles);
+
+// The same in two steps, for arguments that are written in place: room for arg_size bytes in the arena, valid until the region
+// has run; then the stage that uses it, before anything else is appended.
+void *tern_region_reserve(tern_region *region, size_t arg_size);
+void tern_region_commit(tern_region *region, tern_tile_fn fn, size_t n_tiles);
 
 // Runs what was appended and empties the region. Returns the first failure since tern_region_init.
 tern_status tern_region_run(tern_region *region);

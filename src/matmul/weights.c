@@ -62,7 +62,8 @@ static tern_status allocate(tern_context *ctx, tern_weights *w) {
     w->n_scales = w->layout == TERN_LAYOUT_I8B32 ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
     w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
     if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, tern_scale_bytes(w));
-    if (!w->packed || (w->n_scales && !w->scales))
+    if (w->n_row_sums) w->row_sums = tern_alloc(&w->allocator, w->n_row_sums, sizeof *w->row_sums);
+    if (!w->packed || (w->n_scales && !w->scales) || (w->n_row_sums && !w->row_sums))
         return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for a %zu x %zu weight (%zu bytes)", w->n, w->k,
                          w->packed_bytes);
     return TERN_OK;
@@ -88,6 +89,12 @@ static bool scales_to_f16(uint16_t *out, const float *scales, size_t count) {
         if (!isfinite(tern_f16_to_f32(out[i]))) return false;
     }
     return true;
+}
+
+static int32_t sum_codes(const int8_t *codes, size_t n) {
+    int32_t sum = 0; // |sum| <= TERN_K_MAX * 128 < 2^24
+    for (size_t i = 0; i < n; i++) sum += codes[i];
+    return sum;
 }
 
 static void put_scale(tern_weights *w, size_t at, float scale) {
@@ -120,6 +127,9 @@ static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, c
                               tern_slice_depth(w, s));
         }
     }
+    for (size_t i = 0; w->row_sums && i < n_rows; i++)
+        for (size_t s = 0; s < w->n_slices; s++)
+            w->row_sums[s * w->n_padded + row0 + i] = sum_codes(codes + i * k + s * w->slice_k, tern_slice_depth(w, s));
     if (w->n_scales && w->scale_kind != TERN_SCALE_UNIFORM) {
         for (size_t i = 0; i < n_rows; i++)
             for (size_t s = 0; s < w->n_slices; s++) {
@@ -176,12 +186,26 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
     return status;
 }
 
+// Whether the weight can keep row sums that make u8 activations exact.
+static tern_status check_row_sums(tern_context *ctx, const tern_build *build, tern_layout layout) {
+    if (!build->params.row_sums) return TERN_OK;
+    if (layout == TERN_LAYOUT_I8B32)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "row_sums: INT8 weights per 32 take zero points of 128 only");
+    if (!build->ternary && build->k > TERN_K_MAX_U8)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "row_sums: k = %zu is above %d, where sums of u8 activations fit int32",
+                         build->k, TERN_K_MAX_U8);
+    return TERN_OK;
+}
+
 tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build) {
+    const tern_layout layout = choose_layout(ctx, build);
+    tern_status status = check_row_sums(ctx, build, layout);
+    if (status != TERN_OK) return status;
     const tern_allocator *allocator = build->allocator ? build->allocator : &ctx->allocator;
     tern_weights *w = tern_alloc(allocator, 1, sizeof *w);
     if (!w) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     w->allocator = *allocator;
-    w->layout = choose_layout(ctx, build);
+    w->layout = layout;
     w->traits = &layouts[w->layout];
     w->ternary = build->ternary;
     w->n = build->n;
@@ -194,7 +218,8 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     w->n_slices = tern_ceil_div(build->k, w->slice_k);
     if (build->scale_block >= build->k) w->scale_block = build->k;
     w->scale_kind = w->scale_block == 0 ? TERN_SCALE_UNIFORM : build->half_scales ? TERN_SCALE_F16 : TERN_SCALE_F32;
-    tern_status status = allocate(ctx, w);
+    w->n_row_sums = build->params.row_sums ? w->n_slices * w->n_padded : 0;
+    status = allocate(ctx, w);
     if (status == TERN_OK && w->scale_kind == TERN_SCALE_UNIFORM) put_scale(w, 0, build->uniform_scale);
     if (status == TERN_OK) status = pack(ctx, w, build);
     if (status != TERN_OK) {
@@ -210,6 +235,7 @@ void tern_weights_destroy(tern_weights *w) {
     const tern_allocator allocator = w->allocator;
     tern_free(&allocator, w->packed, w->packed_bytes, 1);
     tern_free(&allocator, w->scales, w->n_scales, tern_scale_bytes(w));
+    tern_free(&allocator, w->row_sums, w->n_row_sums, sizeof *w->row_sums);
     tern_free(&allocator, w, 1, sizeof *w);
 }
 

@@ -31,6 +31,8 @@ struct tern_weights {
     tern_scale_kind scale_kind; // of scales: one float32, or [n_slices][n_padded] float32, or float16 where that is exact
     void *scales;               // NULL for I8B32, whose scales lie among the codes
     size_t n_scales;
+    int32_t *row_sums; // [n_slices][n_padded]: sums of codes, or NULL if they were not asked for
+    size_t n_row_sums;
     tern_allocator allocator;
 };
 

@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: MIT
+// Plans: the bits of the single calls for every type and mixture of weights, in one region or in parts on foreign threads,
+// without allocation, within their workspace; and exact products of u8 activations.
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "format/blocks.h"
+#include "guard_alloc.h"
+#include "tern/diagnostics.h"
+#include "test_random.h"
+#include "test_scale.h"
+
+enum { K = 328, M_MAX = 37, KINDS = 7, N_MAX = 200, PARTS_MAX = 5 };
+
+// ---- contexts whose allocations are counted and guarded ------------------------------------------------------------
+
+static size_t allocations;
+static unsigned guard_counter;
+
+static void *counting_alloc(void *user, size_t size, size_t align) {
+    allocations++;
+    return guard_alloc(user, size, align);
+}
+
+static tern_context *create_context(int threads, const char *isa) {
+    const tern_allocator allocator = {counting_alloc, guard_free, &guard_counter};
+    const tern_context_params params = {
+        .struct_size = sizeof params, .threads = threads, .isa = isa, .allocator = &allocator, .no_pinning = 1};
+    tern_context *ctx = NULL;
+    assert_int_equal(tern_context_create(&ctx, &params), TERN_OK);
+    return ctx;
+}
+
+// ---- weights of every kind -----------------------------------------------------------------------------------------
+
+static int8_t codes[N_MAX * K];
+static float block_scales[N_MAX * (K / 16 + 1)];
+
+// Kinds 0..3 have act_block 0.
+static tern_weights *make_weights(tern_context *ctx, int kind, size_t n, bool row_sums) {
+    const bool ternary = kind != 2 && kind != 3 && kind != 6;
+    for (size_t i = 0; i < n * K; i++) codes[i] = (int8_t)(ternary ? (int)random_below(3) - 1 : (int)random_below(256) - 128);
+    for (size_t i = 0; i < sizeof block_scales / sizeof *block_scales; i++)
+        block_scales[i] = (float)(1 + random_below(500)) / 512;
+    const size_t blocks[KINDS] = {0, 0, 0, K, 64, 128, 32};
+    const tern_weights_params params = {
+        .struct_size = sizeof params, .form = kind == 0 || kind == 4 ? TERN_FORM_LUT : TERN_FORM_MAD, .row_sums = row_sums};
+    tern_weights *w = NULL;
+    assert_int_equal(ternary ? tern_weights_from_trits(ctx, &w, codes, block_scales, blocks[kind], n, K, K, &params)
+                             : tern_weights_from_s8(ctx, &w, codes, block_scales, blocks[kind], n, K, K, &params),
+                     TERN_OK);
+    return w;
+}
+
+static size_t act_block(tern_context *ctx, const tern_weights *w) {
+    tern_weights_info info = {.struct_size = sizeof info};
+    assert_int_equal(tern_weights_get_info(ctx, w, &info), TERN_OK);
+    return info.act_block;
+}
+
+// ---- a batch of every type -----------------------------------------------------------------------------------------
+
+static union {
+    float f32[M_MAX * K];
+    uint16_t half[M_MAX * K];
+    int8_t s8[M_MAX * K];
+    uint8_t u8[M_MAX * K];
+} x;
+static float x_scales[M_MAX * (K / 16 + 1)];
+static uint8_t zero_points[M_MAX];
+
+static void make_input(tern_type type) {
+    for (size_t i = 0; i < (size_t)M_MAX * K; i++) {
+        const float v = random_float() * 4.0f;
+        if (type == TERN_TYPE_F32) x.f32[i] = v;
+        if (type == TERN_TYPE_F16) x.half[i] = tern_f32_to_f16(v);
+        if (type == TERN_TYPE_BF16) x.half[i] = (uint16_t)(0x3F00 + (next_random() & 0x80FF));
+        if (type >= TERN_TYPE_S8) x.u8[i] = (uint8_t)next_random();
+    }
+    for (size_t i = 0; i < sizeof x_scales / sizeof *x_scales; i++) x_scales[i] = (float)(1 + random_below(99)) / 128;
+    for (size_t i = 0; i < M_MAX; i++) zero_points[i] = (uint8_t)(i % 3 ? next_random() : i % 2 ? 0 : 255);
+}
+
+static void set_activations(tern_context *ctx, tern_activations *a, tern_type type, size_t m, size_t block, bool shifted) {
+    tern_status status = TERN_ERR_ARG;
+    if (type == TERN_TYPE_F32) status = tern_activations_set_f32(ctx, a, x.f32, m, K, K, block);
+    if (type == TERN_TYPE_F16) status = tern_activations_set_f16(ctx, a, x.half, m, K, K, block);
+    if (type == TERN_TYPE_BF16) status = tern_activations_set_bf16(ctx, a, x.half, m, K, K, block);
+    if (type == TERN_TYPE_S8) status = tern_activations_set_s8(ctx, a, x.s8, x_scales, m, K, K, block);
+    if (type == TERN_TYPE_U8)
+        status = tern_activations_set_u8(ctx, a, x.u8, x_scales, shifted ? zero_points : NULL, m, K, K, block);
+    assert_int_equal(status, TERN_OK);
+}
+
+// ---- one case: weights, a plan, and what it should give -------------------------------------------------------------
+
+enum { WEIGHTS_MAX = 9 };
+
+typedef struct plan_case {
+    tern_type x_type, y_type;
+    size_t m, n_weights;
+    int kinds[WEIGHTS_MAX];
+    size_t n[WEIGHTS_MAX];
+    bool epilogue;
+} plan_case;
+
+static tern_weights *weights[WEIGHTS_MAX];
+static uint32_t want[WEIGHTS_MAX][M_MAX * N_MAX], got[WEIGHTS_MAX][M_MAX * N_MAX];
+static float bias[N_MAX], residual[M_MAX * N_MAX];
+
+static size_t y_bytes(tern_type type) { return type == TERN_TYPE_F32 || type == TERN_TYPE_S32 ? 4 : 2; }
+
+static uint16_t bfloat_of(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// By the single calls, which other tests compare with the oracle; half types by the scalar reference.
+static void compute_want(tern_context *ctx, const plan_case *c) {
+    static float y[M_MAX * N_MAX];
+    tern_activations *a = NULL;
+    assert_int_equal(tern_activations_create(ctx, &a, c->m, K), TERN_OK);
+    for (size_t i = 0; i < c->n_weights; i++) {
+        const size_t n = c->n[i];
+        set_activations(ctx, a, c->x_type, c->m, act_block(ctx, weights[i]), c->kinds[i] != 6);
+        if (c->y_type == TERN_TYPE_S32) {
+            assert_int_equal(tern_matmul_s32(ctx, weights[i], a, (int32_t *)want[i], n), TERN_OK);
+            continue;
+        }
+        const tern_epilogue e = {sizeof e, bias, residual, n};
+        assert_int_equal(tern_matmul_f32(ctx, weights[i], a, y, n, c->epilogue ? &e : NULL), TERN_OK);
+        for (size_t j = 0; j < c->m * n; j++) {
+            if (c->y_type == TERN_TYPE_F32) memcpy(&want[i][j], &y[j], 4);
+            if (c->y_type == TERN_TYPE_F16) ((uint16_t *)want[i])[j] = tern_f32_to_f16(y[j]);
+            if (c->y_type == TERN_TYPE_BF16) ((uint16_t *)want[i])[j] = bfloat_of(y[j]);
+        }
+    }
+    tern_activations_destroy(a);
+}
+
+static void fill_outputs(const plan_case *c, tern_plan_output *outputs) {
+    memset(got, 0x5A, sizeof got);
+    for (size_t i = 0; i < c->n_weights; i++)
+        outputs[i] = (tern_plan_output){.struct_size = sizeof *outputs,
+                                        .y = got[i],
+                                        .ldy = c->n[i],
+                                        .bias = c->epilogue ? bias : NULL,
+                                        .residual = c->epilogue ? residual : NULL,
+                                        .ld_residual = c->n[i]};
+}
+
+static void check_got(const plan_case *c, const char *how, size_t nth) {
+    for (size_t i = 0; i < c->n_weights; i++)
+        if (memcmp(got[i], want[i], c->m * c->n[i] * y_bytes(c->y_type)) != 0)
+            fail_msg("%s, %zu parts: x type %d, y type %d, m %zu, weight %zu of kind %d, n %zu differs", how, nth,
+                     (int)c->x_type, (int)c->y_type, c->m, i, c->kinds[i], c->n[i]);
+}
+
+// ---- parts on foreign threads -------------------------------------------------------------------------------------
+
+typedef struct part {
+    tern_plan *plan;
+    const tern_plan_input *input;
+    const tern_plan_output *outputs;
+    pthread_barrier_t *barrier;
+    size_t ith, nth;
+    tern_status prepared, multiplied;
+} part;
+
+static void *run_part(void *arg) {
+    part *p = arg;
+    p->prepared = tern_prepare_part(p->plan, p->input, p->ith, p->nth);
+    pthread_barrier_wait(p->barrier);
+    p->multiplied = tern_matmul_part(p->plan, p->input->m, p->outputs, p->ith, p->nth);
+    return NULL;
+}
+
+static void run_parts(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs, size_t nth) {
+    pthread_barrier_t barrier;
+    pthread_t threads[PARTS_MAX];
+    part parts[PARTS_MAX];
+    assert_int_equal(pthread_barrier_init(&barrier, NULL, (unsigned)nth), 0);
+    for (size_t i = 0; i < nth; i++) {
+        parts[i] = (part){plan, input, outputs, &barrier, i, nth, TERN_ERR_STATE, TERN_ERR_STATE};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_part, &parts[i]), 0);
+    }
+    for (size_t i = 0; i < nth; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(parts[i].prepared, TERN_OK);
+        assert_int_equal(parts[i].multiplied, TERN_OK);
+    }
+    pthread_barrier_destroy(&barrier);
+}
+
+// ---- every case ---------------------------------------------------------------------------------------------------
+
+static void check_case(tern_context *ctx, const plan_case *c) {
+    if (!test_takes_case(next_random())) return;
+    const bool u8 = c->x_type == TERN_TYPE_U8;
+    for (size_t i = 0; i < c->n_weights; i++) weights[i] = make_weights(ctx, c->kinds[i], c->n[i], u8 && c->kinds[i] != 6);
+    make_input(c->x_type);
+    for (size_t i = 0; i < N_MAX; i++) bias[i] = random_float();
+    for (size_t i = 0; i < M_MAX * N_MAX; i++) residual[i] = random_float();
+    compute_want(ctx, c);
+    tern_plan_params params = {.struct_size = sizeof params,
+                               .weights = (const tern_weights *const *)weights,
+                               .n_weights = c->n_weights,
+                               .max_m = c->m + random_below(3),
+                               .x_type = c->x_type,
+                               .y_type = c->y_type,
+                               .max_parts = random_below(5)};
+    assert_int_equal(tern_plan_workspace_bytes(ctx, &params, &params.workspace_bytes), TERN_OK);
+    unsigned end = (unsigned)random_below(2); // the workspace ends, or begins, at an unmapped page
+    params.workspace = random_below(4) ? guard_alloc(&end, params.workspace_bytes, 64) : NULL;
+    tern_plan *plan = NULL;
+    assert_int_equal(tern_plan_create(ctx, &plan, &params), TERN_OK);
+    const bool codes_given = c->x_type >= TERN_TYPE_S8;
+    const tern_plan_input input = {.struct_size = sizeof input,
+                                   .x = &x,
+                                   .ldx = K,
+                                   .m = c->m,
+                                   .scales = codes_given ? x_scales : NULL,
+                                   .zero_points = u8 && c->kinds[0] != 6 ? zero_points : NULL};
+    tern_plan_output outputs[WEIGHTS_MAX];
+    const size_t before = allocations;
+    fill_outputs(c, outputs);
+    assert_int_equal(tern_plan_run(plan, &input, outputs), TERN_OK);
+    check_got(c, "one region", 0);
+    for (size_t nth = 1; nth <= PARTS_MAX; nth++) {
+        fill_outputs(c, outputs);
+        run_parts(plan, &input, outputs, nth);
+        check_got(c, "parts", nth);
+    }
+    assert_int_equal(allocations, before);
+    tern_plan_destroy(plan);
+    if (params.workspace) guard_free(&end, params.workspace, params.workspace_bytes);
+    for (size_t i = 0; i < c->n_weights; i++) tern_weights_destroy(weights[i]);
+}
+
+static void each_type(tern_context *ctx, int first_kind, int last_kind, bool s32) {
+    static const size_t ms[] = {1, 2, 8, 9, M_MAX};
+    static const tern_type y_types[] = {TERN_TYPE_F32, TERN_TYPE_F16, TERN_TYPE_BF16, TERN_TYPE_S32};
+    for (int kind = first_kind; kind <= last_kind; kind++)
+        for (int type = TERN_TYPE_F32; type <= TERN_TYPE_U8; type++)
+            for (size_t y = 0; y < (s32 ? 4 : 3); y++)
+                for (size_t i = 0; i < sizeof ms / sizeof *ms; i++) {
+                    const plan_case c = {.x_type = (tern_type)type,
+                                         .y_type = y_types[y],
+                                         .m = ms[i],
+                                         .n_weights = 1,
+                                         .kinds = {kind},
+                                         .n = {1 + random_below(N_MAX)},
+                                         .epilogue = i % 2 && y_types[y] != TERN_TYPE_S32};
+                    check_case(ctx, &c);
+                }
+}
+
+static void every_type_of_input_and_output_has_the_bits_of_the_single_calls(void **unused) {
+    (void)unused;
+    for (int threads = 1; threads <= 2; threads++) {
+        tern_context *ctx = create_context(threads, NULL);
+        test_begin_group();
+        each_type(ctx, 0, 3, true);
+        each_type(ctx, 4, KINDS - 1, false);
+        tern_context_destroy(ctx);
+    }
+}
+
+static void weights_of_every_kind_share_one_plan(void **unused) {
+    (void)unused;
+    static const char *const tiers[] = {"scalar", NULL};
+    for (size_t t = 0; t < sizeof tiers / sizeof *tiers; t++) {
+        tern_context *ctx = create_context(2, tiers[t]);
+        test_begin_group();
+        for (size_t m = 1; m <= M_MAX; m += 1 + random_below(9))
+            for (int repeat = 0; repeat < 3; repeat++) {
+                plan_case c = {.x_type = (tern_type)random_below(3),
+                               .y_type = (tern_type)random_below(3),
+                               .m = m,
+                               .n_weights = 1 + random_below(WEIGHTS_MAX),
+                               .epilogue = repeat > 0};
+                for (size_t i = 0; i < c.n_weights; i++) {
+                    c.kinds[i] = (int)random_below(KINDS);
+                    c.n[i] = 1 + random_below(N_MAX);
+                }
+                check_case(ctx, &c);
+            }
+        tern_context_destroy(ctx);
+    }
+}
+
+// ---- u8 with zero points ------------------------------------------------------------------------------------------
+
+// sum (q - zero point) * code in 64 bits.
+static void check_u8(tern_context *ctx, bool ternary, size_t n, size_t k, int8_t low, int8_t high, bool extreme) {
+    enum { M = 3 };
+    int8_t *w = malloc(n * k);
+    uint8_t *q = malloc(M * k);
+    assert_true(w && q);
+    for (size_t i = 0; i < n * k; i++)
+        w[i] = (int8_t)(extreme ? (i / k % 2 ? low : high) : low + (int)random_below((size_t)(high - low + 1)));
+    const uint8_t zeros[M] = {0, 255, (uint8_t)random_below(256)};
+    for (size_t i = 0; i < M * k; i++) q[i] = (uint8_t)(extreme ? (i / k ? 0 : 255) : next_random());
+    const float one = 1.0f;
+    for (int form = TERN_FORM_LUT; form <= TERN_FORM_MAD; form++) {
+        const tern_weights_params params = {.struct_size = sizeof params, .form = (tern_form)form, .row_sums = 1};
+        tern_weights *packed = NULL;
+        tern_activations *a = NULL;
+        int32_t y[M * 8];
+        assert_int_equal(ternary ? tern_weights_from_trits(ctx, &packed, w, &one, 0, n, k, k, &params)
+                                 : tern_weights_from_s8(ctx, &packed, w, &one, 0, n, k, k, &params),
+                         TERN_OK);
+        assert_int_equal(tern_activations_create(ctx, &a, M, k), TERN_OK);
+        assert_int_equal(tern_activations_set_u8(ctx, a, q, NULL, zeros, M, k, k, 0), TERN_OK);
+        assert_int_equal(tern_matmul_s32(ctx, packed, a, y, n), TERN_OK);
+        for (size_t t = 0; t < M; t++)
+            for (size_t i = 0; i < n; i++) {
+                int64_t sum = 0;
+                for (size_t j = 0; j < k; j++) sum += (q[t * k + j] - zeros[t]) * w[i * k + j];
+                assert_true(sum == y[t * n + i]);
+            }
+        tern_activations_destroy(a);
+        tern_weights_destroy(packed);
+    }
+    free(w);
+    free(q);
+}
+
+static void u8_products_are_exact_for_every_zero_point_and_at_the_ends_of_int32(void **unused) {
+    (void)unused;
+    tern_context *ctx = create_context(2, NULL);
+    for (size_t k = 1; k < 140; k += 7) {
+        check_u8(ctx, true, 5, k, -1, 1, false);
+        check_u8(ctx, false, 5, k, -128, 127, false);
+    }
+    check_u8(ctx, true, 2, TERN_K_MAX, -1, 1, true);
+    check_u8(ctx, false, 2, TERN_K_MAX_U8, -128, 127, true);
+    tern_context_destroy(ctx);
+}
+
+static void u8_without_row_sums_takes_zero_points_of_128_only(void **unused) {
+    (void)unused;
+    tern_context *ctx = create_context(1, NULL);
+    tern_weights *w = make_weights(ctx, 1, 8, false);
+    tern_activations *a = NULL;
+    static int32_t y[8];
+    const uint8_t q[K] = {0}, zero = 3;
+    assert_int_equal(tern_activations_create(ctx, &a, 1, K), TERN_OK);
+    assert_int_equal(tern_activations_set_u8(ctx, a, q, NULL, &zero, 1, K, K, 0), TERN_OK);
+    assert_int_equal(tern_matmul_s32(ctx, w, a, y, 8), TERN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(tern_context_error(ctx), "row_sums"));
+    assert_int_equal(tern_activations_set_u8(ctx, a, q, NULL, NULL, 1, K, K, 0), TERN_OK);
+    assert_int_equal(tern_matmul_s32(ctx, w, a, y, 8), TERN_OK);
+    const tern_plan_params params = {.struct_size = sizeof params,
+                                     .weights = (const tern_weights *const[]){w},
+                                     .n_weights = 1,
+                                     .x_type = TERN_TYPE_U8,
+                                     .y_type = TERN_TYPE_S32};
+    tern_plan *plan = NULL;
+    assert_int_equal(tern_plan_create(ctx, &plan, &params), TERN_OK);
+    tern_plan_input input = {.struct_size = sizeof input, .x = q, .ldx = K, .m = 1, .zero_points = &zero};
+    const tern_plan_output output = {.struct_size = sizeof output, .y = y, .ldy = 8};
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_ERR_UNSUPPORTED);
+    assert_int_equal(tern_prepare_part(plan, &input, 0, 1), TERN_ERR_UNSUPPORTED);
+    input.zero_points = NULL;
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_OK);
+    tern_plan_destroy(plan);
+    tern_activations_destroy(a);
+    tern_weights_destroy(w);
+    const float one = 1.0f;
+    const tern_weights_params sums = {.struct_size = sizeof sums, .row_sums = 1};
+    int8_t *deep = calloc(1, TERN_K_MAX_U8 + 1);
+    assert_non_null(deep);
+    assert_int_equal(tern_weights_from_s8(ctx, &w, deep, &one, 0, 1, TERN_K_MAX_U8 + 1, TERN_K_MAX_U8 + 1, &sums),
+                     TERN_ERR_ARG);
+    assert_int_equal(tern_weights_from_s8(ctx, &w, deep, block_scales, 32, 1, 64, 64, &sums), TERN_ERR_UNSUPPORTED);
+    free(deep);
+    tern_context_destroy(ctx);
+}
+
+// ---- refusals -----------------------------------------------------------------------------------------------------
+
+static void wrong_plans_and_batches_are_refused_and_leave_outputs_alone(void **unused) {
+    (void)unused;
+    tern_context *ctx = create_context(2, NULL);
+    tern_weights *w = make_weights(ctx, 1, 8, false), *blocks = make_weights(ctx, 4, 8, false);
+    const int8_t code = 1;
+    const float one = 1.0f;
+    tern_weights *shallow = NULL;
+    assert_int_equal(tern_weights_from_trits(ctx, &shallow, &code, &one, 0, 1, 1, 1, NULL), TERN_OK);
+    tern_plan *plan = NULL;
+    const tern_plan_params good = {
+        .struct_size = sizeof good, .weights = (const tern_weights *const[]){w}, .n_weights = 1, .max_m = 2};
+    tern_plan_params p = good;
+    p.n_weights = 0;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    p = good;
+    p.weights = (const tern_weights *const[]){w, shallow};
+    p.n_weights = 2;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    assert_non_null(strstr(tern_context_error(ctx), "depths differ"));
+    p.weights = (const tern_weights *const[]){w, blocks};
+    p.x_type = TERN_TYPE_S8; // one set of scales cannot serve two blocks
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    p.x_type = TERN_TYPE_F32;
+    p.y_type = TERN_TYPE_S32;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_UNSUPPORTED);
+    p = good;
+    p.y_type = TERN_TYPE_S8;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    p = good;
+    p.x_type = TERN_TYPE_S32;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    p = good;
+    size_t bytes = 0;
+    assert_int_equal(tern_plan_workspace_bytes(ctx, &p, &bytes), TERN_OK);
+    assert_true(bytes > 0 && bytes % 64 == 0);
+    p.workspace = aligned_alloc(64, bytes + 64);
+    p.workspace_bytes = bytes - 1;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    void *const whole = p.workspace;
+    p.workspace = (char *)whole + 4;
+    p.workspace_bytes = bytes;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_ERR_ARG);
+    assert_null(plan);
+    free(whole);
+
+    assert_int_equal(tern_plan_create(ctx, &plan, &good), TERN_OK);
+    static float y[16], in[2 * K];
+    y[0] = 77;
+    tern_plan_output output = {.struct_size = sizeof output, .y = y, .ldy = 8};
+    const tern_plan_input input = {.struct_size = sizeof input, .x = in, .ldx = K, .m = 2};
+    tern_plan_input i = input;
+    i.m = 3;
+    assert_int_equal(tern_plan_run(plan, &i, &output), TERN_ERR_ARG);
+    i = input;
+    i.ldx = K - 1;
+    assert_int_equal(tern_plan_run(plan, &i, &output), TERN_ERR_ARG);
+    i = input;
+    i.scales = &one;
+    assert_int_equal(tern_plan_run(plan, &i, &output), TERN_ERR_ARG);
+    output.ldy = 7;
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_ERR_ARG);
+    assert_int_equal(tern_matmul_part(plan, 2, &output, 0, 1), TERN_ERR_ARG);
+    output.ldy = 8;
+    assert_int_equal(tern_plan_run(NULL, &input, &output), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_run(plan, NULL, &output), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_run(plan, &input, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_prepare_part(plan, &input, 1, 1), TERN_ERR_ARG);
+    assert_int_equal(tern_matmul_part(plan, 3, &output, 0, 1), TERN_ERR_ARG);
+    assert_true(y[0] == 77);
+    in[K + 5] = NAN;
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_ERR_ARG);
+    assert_non_null(strstr(tern_context_error(ctx), "NaN"));
+    assert_int_equal(tern_prepare_part(plan, &input, 0, 1), TERN_ERR_ARG);
+    in[K + 5] = 0;
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_OK);
+    tern_plan_destroy(plan);
+    tern_plan_destroy(NULL);
+    tern_weights_destroy(w);
+    tern_weights_destroy(blocks);
+    tern_weights_destroy(shallow);
+    tern_context_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_of_input_and_output_has_the_bits_of_the_single_calls),
+        cmocka_unit_test(weights_of_every_kind_share_one_plan),
+        cmocka_unit_test(u8_products_are_exact_for_every_zero_point_and_at_the_ends_of_int32),
+        cmocka_unit_test(u8_without_row_sums_takes_zero_points_of_128_only),
+        cmocka_unit_test(wrong_plans_and_batches_are_refused_and_leave_outputs_alone),
+    };
+    return cmocka_run_group_tests(tests, start_random, NULL);
+}
