@@ -261,11 +261,35 @@ static void int8_gemm_is_exact_at_the_largest_depth(void **unused) {
     for (int pattern = ALL_MIN; pattern < CODE_PATTERNS; pattern++) check_int8_gemm(16, 2, LARGEST_K, (code_pattern)pattern);
 }
 
-int main(void) {
+// 1 to 2^bits, each power of two as likely as the next.
+static size_t random_size(size_t bits) { return 1 + random_below((size_t)1 << random_below(bits + 1)); }
+
+static void check_random(void (*check)(size_t n, size_t m, size_t k, code_pattern pattern)) {
+    enum { CASES = 100000, PANELS_BITS = 3, M_BITS = 5, K_BITS = 10 };
+    test_begin_group();
+    for (size_t i = 0; i < CASES; i++)
+        check(16 * random_size(PANELS_BITS), random_size(M_BITS), random_size(K_BITS),
+              (code_pattern)random_below(CODE_PATTERNS));
+}
+static void int8_gemm_is_exact_for_a_hundred_thousand_random_problems(void **unused) {
+    (void)unused;
+    check_random(check_int8_gemm);
+}
+static void int8_gemm_b32_is_right_for_a_hundred_thousand_random_problems(void **unused) {
+    (void)unused;
+    check_random(check_int8_gemm_b32);
+}
+
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(int8_gemm_variants_equal_the_int64_formula),
         cmocka_unit_test(int8_gemm_b32_variants_equal_the_written_float_order),
         cmocka_unit_test(int8_gemm_is_exact_at_the_largest_depth),
     };
+    const struct CMUnitTest long_tests[] = {
+        cmocka_unit_test(int8_gemm_is_exact_for_a_hundred_thousand_random_problems),
+        cmocka_unit_test(int8_gemm_b32_is_right_for_a_hundred_thousand_random_problems),
+    };
+    if (argc > 1 && strcmp(argv[1], "long") == 0) return cmocka_run_group_tests(long_tests, start_kernel_test, NULL);
     return cmocka_run_group_tests(tests, start_kernel_test, NULL);
 }

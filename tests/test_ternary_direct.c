@@ -15,6 +15,7 @@
 #include "guard_buffer.h"
 #include "kernel_variants.h"
 #include "matmul/pack_ternary.h"
+#include "matmul/weights.h"
 
 static const variant *next_gemm(size_t *at) {
     test_begin_group();
@@ -23,19 +24,14 @@ static const variant *next_gemm(size_t *at) {
 
 // ---- layouts -----------------------------------------------------------------------------------------------------
 
-static size_t panel_of(tern_layout layout) { return layout == TERN_LAYOUT_M2 ? TERN_M2_PANEL : TERN_SLAB_ALIGN; }
-
-static size_t packed_bytes(tern_layout layout, size_t n_padded, size_t k) {
-    return layout == TERN_LAYOUT_T5    ? tern_t5_bytes(n_padded, k)
-           : layout == TERN_LAYOUT_T2N ? tern_t2n_bytes(n_padded, k)
-                                       : tern_m2_bytes(n_padded, k);
-}
-static size_t table_rows(tern_layout layout, size_t k) { return layout == TERN_LAYOUT_T5 ? tern_t5_rows(k) : tern_t2n_rows(k); }
-static size_t table_bytes(tern_layout layout) {
-    return layout == TERN_LAYOUT_T5 ? (size_t)TERN_T5_TABLE_BYTES : (size_t)TERN_T2N_TABLE_BYTES;
-}
+// The scalar table builder of a layout.
 static tern_lut_build_fn *scalar_build(tern_layout layout) {
-    return layout == TERN_LAYOUT_T5 ? tern_lut_build_t5_scalar : tern_lut_build_t2n_scalar;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        if (variants[v].stage == TERN_STAGE_lut_build && variants[v].tier == TERN_TIER_SCALAR && variants[v].layout == layout)
+            return (tern_lut_build_fn *)variants[v].fn;
+    }
+    fail_msg("layout %d has no scalar lut_build", (int)layout);
+    return NULL;
 }
 
 // ---- values ----------------------------------------------------------------------------------------------------------
@@ -58,12 +54,22 @@ static int8_t x_value(x_pattern pattern, size_t k) {
 
 static const size_t pow3[] = {1, 3, 9, 27, 81};
 
-// Trit j of row i such that rows 0..242 hold every code in every byte of the layout.
-static int8_t every_code(tern_layout layout, size_t i, size_t j) {
-    const size_t digit = layout == TERN_LAYOUT_T5    ? j % TERN_T5_TRITS
-                         : layout == TERN_LAYOUT_T2N ? j % TERN_T2N_TRITS
-                                                     : j % TERN_M2_GROUP_K / 4; // M2: a byte holds k = j, 4 + j, 8 + j, 12 + j
-    return (int8_t)((int)(i / pow3[digit] % 3) - 1);
+// Trit j of row i: digit j / stride % period of i in base 3, so that 3^period rows hold every value of `period` trits that lie
+// `stride` apart, wherever a layout keeps them together in a byte or a nibble.
+typedef struct code_grid {
+    size_t stride, period;
+} code_grid;
+static const code_grid code_grids[] = {{1, 2}, {1, 3}, {1, 4}, {1, 5}, {1, 6}, {4, 4}};
+static code_grid grid = {1, 5}; // of W_EVERY_CODE
+
+static size_t grid_codes(void) {
+    size_t codes = 1;
+    for (size_t i = 0; i < grid.period; i++) codes *= 3;
+    return codes;
+}
+static int8_t every_code(size_t i, size_t j) {
+    for (size_t digit = j / grid.stride % grid.period; digit > 0; digit--) i /= 3;
+    return (int8_t)((int)(i % 3) - 1);
 }
 
 // One problem: n x k trits, m x k activations, and the answer.
@@ -73,7 +79,7 @@ typedef struct problem {
     int32_t *expected;
 } problem;
 
-static problem make_problem(tern_layout layout, size_t n, size_t m, size_t k, x_pattern xp, w_pattern wp) {
+static problem make_problem(size_t n, size_t m, size_t k, x_pattern xp, w_pattern wp) {
     problem p = {n, m, k, malloc(n * k), malloc(m * k), malloc(n * m * sizeof(int32_t))};
     assert_true(p.w && p.x && p.expected);
     for (size_t t = 0; t < m; t++)
@@ -85,7 +91,7 @@ static problem make_problem(tern_layout layout, size_t n, size_t m, size_t k, x_
                              : wp == W_MINUS_ONES ? (int8_t)-1
                              : wp == W_MATCHED    ? sign
                              : wp == W_OPPOSED    ? (int8_t)-sign
-                             : wp == W_EVERY_CODE ? every_code(layout, i, j)
+                             : wp == W_EVERY_CODE ? every_code(i, j)
                                                   : (int8_t)((int)(next_random() % 3) - 1);
         }
     for (size_t t = 0; t < m; t++)
@@ -108,7 +114,7 @@ static void plain_loop_agrees_with_float64(void **unused) {
     for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
         for (int xp = 0; xp < X_PATTERNS; xp++)
             for (int wp = 0; wp < W_PATTERNS; wp++) {
-                const problem p = make_problem(TERN_LAYOUT_T5, 3, 2, depths[d], (x_pattern)xp, (w_pattern)wp);
+                const problem p = make_problem(3, 2, depths[d], (x_pattern)xp, (w_pattern)wp);
                 for (size_t t = 0; t < p.m; t++)
                     for (size_t i = 0; i < p.n; i++) {
                         double plus = 0, minus = 0; // exact: far below 2^53
@@ -128,13 +134,14 @@ enum { SENTINEL = 0x5A5A5A5A, ACC_GAP = 16, X_SUMS_STRIDE = 3, TABLES_GAP = 64 }
 
 // What a variant may touch: every buffer touches an unreadable page. Valid until the next call.
 static tern_gemm_args make_args(const problem *p, tern_layout layout) {
-    const size_t n = tern_round_up(p->n, panel_of(layout)), k = p->k;
+    const tern_layout_traits *traits = tern_layout_get(layout);
+    const size_t n = tern_round_up(p->n, traits->row_align), k = p->k;
     tern_gemm_args args = {.n = n, .m = p->m, .k = k, .ld_acc = n + ACC_GAP};
     args.acc = guard_buffer(GUARD_OUT, tern_round_up(((p->m - 1) * args.ld_acc + n) * sizeof(int32_t), 64));
-    uint8_t *packed = guard_buffer(GUARD_W, packed_bytes(layout, n, k));
+    uint8_t *packed = guard_buffer(GUARD_W, traits->bytes(n, k));
     tern_pack_ternary(layout, packed, p->w, k, n, 0, p->n, n, k);
     args.packed = packed;
-    if (layout == TERN_LAYOUT_M2) {
+    if (!traits->table_bytes) {
         args.ldx = tern_round_up(k, TERN_X_ALIGN);
         int8_t *x = guard_buffer(GUARD_X, (p->m - 1) * args.ldx + tern_round_up(k, TERN_M2_GROUP_K));
         args.ld_x_sums = X_SUMS_STRIDE;
@@ -149,7 +156,7 @@ static tern_gemm_args make_args(const problem *p, tern_layout layout) {
         args.x = x;
         args.x_sums = sums;
     } else {
-        const size_t rows = table_rows(layout, k), bytes = rows * table_bytes(layout);
+        const size_t rows = traits->table_rows(k), bytes = rows * traits->table_bytes;
         args.ld_tables = bytes + TABLES_GAP;
         int8_t *tables = guard_buffer(GUARD_TABLES, (p->m - 1) * args.ld_tables + bytes);
         for (size_t t = 0; t < p->m; t++) scalar_build(layout)(tables + t * args.ld_tables, p->x + t * k, k, 0, rows);
@@ -161,7 +168,7 @@ static tern_gemm_args make_args(const problem *p, tern_layout layout) {
 // Runs one variant on one problem and compares all it wrote, and that it wrote nothing else.
 static void check_product(const variant *v, size_t n, size_t m, size_t k, x_pattern xp, w_pattern wp) {
     if (!test_takes_case(next_random())) return;
-    const problem p = make_problem(v->layout, n, m, k, xp, wp);
+    const problem p = make_problem(n, m, k, xp, wp);
     const tern_gemm_args args = make_args(&p, v->layout);
     int32_t *acc = args.acc;
     const size_t total = (m - 1) * args.ld_acc + args.n;
@@ -177,28 +184,38 @@ static void check_product(const variant *v, size_t n, size_t m, size_t k, x_patt
     free_problem(p);
 }
 
-// Twice the largest tiles of any kernel, plus one: blocks of 512 (T5) or 128 (T2N) features and 64 (M2), 8 tokens, and depths
-// of one int16 spill: 48 byte rows of 5 trits (T5), 60 of 4 (T2N), 64 of 4 (M2).
-enum { N_SWEEP_SLAB = 2 * 512 + 64, N_SWEEP_M2 = 2 * 64 + 16, M_SWEEP = 17, K_SWEEP = 2 * 256 + 1, K_DENSE = 131 };
+// Twice the largest tiles of any kernel, plus one: blocks of 512 features (T5; panels: 128), 16 tokens, and depths of one int16
+// spill: 48 byte rows of 5 trits (T5), 60 of 4 (T2N), 64 of 4 (M2).
+enum { N_SWEEP_SLAB = 2 * 512 + 1, N_SWEEP_PANEL = 2 * 128 + 1, M_SWEEP = 2 * 16 + 1, K_SWEEP = 2 * 256 + 1 };
 
 typedef struct others {
     size_t a, b;
 } others;
 
-static void products_are_exact_for_every_number_of_features(void **unused) {
-    (void)unused;
+// One dimension from 1 to twice the largest tile against three pairs of the others. step: 1, or more for a sample of slab
+// widths.
+static void sweep_features(size_t slab_step) {
     static const others m_k[] = {{1, 33}, {2, 245}, {3, 97}};
     size_t checked = 0;
     for (size_t at = 0; next_gemm(&at); checked++) {
         const variant *v = &variants[at - 1];
-        const size_t step = v->layout == TERN_LAYOUT_M2 ? 1 : 61,
-                     last = v->layout == TERN_LAYOUT_M2 ? N_SWEEP_M2 : N_SWEEP_SLAB;
+        const bool slab = tern_layout_get(v->layout)->table_bytes != 0;
+        const size_t step = slab ? slab_step : 1, last = slab ? N_SWEEP_SLAB : N_SWEEP_PANEL;
         for (size_t i = 0; i < 3; i++) {
             for (size_t n = 1; n <= last; n += step) check_product(v, n, m_k[i].a, m_k[i].b, X_RANDOM, W_RANDOM);
             check_product(v, TERN_SLAB_MAX, m_k[i].a, m_k[i].b, X_RANDOM, W_RANDOM);
         }
     }
     assert_true(checked > 0);
+}
+
+static void products_are_exact_for_many_numbers_of_features(void **unused) {
+    (void)unused;
+    sweep_features(61);
+}
+static void products_are_exact_for_every_number_of_features(void **unused) {
+    (void)unused;
+    sweep_features(1);
 }
 
 static void products_are_exact_for_every_number_of_tokens(void **unused) {
@@ -217,8 +234,24 @@ static void products_are_exact_for_every_depth(void **unused) {
     size_t checked = 0;
     for (size_t at = 0; next_gemm(&at); checked++)
         for (size_t i = 0; i < 3; i++)
-            for (size_t k = 1; k <= K_SWEEP; k += i == 0 || k < K_DENSE ? 1 : 1 + random_below(8))
-                check_product(&variants[at - 1], n_m[i].a, n_m[i].b, k, X_RANDOM, W_RANDOM);
+            for (size_t k = 1; k <= K_SWEEP; k++) check_product(&variants[at - 1], n_m[i].a, n_m[i].b, k, X_RANDOM, W_RANDOM);
+    assert_true(checked > 0);
+}
+
+// 1 to 2^bits, each power of two as likely as the next.
+static size_t random_size(size_t bits) { return 1 + random_below((size_t)1 << random_below(bits + 1)); }
+
+static void products_are_exact_for_a_hundred_thousand_random_problems(void **unused) {
+    (void)unused;
+    enum { CASES = 100000, N_BITS = 8, M_BITS = 5, K_BITS = 10 };
+    size_t checked = 0;
+    for (size_t at = 0; next_gemm(&at); checked++)
+        for (size_t i = 0; i < CASES; i++) {
+            grid = code_grids[random_below(sizeof code_grids / sizeof *code_grids)];
+            check_product(&variants[at - 1], random_size(N_BITS), random_size(M_BITS), random_size(K_BITS),
+                          (x_pattern)random_below(X_PATTERNS),
+                          random_below(2) ? W_RANDOM : (w_pattern)random_below(W_PATTERNS));
+        }
     assert_true(checked > 0);
 }
 
@@ -237,11 +270,14 @@ static void products_are_exact_for_extreme_values(void **unused) {
 
 static void products_are_exact_for_every_code(void **unused) {
     (void)unused;
-    enum { ALL_CODES = 243 };
     size_t checked = 0;
     for (size_t at = 0; next_gemm(&at); checked++)
-        for (size_t k = 1; k <= 65; k += 4)
-            for (size_t m = 1; m <= 4; m++) check_product(&variants[at - 1], ALL_CODES, m, k, X_RANDOM, W_EVERY_CODE);
+        for (size_t g = 0; g < sizeof code_grids / sizeof *code_grids; g++)
+            for (size_t k = 1; k <= 65; k += 4)
+                for (size_t m = 1; m <= 4; m++) {
+                    grid = code_grids[g];
+                    check_product(&variants[at - 1], grid_codes(), m, k, X_RANDOM, W_EVERY_CODE);
+                }
     assert_true(checked > 0);
 }
 
@@ -297,7 +333,8 @@ static void tables_match_scalar_for_every_range_of_rows(void **unused) {
         const variant *v = &variants[at - 1];
         for (size_t k = 1; k <= 330; k++)
             for (int xp = 0; xp < X_PATTERNS; xp++) {
-                const size_t rows = table_rows(v->layout, k), row_bytes = table_bytes(v->layout), bytes = rows * row_bytes;
+                const tern_layout_traits *traits = tern_layout_get(v->layout);
+                const size_t rows = traits->table_rows(k), bytes = rows * traits->table_bytes;
                 int8_t *q = guard_buffer(GUARD_X, k), *tables = guard_buffer(GUARD_TABLES, bytes);
                 int8_t *expected = guard_buffer(GUARD_OUT, bytes);
                 for (size_t j = 0; j < k; j++) q[j] = x_value((x_pattern)xp, j);
@@ -315,17 +352,22 @@ static void tables_match_scalar_for_every_range_of_rows(void **unused) {
     assert_true(checked > 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_loop_agrees_with_float64),
         cmocka_unit_test(scalar_tables_hold_every_partial_product),
         cmocka_unit_test(tables_match_scalar_for_every_range_of_rows),
-        cmocka_unit_test(products_are_exact_for_every_number_of_features),
+        cmocka_unit_test(products_are_exact_for_many_numbers_of_features),
         cmocka_unit_test(products_are_exact_for_every_number_of_tokens),
         cmocka_unit_test(products_are_exact_for_every_depth),
         cmocka_unit_test(products_are_exact_for_extreme_values),
         cmocka_unit_test(products_are_exact_for_every_code),
         cmocka_unit_test(products_are_exact_at_the_greatest_depth),
     };
+    const struct CMUnitTest long_tests[] = {
+        cmocka_unit_test(products_are_exact_for_every_number_of_features),
+        cmocka_unit_test(products_are_exact_for_a_hundred_thousand_random_problems),
+    };
+    if (argc > 1 && strcmp(argv[1], "long") == 0) return cmocka_run_group_tests(long_tests, start_kernel_test, NULL);
     return cmocka_run_group_tests(tests, start_kernel_test, NULL);
 }
