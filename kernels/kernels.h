@@ -53,6 +53,7 @@ typedef struct tern_gemm_args {
     const int32_t *x_sums; // MAD, INT8: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
     size_t ld_x_sums;      //
     int x_has_min;         // some x may be -128 (kernels that negate x must then take their exact path)
+    int four_level;        // MAD: some code may be 3 (weight +2); 0: all weights are trits, and narrow sums hold more of them
 } tern_gemm_args;
 typedef void tern_gemm_fn(const tern_gemm_args *args);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Multiply-add product of M2 with AVX2: few tokens decode in registers, many tokens share decoded panels in L1.
+// Multiply-add product of M2 with AVX2: 16 features x 1..6 tokens in registers; the codes of a panel are decoded once per
+// K-chunk.
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "compiler.h"
@@ -8,9 +10,10 @@
 
 enum {
     HALF = 8,                       // features of a vector: 32 bytes of a group
+    HALF_BYTES = 32,                //
     LANE = 4,                       // consecutive k of a feature in a 32-bit lane
     PARTS = TERN_M2_GROUP_K / LANE, // codes in a byte
-    PREFETCH = 4096
+    PREFETCH = 2048
 };
 
 static inline __m256i load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
@@ -21,67 +24,67 @@ static inline __m256i load_lane(const int8_t *p) {
     memcpy(&four, p, sizeof four);
     return _mm256_set1_epi32(four);
 }
-
-// *sum += v, 16-bit lanes.
-static inline void add_in_place(__m256i *sum, __m256i v) {
-    TERN_IN_PLACE(__asm__ volatile("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)), *sum = _mm256_add_epi16(*sum, v));
+// Minus the sum of the activations of token t, in every lane: codes are t + 1.
+static inline __m256i minus_x_sum(const tern_gemm_args *args, size_t t) {
+    return _mm256_set1_epi32(-args->x_sums[t * args->ld_x_sums]);
+}
+// *sum += the dot products of `codes` (unsigned) and `four` (signed), pairs of k as int16. The addition is asm, because both
+// gcc and clang regroup additions that they see, and then run out of registers for the sums.
+static inline void add_dots(__m256i *sum, __m256i codes, __m256i four) {
+    const __m256i dots = _mm256_maddubs_epi16(codes, four);
+    __asm__ volatile("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(dots));
+}
+// total + the int16 pairs of sum.
+static inline __m256i widen(__m256i total, __m256i sum) {
+    return _mm256_add_epi32(total, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
 }
 
-// ---- one or two tokens: one forward stream of weights ------------------------------------------------------------
+// ---- one or two tokens ------------------------------------------------------------------------------------------------
+// Two of the four parts of a byte are masked where they lie and so scaled by 4: five operations decode a vector instead of
+// seven.
 
 enum {
-    // Codes of parts 1 and 3 are scaled by 4: vpmaddubsw gives 4 * (c0 x0 + c1 x1) with c <= 2, in -2048..2032. At most 16 of
-    // them
-    // are added to one sum: -32768 just fits. For one token each of the two parts has its own sum.
-    STREAM_ADDITIONS = 16,
-    STREAM_TOKENS = 2
+    // A scaled pair is 4 (c0 x0 + c1 x1): in -2048..2032 for c <= 2, in -3072..3048 for c <= 3. An int16 sum holds 16 or 10 of
+    // them. One token has a sum for each of the two scaled parts, two tokens one sum for both: 1 or 2 additions per group.
+    // Divided by 4 they join the unscaled pairs: 4 * 16 * 512 = 2^15 and 4 * 10 * 768 just fit.
+    SCALED_GROUPS_3 = 16,
+    SCALED_GROUPS_4 = 10,
+    SCALED_TOKENS = 2
 };
 
-// 16 features of one panel for `tokens` tokens.
-static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_args *args, size_t t0, const uint8_t *panel,
-                                                               size_t f, const size_t tokens) {
+static inline __attribute__((always_inline)) void scaled_panel(const tern_gemm_args *args, const uint8_t *group, size_t f,
+                                                               const size_t tokens) {
     const __m256i mask1 = _mm256_set1_epi8(0x03), mask4 = _mm256_set1_epi8(0x0C);
-    const __m256i ones = _mm256_set1_epi16(1), fours = _mm256_set1_epi16(4);
-    const size_t groups = tern_m2_groups(args->k);
-    __m256i total[STREAM_TOKENS][2]; // lane f: 4 * dot product of codes. 4 * 2 * 128 * K_MAX < 2^27
-    for (size_t t = 0; t < tokens; t++) total[t][0] = total[t][1] = _mm256_setzero_si256();
-    const int8_t *x = args->x + t0 * args->ldx;
-    const size_t spill = tokens == 1 ? STREAM_ADDITIONS : STREAM_ADDITIONS / 2;
-    for (size_t g = 0; g < groups; g += spill) {
-        const size_t n = groups - g < spill ? groups - g : spill;
-        // int16 pairs of a feature: 0 of parts 0 and 2; 1 and 2 of parts 1 and 3, scaled by 4
-        __m256i sum[STREAM_TOKENS][2][3];
+    const size_t spill = (args->four_level ? SCALED_GROUPS_4 : SCALED_GROUPS_3) / tokens;
+    const int8_t *x = args->x;
+    __m256i total[SCALED_TOKENS][2]; // int32, features 0..7 and 8..15
+    TERN_UNROLL
+    for (size_t t = 0; t < tokens; t++) total[t][0] = total[t][1] = minus_x_sum(args, t);
+    for (size_t left = tern_m2_groups(args->k), n; left > 0; left -= n) {
+        n = left < spill ? left : spill;
+        __m256i sum[SCALED_TOKENS][2][3]; // int16 pairs: 0 of parts 0 and 2; 1 and 2 (one token), or 1, of parts 1 and 3
         TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {
             TERN_UNROLL
             for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
         }
         TERN_NO_UNROLL
-        for (size_t i = 0; i < n; i++) {
-            const uint8_t *group = panel + (g + i) * TERN_M2_GROUP_BYTES;
-            const int8_t *xg = x + (g + i) * TERN_M2_GROUP_K;
+        for (size_t i = 0; i < n; i++, group += TERN_M2_GROUP_BYTES, x += TERN_M2_GROUP_K) {
+            TERN_COST_LOOP("M2 groups, scaled", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
             _mm_prefetch((const char *)group + PREFETCH, _MM_HINT_T0);
+            const __m256i low[2] = {load(group), load(group + HALF_BYTES)};
+            const __m256i high[2] = {_mm256_srli_epi16(low[0], 4), _mm256_srli_epi16(low[1], 4)};
             TERN_UNROLL
-            for (size_t h = 0; h < 2; h++) {
-                const __m256i low = load(group + h * HALF * LANE), high = _mm256_srli_epi16(low, 4);
-                const __m256i code0 = _mm256_and_si256(low, mask1), code1 = _mm256_and_si256(low, mask4);
-                const __m256i code2 = _mm256_and_si256(high, mask1), code3 = _mm256_and_si256(high, mask4);
+            for (size_t p = 0; p < PARTS; p++) {
+                const __m256i mask = p % 2 ? mask4 : mask1;
+                const __m256i code0 = _mm256_and_si256(p / 2 ? high[0] : low[0], mask);
+                const __m256i code1 = _mm256_and_si256(p / 2 ? high[1] : low[1], mask);
+                const size_t s = p % 2 == 0 ? 0 : tokens == 1 ? p / 2 + 1 : 1;
                 TERN_UNROLL
                 for (size_t t = 0; t < tokens; t++) {
-                    const int8_t *xt = xg + t * args->ldx;
-                    const __m256i dot0 = _mm256_maddubs_epi16(code0, load_lane(xt));
-                    const __m256i dot1 = _mm256_maddubs_epi16(code1, load_lane(xt + LANE));
-                    const __m256i dot2 = _mm256_maddubs_epi16(code2, load_lane(xt + (size_t)2 * LANE));
-                    const __m256i dot3 = _mm256_maddubs_epi16(code3, load_lane(xt + (size_t)3 * LANE));
-                    if (tokens == 1) {
-                        add_in_place(&sum[t][h][0], dot0);
-                        add_in_place(&sum[t][h][1], dot1);
-                        add_in_place(&sum[t][h][0], dot2);
-                        add_in_place(&sum[t][h][2], dot3);
-                    } else {
-                        sum[t][h][0] = _mm256_add_epi16(sum[t][h][0], _mm256_add_epi16(dot0, dot2));
-                        sum[t][h][1] = _mm256_add_epi16(sum[t][h][1], _mm256_add_epi16(dot1, dot3));
-                    }
+                    const __m256i four = load_lane(x + t * args->ldx + p * LANE);
+                    add_dots(&sum[t][0][s], code0, four);
+                    add_dots(&sum[t][1][s], code1, four);
                 }
             }
         }
@@ -89,133 +92,185 @@ static inline __attribute__((always_inline)) void stream_panel(const tern_gemm_a
         for (size_t t = 0; t < tokens; t++) {
             TERN_UNROLL
             for (size_t h = 0; h < 2; h++) {
-                const __m256i by1 = _mm256_madd_epi16(sum[t][h][0], fours);
-                const __m256i by4 =
-                    _mm256_add_epi32(_mm256_madd_epi16(sum[t][h][1], ones), _mm256_madd_epi16(sum[t][h][2], ones));
-                total[t][h] = _mm256_add_epi32(total[t][h], _mm256_add_epi32(by1, by4));
+                __m256i all = _mm256_add_epi16(sum[t][h][0], _mm256_srai_epi16(sum[t][h][1], 2));
+                if (tokens == 1) all = _mm256_add_epi16(all, _mm256_srai_epi16(sum[t][h][2], 2));
+                total[t][h] = widen(total[t][h], all);
             }
         }
     }
+    TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
-        const __m256i x_sum = _mm256_set1_epi32(args->x_sums[(t0 + t) * args->ld_x_sums]); // codes are t + 1
-        for (size_t h = 0; h < 2; h++)
-            store(args->acc + (t0 + t) * args->ld_acc + f + h * HALF,
-                  _mm256_sub_epi32(_mm256_srai_epi32(total[t][h], 2), x_sum));
+        store(args->acc + t * args->ld_acc + f, total[t][0]);
+        store(args->acc + t * args->ld_acc + f + HALF, total[t][1]);
     }
 }
 
-static void stream(const tern_gemm_args *args, size_t t0, size_t tokens) {
-    const size_t panel_bytes = tern_m2_bytes(TERN_M2_PANEL, args->k);
-    for (size_t f = 0; f < args->n; f += TERN_M2_PANEL) {
-        const uint8_t *panel = args->packed + f / TERN_M2_PANEL * panel_bytes;
-        if (tokens == STREAM_TOKENS)
-            stream_panel(args, t0, panel, f, STREAM_TOKENS);
-        else
-            stream_panel(args, t0, panel, f, 1);
-    }
-}
-
-// ---- more tokens: decode a block of panels once -----------------------------------------------------------------------
+// ---- more tokens ------------------------------------------------------------------------------------------------------
 
 enum {
-    // Plain codes: a pair is c0 x0 + c1 x1 with c <= 2, in -512..508. 16 groups make 64 additions: -32768 just fits.
-    CHUNK_GROUPS = 16,
-    CHUNK_LANES = CHUNK_GROUPS * PARTS,
-    BLOCK_PANELS = 4, // 4 panels * 64 lanes * 64 bytes = 16 KiB of codes
-    BLOCK = BLOCK_PANELS * TERN_M2_PANEL,
-    TILE_TOKENS = 6 // 6 tokens * 2 vectors = 12 sums; 2 code vectors, 1 of activations, 1 product
+    // A pair is c0 x0 + c1 x1: in -512..508 for c <= 2, in -768..762 for c <= 3. A group adds four: 4 * 16 * 512 = 2^15 and
+    // 4 * 10 * 768 just fit an int16 sum.
+    GROUPS_3 = 16,
+    GROUPS_4 = 10,
+    TILE_TOKENS = 6,    // 6 tokens * 2 vectors = 12 sums; 2 code vectors, 1 of activations, 1 product
+    KEPT_GROUPS = 64,   // decoded codes of a K-chunk of one panel: 16 KiB
+    STREAM_TOKENS = 16, // up to here the activations of a K-chunk are small: weights are read in one forward stream
+    STEP_BYTES = TERN_M2_PANEL * LANE
 };
 
-// codes: CHUNK_LANES steps of 64 bytes, byte 4f + j of step s = code of feature f, k = 4s + j of the chunk.
-static void decode(uint8_t *restrict codes, const uint8_t *restrict groups, size_t n) {
-    const __m256i mask = _mm256_set1_epi8(0x03);
-    for (size_t g = 0; g < n; g++)
-        for (size_t h = 0; h < TERN_M2_GROUP_BYTES; h += sizeof(__m256i)) {
-            __m256i v = load(groups + g * TERN_M2_GROUP_BYTES + h);
-            for (size_t p = 0; p < PARTS; p++, v = _mm256_srli_epi16(v, 2))
-                store(codes + (g * PARTS + p) * TERN_M2_GROUP_BYTES + h, _mm256_and_si256(v, mask));
-        }
-}
+// Where a tile gets its codes from: a step is 64 bytes, byte 4f + j of step s = code of feature f, k = 4s + j.
+typedef enum source {
+    PACKED,      // groups of 4 steps, decoded on the way
+    PACKED_KEEP, // the same, and stored for the next tiles
+    KEPT
+} source;
 
-// Adds the dot products of one chunk (lanes steps of 4 k) for 16 features and `tokens` tokens.
-static inline __attribute__((always_inline)) void tile(int32_t *restrict acc, size_t ld_acc, const uint8_t *restrict codes,
-                                                       const int8_t *restrict x, size_t ldx, size_t lanes,
-                                                       const size_t tokens) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum[TILE_TOKENS][2]; // int16 pairs of a feature, features 0..7 and 8..15
+// 16 features x `tokens` tokens x n groups.
+typedef struct tile_args {
+    const tern_gemm_args *args;
+    const uint8_t *group;
+    uint8_t *codes;
+    const int8_t *x; // of the first token
+    int32_t *acc;    // the same
+    size_t token;    // first token
+    size_t n;
+    size_t ahead; // bytes from a group to the one that will be needed after some time
+    bool first;   // acc is not yet written
+} tile_args;
+
+static inline __attribute__((always_inline)) void tile(const tile_args *a, const size_t tokens, const source from) {
+    const __m256i mask = _mm256_set1_epi8(0x03);
+    const size_t ldx = a->args->ldx, ld_acc = a->args->ld_acc, ahead = a->ahead;
+    const size_t spill = a->args->four_level ? GROUPS_4 : GROUPS_3;
+    const int8_t *x = a->x;
+    const uint8_t *group = a->group;
+    uint8_t *codes = a->codes;
+    __m256i total[TILE_TOKENS][2]; // int32, features 0..7 and 8..15
     TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-    TERN_NO_UNROLL
-    for (size_t s = 0; s < lanes; s++) {
-        const __m256i code0 = load(codes + s * TERN_M2_GROUP_BYTES), code1 = load(codes + s * TERN_M2_GROUP_BYTES + 32);
+    for (size_t t = 0; t < tokens; t++) {
+        const int32_t *acc = a->acc + t * ld_acc;
+        total[t][0] = a->first ? minus_x_sum(a->args, a->token + t) : load(acc);
+        total[t][1] = a->first ? total[t][0] : load(acc + HALF);
+    }
+    for (size_t left = a->n, n; left > 0; left -= n) {
+        n = left < spill ? left : spill;
+        __m256i sum[TILE_TOKENS][2]; // int16 pairs
+        TERN_UNROLL
+        for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+        TERN_NO_UNROLL
+        for (size_t g = 0; g < n; g++) {
+            if (from == PACKED) TERN_COST_LOOP("M2 groups", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
+            if (from == PACKED_KEEP) TERN_COST_LOOP("M2 groups, kept", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
+            if (from == KEPT) TERN_COST_LOOP("kept codes", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
+            if (from != KEPT) _mm_prefetch((const char *)group + ahead, _MM_HINT_T0);
+            TERN_UNROLL
+            for (size_t p = 0; p < PARTS; p++) {
+                __m256i code0, code1;
+                if (from == KEPT) {
+                    code0 = load(codes + p * STEP_BYTES);
+                    code1 = load(codes + p * STEP_BYTES + HALF_BYTES);
+                } else {
+                    code0 = _mm256_and_si256(_mm256_srli_epi16(load(group), 2 * (int)p), mask);
+                    code1 = _mm256_and_si256(_mm256_srli_epi16(load(group + HALF_BYTES), 2 * (int)p), mask);
+                }
+                if (from == PACKED_KEEP) {
+                    store(codes + p * STEP_BYTES, code0);
+                    store(codes + p * STEP_BYTES + HALF_BYTES, code1);
+                }
+                TERN_UNROLL
+                for (size_t t = 0; t < tokens; t++) {
+                    const __m256i four = load_lane(x + t * ldx + p * LANE);
+                    add_dots(&sum[t][0], code0, four);
+                    add_dots(&sum[t][1], code1, four);
+                }
+            }
+            group += TERN_M2_GROUP_BYTES, codes += PARTS * STEP_BYTES, x += TERN_M2_GROUP_K;
+        }
         TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {
-            const __m256i four = load_lane(x + t * ldx + s * LANE);
-            add_in_place(&sum[t][0], _mm256_maddubs_epi16(code0, four));
-            add_in_place(&sum[t][1], _mm256_maddubs_epi16(code1, four));
+            total[t][0] = widen(total[t][0], sum[t][0]);
+            total[t][1] = widen(total[t][1], sum[t][1]);
         }
     }
     TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++)
-        for (size_t h = 0; h < 2; h++) {
-            int32_t *out = acc + t * ld_acc + h * HALF;
-            store(out, _mm256_add_epi32(load(out), _mm256_madd_epi16(sum[t][h], ones)));
-        }
+    for (size_t t = 0; t < tokens; t++) {
+        store(a->acc + t * ld_acc, total[t][0]);
+        store(a->acc + t * ld_acc + HALF, total[t][1]);
+    }
 }
 
-static void any_tile(int32_t *restrict acc, size_t ld_acc, const uint8_t *restrict codes, const int8_t *restrict x, size_t ldx,
-                     size_t lanes, size_t tokens) {
+#define TILE_CASE(tokens, from)                                                                                                \
+    case tokens:                                                                                                               \
+        tile(a, tokens, from);                                                                                                 \
+        break;
+
+static void tile_packed(const tile_args *a, size_t tokens) {
     switch (tokens) {
-    case 1:
-        tile(acc, ld_acc, codes, x, ldx, lanes, 1);
-        break;
-    case 2:
-        tile(acc, ld_acc, codes, x, ldx, lanes, 2);
-        break;
-    case 3:
-        tile(acc, ld_acc, codes, x, ldx, lanes, 3);
-        break;
-    case 4:
-        tile(acc, ld_acc, codes, x, ldx, lanes, 4);
-        break;
-    case 5:
-        tile(acc, ld_acc, codes, x, ldx, lanes, 5);
-        break;
-    default:
-        tile(acc, ld_acc, codes, x, ldx, lanes, TILE_TOKENS);
-        break;
+        TILE_CASE(3, PACKED)
+        TILE_CASE(4, PACKED)
+        TILE_CASE(5, PACKED)
+    }
+}
+static void tile_keep(const tile_args *a, size_t tokens) {
+    switch (tokens) {
+        TILE_CASE(3, PACKED_KEEP)
+        TILE_CASE(4, PACKED_KEEP)
+        TILE_CASE(5, PACKED_KEEP)
+    }
+}
+static void tile_kept(const tile_args *a, size_t tokens) {
+    switch (tokens) {
+        TILE_CASE(3, KEPT)
+        TILE_CASE(4, KEPT)
+        TILE_CASE(5, KEPT)
+        TILE_CASE(6, KEPT)
     }
 }
 
-// All tokens, one chunk of K of up to BLOCK_PANELS panels.
-static void chunk(const tern_gemm_args *args, size_t f0, size_t panels, size_t g, size_t n) {
-    _Alignas(64) uint8_t codes[BLOCK_PANELS][CHUNK_LANES * TERN_M2_GROUP_BYTES];
-    const size_t panel_bytes = tern_m2_bytes(TERN_M2_PANEL, args->k);
-    for (size_t p = 0; p < panels; p++)
-        decode(codes[p], args->packed + (f0 / TERN_M2_PANEL + p) * panel_bytes + g * TERN_M2_GROUP_BYTES, n);
-    for (size_t t = 0; t < args->m; t += TILE_TOKENS) {
-        const size_t tokens = args->m - t < TILE_TOKENS ? args->m - t : TILE_TOKENS;
-        for (size_t p = 0; p < panels; p++)
-            any_tile(args->acc + t * args->ld_acc + f0 + p * TERN_M2_PANEL, args->ld_acc, codes[p],
-                     args->x + t * args->ldx + g * TERN_M2_GROUP_K, args->ldx, n * PARTS, tokens);
+// One panel for all tokens, groups g .. g + n - 1.
+static void panel_chunk(const tern_gemm_args *args, size_t f, size_t g, size_t n, size_t ahead) {
+    _Alignas(64) uint8_t codes[KEPT_GROUPS * PARTS * STEP_BYTES];
+    const size_t panel = f / TERN_M2_PANEL * tern_m2_groups(args->k);
+    tile_args a = {.args = args,
+                   .group = args->packed + (panel + g) * TERN_M2_GROUP_BYTES,
+                   .codes = codes,
+                   .n = n,
+                   .ahead = ahead,
+                   .first = g == 0};
+    const size_t tiles = args->m / TILE_TOKENS + 1; // so the first has one token less than fit: decoding takes registers
+    for (size_t i = 0; i < tiles; i++) {
+        const size_t end = (i + 1) * args->m / tiles, tokens = end - a.token;
+        a.x = args->x + a.token * args->ldx + g * TERN_M2_GROUP_K;
+        a.acc = args->acc + a.token * args->ld_acc + f;
+        if (tiles == 1)
+            tile_packed(&a, tokens);
+        else if (i == 0)
+            tile_keep(&a, tokens);
+        else
+            tile_kept(&a, tokens);
+        a.token = end;
     }
 }
 
-static void blocked(const tern_gemm_args *args) {
-    const size_t groups = tern_m2_groups(args->k);
-    for (size_t t = 0; t < args->m; t++) // codes are t + 1: start from minus the sum of activations
-        for (size_t f = 0; f < args->n; f += HALF)
-            store(args->acc + t * args->ld_acc + f, _mm256_set1_epi32(-args->x_sums[t * args->ld_x_sums]));
-    for (size_t f = 0; f < args->n; f += BLOCK) {
-        const size_t left = (args->n - f) / TERN_M2_PANEL, panels = left < BLOCK_PANELS ? left : BLOCK_PANELS;
-        for (size_t g = 0; g < groups; g += CHUNK_GROUPS)
-            chunk(args, f, panels, g, groups - g < CHUNK_GROUPS ? groups - g : CHUNK_GROUPS);
-    }
-}
+static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 void tern_mad_gemm_m2_avx2(const tern_gemm_args *args) {
-    if (args->m <= STREAM_TOKENS)
-        stream(args, 0, args->m);
-    else
-        blocked(args);
+    const size_t groups = tern_m2_groups(args->k), panel_bytes = groups * TERN_M2_GROUP_BYTES;
+    if (args->m <= SCALED_TOKENS) {
+        for (size_t f = 0; f < args->n; f += TERN_M2_PANEL) {
+            const uint8_t *panel = args->packed + f / TERN_M2_PANEL * panel_bytes;
+            if (args->m == 1)
+                scaled_panel(args, panel, f, 1);
+            else
+                scaled_panel(args, panel, f, 2);
+        }
+        return;
+    }
+    const bool stream = args->m <= STREAM_TOKENS;
+    const size_t block = stream ? TERN_M2_PANEL : args->n;
+    const size_t depth = args->m < TILE_TOKENS ? groups : KEPT_GROUPS;
+    for (size_t f0 = 0; f0 < args->n; f0 += block)
+        for (size_t g = 0; g < groups; g += depth)
+            for (size_t f = f0; f < f0 + block; f += TERN_M2_PANEL)
+                panel_chunk(args, f, g, min_size(depth, groups - g), stream ? PREFETCH : panel_bytes);
 }
