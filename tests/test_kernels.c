@@ -307,38 +307,127 @@ static void float_results_are_bit_identical_on_every_tier_and_thread_count(void 
     }
 }
 
-static void block_scales_of_ternary_weights_match_a_float64_formula(void **unused) {
-    (void)unused;
-    enum { M = 3, N = 67, K = 640, BLOCK = 256, BLOCKS = 3 };
-    static int8_t w[N * K];
-    static float scales[N * BLOCKS], x[M * K], got[M * N];
-    for (size_t i = 0; i < N * K; i++) w[i] = extreme_code(FILL_RANDOM, true, 0, 0);
-    for (size_t i = 0; i < N * BLOCKS; i++) scales[i] = (float)(1 + random_below(100)) / 64;
-    for (size_t i = 0; i < M * K; i++) x[i] = (float)((double)random_below(2001) / 1000 - 1);
-    for (tern_form form = TERN_FORM_LUT; form <= TERN_FORM_MAD; form++) {
-        tern_context *ctx = contexts[1];
-        tern_weights *packed = NULL;
-        tern_activations *a = NULL;
-        const tern_weights_params params = {.struct_size = sizeof params, .form = form};
-        assert_int_equal(tern_weights_from_trits(ctx, &packed, w, scales, BLOCK, N, K, K, &params), TERN_OK);
-        assert_int_equal(tern_activations_create(ctx, &a, M, K), TERN_OK);
-        assert_int_equal(tern_activations_set_f32(ctx, a, x, M, K, K, BLOCK), TERN_OK);
-        assert_int_equal(tern_matmul_f32(ctx, packed, a, got, N, NULL), TERN_OK);
-        int32_t ints[M * N];
-        assert_int_equal(tern_matmul_s32(ctx, packed, a, ints, N), TERN_ERR_UNSUPPORTED);
-        for (size_t m = 0; m < M; m++)
-            for (size_t n = 0; n < N; n++) {
-                double y = 0, size = 0;
-                for (size_t k = 0; k < K; k++) {
-                    const double part = (double)x[m * K + k] * w[n * K + k] * (double)scales[n * BLOCKS + k / BLOCK];
-                    y += part;
-                    size += part * part;
-                }
-                assert_true(fabs((double)got[m * N + n] - y) < 0.02 * sqrt(size) + 1e-6);
+enum { BLOCK_M = 3, BLOCK_N = 67, BLOCK_K = 640, SCALE_BLOCK = 256, N_BLOCKS = 3 };
+static struct {
+    int8_t w[BLOCK_N * BLOCK_K];
+    float scales[BLOCK_N * N_BLOCKS], x[BLOCK_M * BLOCK_K], first[BLOCK_M * BLOCK_N]; // first: what the first variant returned
+    bool have_first;
+} blocks;
+
+static void block_scales(const char *symbol, bool ternary) {
+    enum { M = BLOCK_M, N = BLOCK_N, K = BLOCK_K };
+    if (!ternary) return;
+    tern_context *ctx = contexts[1];
+    tern_weights *packed = NULL;
+    tern_activations *a = NULL;
+    float got[M * N];
+    int32_t ints[M * N];
+    assert_int_equal(tern_force_variant(ctx, symbol), TERN_OK);
+    assert_int_equal(tern_weights_from_trits(ctx, &packed, blocks.w, blocks.scales, SCALE_BLOCK, N, K, K, NULL), TERN_OK);
+    assert_int_equal(tern_activations_create(ctx, &a, M, K), TERN_OK);
+    assert_int_equal(tern_activations_set_f32(ctx, a, blocks.x, M, K, K, SCALE_BLOCK), TERN_OK);
+    assert_int_equal(tern_matmul_f32(ctx, packed, a, got, N, NULL), TERN_OK);
+    assert_int_equal(tern_matmul_s32(ctx, packed, a, ints, N), TERN_ERR_UNSUPPORTED);
+    assert_int_equal(tern_force_variant(ctx, NULL), TERN_OK);
+    for (size_t m = 0; m < M; m++)
+        for (size_t n = 0; n < N; n++) {
+            double y = 0, size = 0;
+            for (size_t k = 0; k < K; k++) {
+                const double part =
+                    (double)blocks.x[m * K + k] * blocks.w[n * K + k] * (double)blocks.scales[n * N_BLOCKS + k / SCALE_BLOCK];
+                y += part;
+                size += part * part;
             }
-        tern_activations_destroy(a);
-        tern_weights_destroy(packed);
+            assert_true(fabs((double)got[m * N + n] - y) < 0.02 * sqrt(size) + 1e-6);
+        }
+    if (!blocks.have_first) memcpy(blocks.first, got, sizeof got);
+    blocks.have_first = true;
+    if (memcmp(got, blocks.first, sizeof got) != 0) fail_msg("%s: other bits than the first variant", symbol);
+    tern_activations_destroy(a);
+    tern_weights_destroy(packed);
+}
+
+static void block_scales_match_a_float64_formula_bit_for_bit_alike_in_every_ternary_variant(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < BLOCK_N * BLOCK_K; i++) blocks.w[i] = extreme_code(FILL_RANDOM, true, 0, 0);
+    for (size_t i = 0; i < BLOCK_N * N_BLOCKS; i++) blocks.scales[i] = (float)(1 + random_below(100)) / 64;
+    for (size_t i = 0; i < BLOCK_M * BLOCK_K; i++) blocks.x[i] = (float)((double)random_below(2001) / 1000 - 1);
+    each_variant(block_scales);
+}
+
+// ---- where activations may lie --------------------------------------------------------------------------------------
+
+typedef enum source { FROM_S8, FROM_U8, FROM_F32, FROM_F16, FROM_BF16, SOURCES } source;
+static const size_t source_bytes[SOURCES] = {1, 1, 4, 2, 2};
+
+static tern_status set_from(source from, tern_activations *a, const void *x, size_t m, size_t k, size_t ldx) {
+    switch (from) {
+    case FROM_S8:
+        return tern_activations_set_s8(contexts[1], a, x, NULL, m, k, ldx, 0);
+    case FROM_U8:
+        return tern_activations_set_u8(contexts[1], a, x, NULL, NULL, m, k, ldx, 0);
+    case FROM_F32:
+        return tern_activations_set_f32(contexts[1], a, x, m, k, ldx, 0);
+    case FROM_F16:
+        return tern_activations_set_f16(contexts[1], a, x, m, k, ldx, 0);
+    default:
+        return tern_activations_set_bf16(contexts[1], a, x, m, k, ldx, 0);
     }
+}
+
+// Values that stand for finite numbers in every one of the types.
+static void fill_values(unsigned char *x, size_t count, source from) {
+    for (size_t i = 0; i < count; i++) {
+        const float f32 = (float)((double)random_below(2001) / 1000 - 1);
+        const uint16_t f16 = (uint16_t)(random_below(2) << 15 | random_below(0x7C00)),
+                       bf16 = (uint16_t)(random_below(2) << 15 | (0x3F00 + random_below(0x100)));
+        const unsigned char byte = (unsigned char)random_below(256);
+        const void *value = from == FROM_F32    ? (const void *)&f32
+                            : from == FROM_F16  ? &f16
+                            : from == FROM_BF16 ? (const void *)&bf16
+                                                : &byte;
+        memcpy(x + i * source_bytes[from], value, source_bytes[from]);
+    }
+}
+
+static void activations_may_lie_at_every_address_with_any_leading_dimension(void **unused) {
+    (void)unused;
+    enum { M = 2, N = 70, K = 101, LINE = 64, BYTES = 4 };
+    static int8_t w[N * K];
+    static unsigned char dense[M * K * BYTES] __attribute__((aligned(LINE)));
+    const float one = 1.0f;
+    for (size_t i = 0; i < sizeof w; i++) w[i] = extreme_code(FILL_RANDOM, true, 0, 0);
+    tern_context *ctx = contexts[1];
+    tern_weights *packed[2] = {NULL, NULL};
+    tern_activations *a = NULL;
+    for (int lut = 0; lut < 2; lut++) {
+        const tern_weights_params params = {.struct_size = sizeof params, .form = lut ? TERN_FORM_LUT : TERN_FORM_MAD};
+        assert_int_equal(tern_weights_from_trits(ctx, &packed[lut], w, &one, 0, N, K, K, &params), TERN_OK);
+    }
+    assert_int_equal(tern_activations_create(ctx, &a, M, K), TERN_OK);
+    for (int from = 0; from < SOURCES; from++) {
+        const size_t bytes = source_bytes[from];
+        float want[M * N], got[M * N];
+        fill_values(dense, (size_t)M * K, (source)from);
+        assert_int_equal(set_from((source)from, a, dense, M, K, K), TERN_OK);
+        assert_int_equal(tern_matmul_f32(ctx, packed[0], a, want, N, NULL), TERN_OK);
+        // The last row ends at an unmapped page, so that each distance puts the first one at another place of its cache line.
+        for (size_t ldx = K; ldx < K + LINE / bytes; ldx++) {
+            const size_t size = (ldx + K) * bytes;
+            unsigned char *x = guarded(size);
+            memset(x, 0xFF, size); // a NaN between the rows: it must not be read
+            for (size_t m = 0; m < M; m++) memcpy(x + m * ldx * bytes, dense + m * K * bytes, K * bytes);
+            for (int lut = 0; lut < 2; lut++) {
+                assert_int_equal(set_from((source)from, a, x, M, K, ldx), TERN_OK);
+                assert_int_equal(tern_matmul_f32(ctx, packed[lut], a, got, N, NULL), TERN_OK);
+                if (memcmp(got, want, sizeof got) != 0) fail_msg("type %d, ldx %zu", from, ldx);
+            }
+            release(x, size);
+        }
+    }
+    tern_activations_destroy(a);
+    tern_weights_destroy(packed[0]);
+    tern_weights_destroy(packed[1]);
 }
 
 static void wrong_arguments_are_refused_and_leave_outputs_alone(void **unused) {
@@ -398,7 +487,8 @@ int main(void) {
         cmocka_unit_test(every_variant_matches_the_oracle_in_every_dimension),
         cmocka_unit_test(every_variant_matches_the_oracle_on_random_shapes),
         cmocka_unit_test(float_results_are_bit_identical_on_every_tier_and_thread_count),
-        cmocka_unit_test(block_scales_of_ternary_weights_match_a_float64_formula),
+        cmocka_unit_test(block_scales_match_a_float64_formula_bit_for_bit_alike_in_every_ternary_variant),
+        cmocka_unit_test(activations_may_lie_at_every_address_with_any_leading_dimension),
         cmocka_unit_test(wrong_arguments_are_refused_and_leave_outputs_alone),
     };
     return cmocka_run_group_tests(tests, create_contexts, destroy_contexts);
