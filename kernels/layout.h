@@ -54,9 +54,10 @@ static inline size_t tern_slab_offset(size_t n_padded, size_t rows, size_t tile_
 
 // ---- T5 -------------------------------------------------------------------------------------------------
 // Byte row g of a feature: v = sum_j t[5g + j] * 3^j, |v| <= 121, stored as (v < 0) << 7 | |v|. Zero is 0x00.
-// Table of group g: 256 bytes. For entry e = 0..121, value(e) = lo + 32 * hi with lo in -16..15:
+// Table of group g: 256 bytes. For entry e = 0..121, value(e) = lo + 36 * hi; hi is value / 36 to the nearest, halves towards zero:
+// both planes lie within -18..18, so that a byte holds the sum of a K-tile: 7 * 18 = 126.
 //   bytes 0..127: lo[e]; bytes 128..255: hi[e]; entries 122..127 are 0.
-enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 6, TERN_T5_BLOCK = 512, TERN_T5_SIGN = 0x80, TERN_T5_STEP = 32 };
+enum { TERN_T5_TRITS = 5, TERN_T5_ENTRIES = 122, TERN_T5_TABLE_BYTES = 256, TERN_T5_TILE_ROWS = 7, TERN_T5_BLOCK = 512, TERN_T5_SIGN = 0x80, TERN_T5_STEP = 36 };
 static inline size_t tern_t5_rows(size_t k) { return tern_ceil_div(k, TERN_T5_TRITS); }
 static inline size_t tern_t5_table_bytes(size_t k) { return tern_t5_rows(k) * TERN_T5_TABLE_BYTES; }
 static inline size_t tern_t5_bytes(size_t n_padded, size_t k) { return n_padded * tern_t5_rows(k); } // n_padded: multiple of 64

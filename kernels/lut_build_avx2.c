@@ -25,7 +25,7 @@ static inline __m256i pair(const uint8_t *p) {
     return _mm256_set1_epi16(both);
 }
 
-// Lane i: dot product of five activations with entry i of a vector of 16 entries, plus half a step.
+// Lane i: dot product of five activations with entry i of a vector of 16 entries.
 static inline __m256i t5_values(__m256i x01, __m256i x23, __m256i x4, size_t at) {
     const __m256i v01 = _mm256_maddubs_epi16(x01, load(tern_t5_pairs[0] + 2 * at));
     const __m256i v23 = _mm256_maddubs_epi16(x23, load(tern_t5_pairs[1] + 2 * at));
@@ -33,14 +33,20 @@ static inline __m256i t5_values(__m256i x01, __m256i x23, __m256i x4, size_t at)
     return _mm256_add_epi16(_mm256_add_epi16(v01, v23), _mm256_add_epi16(v4, load(tern_t5_offsets + at)));
 }
 
+// The planes of values: value = low + TERN_T5_STEP * high.
+static inline __m256i t5_high(__m256i value) { return _mm256_mulhrs_epi16(value, _mm256_set1_epi16(TERN_T5_RECIPROCAL)); }
+static inline __m256i t5_low(__m256i value, __m256i high) {
+    return _mm256_sub_epi16(value, _mm256_mullo_epi16(high, _mm256_set1_epi16(TERN_T5_STEP)));
+}
+
 static void t5_table(int8_t *restrict table, const uint8_t *restrict x) {
-    const __m256i x01 = pair(x), x23 = pair(x + 2), x4 = pair(x + 4), low5 = _mm256_set1_epi16(TERN_T5_STEP - 1);
+    const __m256i x01 = pair(x), x23 = pair(x + 2), x4 = pair(x + 4);
     for (size_t i = 0; i < TERN_T5_PLANE; i += 32) {
         const size_t at = i / 64 * 64 + i % 64 / 2; // 32 entries: two octets at `at`, the two between them at `at` + 32
         const __m256i v0 = t5_values(x01, x23, x4, at), v1 = t5_values(x01, x23, x4, at + 32);
-        const __m256i lo = _mm256_packs_epi16(_mm256_and_si256(v0, low5), _mm256_and_si256(v1, low5));
-        store(table + i, _mm256_sub_epi8(lo, _mm256_set1_epi8(TERN_T5_HALF_STEP)));
-        store(table + TERN_T5_PLANE + i, _mm256_packs_epi16(_mm256_srai_epi16(v0, 5), _mm256_srai_epi16(v1, 5)));
+        const __m256i hi0 = t5_high(v0), hi1 = t5_high(v1);
+        store(table + i, _mm256_packs_epi16(t5_low(v0, hi0), t5_low(v1, hi1)));
+        store(table + TERN_T5_PLANE + i, _mm256_packs_epi16(hi0, hi1));
     }
 }
 

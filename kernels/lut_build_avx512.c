@@ -25,7 +25,7 @@ static inline __m512i pair(const uint8_t *p) {
     return _mm512_set1_epi16(both);
 }
 
-// Lane i: dot product of five activations with entry i of a vector of 32 entries, plus half a step.
+// Lane i: dot product of five activations with entry i of a vector of 32 entries.
 static inline __m512i t5_values(__m512i x01, __m512i x23, __m512i x4, size_t at) {
     const __m512i v01 = _mm512_maddubs_epi16(x01, load(tern_t5_pairs[0] + 2 * at));
     const __m512i v23 = _mm512_maddubs_epi16(x23, load(tern_t5_pairs[1] + 2 * at));
@@ -33,13 +33,19 @@ static inline __m512i t5_values(__m512i x01, __m512i x23, __m512i x4, size_t at)
     return _mm512_add_epi16(_mm512_add_epi16(v01, v23), _mm512_add_epi16(v4, load(tern_t5_offsets + at)));
 }
 
+// The planes of values: value = low + TERN_T5_STEP * high.
+static inline __m512i t5_high(__m512i value) { return _mm512_mulhrs_epi16(value, _mm512_set1_epi16(TERN_T5_RECIPROCAL)); }
+static inline __m512i t5_low(__m512i value, __m512i high) {
+    return _mm512_sub_epi16(value, _mm512_mullo_epi16(high, _mm512_set1_epi16(TERN_T5_STEP)));
+}
+
 static inline void t5_table(int8_t *restrict table, const uint8_t *restrict x) {
-    const __m512i x01 = pair(x), x23 = pair(x + 2), x4 = pair(x + 4), low5 = _mm512_set1_epi16(TERN_T5_STEP - 1);
+    const __m512i x01 = pair(x), x23 = pair(x + 2), x4 = pair(x + 4);
     for (size_t i = 0; i < TERN_T5_PLANE; i += VECTOR) {
         const __m512i v0 = t5_values(x01, x23, x4, i), v1 = t5_values(x01, x23, x4, i + LANES);
-        const __m512i lo = _mm512_packs_epi16(_mm512_and_si512(v0, low5), _mm512_and_si512(v1, low5));
-        _mm512_store_si512(table + i, _mm512_sub_epi8(lo, _mm512_set1_epi8(TERN_T5_HALF_STEP)));
-        _mm512_store_si512(table + TERN_T5_PLANE + i, _mm512_packs_epi16(_mm512_srai_epi16(v0, 5), _mm512_srai_epi16(v1, 5)));
+        const __m512i hi0 = t5_high(v0), hi1 = t5_high(v1);
+        _mm512_store_si512(table + i, _mm512_packs_epi16(t5_low(v0, hi0), t5_low(v1, hi1)));
+        _mm512_store_si512(table + TERN_T5_PLANE + i, _mm512_packs_epi16(hi0, hi1));
     }
 }
 

@@ -24,6 +24,13 @@ static void partial_sums(int32_t *restrict sums, const int32_t *restrict x, int3
     }
 }
 
+// value = lo + step * hi, hi = value / step to the nearest, halves towards zero.
+static inline void split_even(int8_t *restrict lo, int8_t *restrict hi, int32_t value, int32_t step) {
+    const int32_t h = (value < 0 ? value - (step / 2 - 1) : value + (step / 2 - 1)) / step;
+    *lo = (int8_t)(value - step * h);
+    *hi = (int8_t)h;
+}
+
 void tern_lut_build_t5_scalar(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
     enum { LOW_CODES = 9, HIGH_CODES = 14 }; // entry = 9 * high + low: low of two trits is -4..4, high of three trits is 0..13
     for (size_t r = row0; r < row1; r++) {
@@ -35,8 +42,7 @@ void tern_lut_build_t5_scalar(int8_t *restrict tables, const int8_t *restrict q,
         memset(lo, 0, TERN_T5_TABLE_BYTES);
         for (int32_t e = 0; e < TERN_T5_ENTRIES; e++) {
             const int32_t shifted = e + LOW_CODES / 2;
-            split(lo + e, hi + e, high[shifted / LOW_CODES] + low[shifted % LOW_CODES], TERN_T5_STEP,
-                  TERN_T5_STEP * TERN_T5_STEP);
+            split_even(lo + e, hi + e, high[shifted / LOW_CODES] + low[shifted % LOW_CODES], TERN_T5_STEP);
         }
     }
 }

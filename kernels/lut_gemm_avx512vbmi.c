@@ -1,168 +1,203 @@
 // SPDX-License-Identifier: MIT
 // LUT product of T5 with AVX-512 VBMI: five trits a byte, 128-entry lookups, one forward stream of weights.
 #include <immintrin.h>
-#include <string.h>
 
 #include "compiler.h"
 #include "kernels.h"
 
 enum {
     VECTOR = 64,                            // features of a vector
-    BLOCK_VECTORS = TERN_T5_BLOCK / VECTOR, // 8 vectors * 2 planes = 16 sums for one token
-    PAIR_VECTORS = BLOCK_VECTORS / 2,       // 4 vectors * 2 planes * 2 tokens = 16 sums for two, and 8 registers of tables
+    BLOCK_VECTORS = TERN_T5_BLOCK / VECTOR, // one token: 8 vectors * 2 planes = 16 sums
+    PAIR_VECTORS = BLOCK_VECTORS / 2,       // two tokens: 4 vectors * 2 planes * 2 = 16 sums
     TOKENS = 4,                             // tokens that share one pass over the slab: a block's codes stay in L1 meanwhile
     PLANE = TERN_T5_TABLE_BYTES / 2,
     PREFETCH = 4096,
-    // A K-tile has 6 groups, |value| <= 5 * 128: |sum| <= 6 * 640 = 3840; 8 * 3840 = 30720 <= 32767.
-    SPILL_TILES = 8
+    // |value| <= 128 per trit, or 127 where no activation is -128; that times these stays within int16: 32640, 32766. The
+    // larger one takes a whole K-slice of 256.
+    SPILL_K = 255,
+    SPILL_K_NO_MIN = 258
 };
 
-typedef struct planes {
-    __m512i lo0, lo1, hi0, hi1; // entries 0..63 and 64..127 of each plane
-} planes;
-
-static inline planes load_planes(const int8_t *table) {
-    return (planes){_mm512_load_si512(table), _mm512_load_si512(table + VECTOR), _mm512_load_si512(table + PLANE),
-                    _mm512_load_si512(table + PLANE + VECTOR)};
+// 64 codes. gcc would rather load them again for each use than copy a register: three loads where one is free.
+static inline __m512i load_once(const uint8_t *codes) {
+    __m512i v = _mm512_load_si512(codes);
+    TERN_IN_PLACE(__asm__ volatile("" : "+v"(v)), );
+    return v;
 }
 
-// *sum += v, bytes.
-static inline void add_in_place(__m512i *sum, __m512i v) {
-    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(v)), *sum = _mm512_add_epi8(*sum, v));
+// Byte f of the result: entry codes[f] & 127 of the 128 in first and second. The result takes the place of the codes.
+static inline __m512i lookup(__m512i first, __m512i codes, __m512i second) {
+    TERN_IN_PLACE(__asm__ volatile("vpermi2b %2, %1, %0"
+                                   : "+v"(codes)
+                                   : "v"(first), "v"(second)),
+                  codes = _mm512_permutex2var_epi8(first, codes, second));
+    return codes;
 }
 
-// Adds lo + 32 * hi of 64 features to sums, which holds the 32 even features, then the 32 odd ones.
-static inline void add_tile(int16_t *sums, __m512i lo, __m512i hi) {
-    const __m512i odd_bytes = _mm512_set1_epi16((short)0xFF00);
-    const __m512i lo_even = _mm512_srai_epi16(_mm512_slli_epi16(lo, 8), 8), lo_odd = _mm512_srai_epi16(lo, 8);
-    // A byte at the top of its 16 bits, shifted right by 8 - 5, is 32 times its value.
-    const __m512i hi_even = _mm512_srai_epi16(_mm512_slli_epi16(hi, 8), 3);
-    const __m512i hi_odd = _mm512_srai_epi16(_mm512_and_si512(hi, odd_bytes), 3);
-    const __m512i even = _mm512_add_epi16(_mm512_load_si512(sums), _mm512_add_epi16(lo_even, hi_even));
-    const __m512i odd = _mm512_add_epi16(_mm512_load_si512(sums + VECTOR / 2), _mm512_add_epi16(lo_odd, hi_odd));
-    _mm512_store_si512(sums, even);
-    _mm512_store_si512(sums + VECTOR / 2, odd);
+// *sum += part, or -= part where negative, bytes.
+static inline void add_signed(__m512i *sum, __m512i part, __mmask64 negative) {
+    const __m512i value = _mm512_mask_sub_epi8(part, negative, _mm512_setzero_si512(), part);
+    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(value)), *sum = _mm512_add_epi8(*sum, value));
 }
 
-// One K-tile of `vectors` vectors of features for `tokens` tokens, whose sums are TERN_SLAB_MAX apart; byte rows are `stride`
-// apart.
-static inline __attribute__((always_inline)) void block(int16_t *restrict sums, const uint8_t *restrict codes,
-                                                        const int8_t *restrict tables, size_t ld_tables, size_t rows,
-                                                        size_t stride, const size_t vectors, const size_t tokens) {
-    const __m512i zero = _mm512_setzero_si512();
-    // byte f: sums of the planes for feature f. |lo| <= 16 and |hi| <= 20, so 6 groups stay within int8: 96, 120.
+// sums (+)= lo + 36 * hi of 64 features: the octets of features 0, 2, 4, 6, then the octets 1, 3, 5, 7. kept: sums that count,
+// all or none.
+static inline void add_tile(int16_t *sums, __mmask32 kept, __m512i lo, __m512i hi) {
+    const __m512i weights = _mm512_set1_epi16(1 | TERN_T5_STEP << 8);
+    const __m512i even = _mm512_maddubs_epi16(weights, _mm512_unpacklo_epi8(lo, hi));
+    const __m512i odd = _mm512_maddubs_epi16(weights, _mm512_unpackhi_epi8(lo, hi));
+    _mm512_store_si512(sums, _mm512_add_epi16(_mm512_maskz_loadu_epi16(kept, sums), even));
+    int16_t *second = sums + VECTOR / 2;
+    _mm512_store_si512(second, _mm512_add_epi16(_mm512_maskz_loadu_epi16(kept, second), odd));
+}
+
+// One K-tile of one block: `codes` has `rows` byte rows, `stride` apart.
+typedef struct tile {
+    const uint8_t *codes;
+    size_t rows, stride;
+    const int8_t *tables; // of the first token
+    size_t ld_tables;
+    __mmask32 kept; // see add_tile
+} tile;
+
+// `vectors` vectors of features for `tokens` tokens, whose sums are TERN_SLAB_MAX apart.
+static inline __attribute__((always_inline)) void block(int16_t *restrict sums, tile a, const size_t vectors,
+                                                        const size_t tokens) {
+    // byte f: sums of the planes for feature f. Both planes lie within -18..18, so 7 groups stay within int8: 126.
     __m512i lo[2][BLOCK_VECTORS], hi[2][BLOCK_VECTORS];
+    const size_t lag =
+        tokens == 1 ? 2 : 1; // vectors whose lookups are under way before the sums of the first: what registers allow
     TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
         TERN_UNROLL
         for (size_t v = 0; v < vectors; v++) lo[t][v] = hi[t][v] = _mm512_setzero_si512();
     }
     TERN_NO_UNROLL
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < a.rows; r++) {
         TERN_COST_LOOP("T5 rows", vectors * VECTOR, tokens, TERN_T5_TRITS);
-        const planes first = load_planes(tables);
-        const planes second = tokens == 2 ? load_planes(tables + ld_tables) : first;
+        __m512i lo0[2], lo1[2], hi0[2], hi1[2]; // entries 0..63 and 64..127 of each plane
         TERN_UNROLL
-        for (size_t v = 0; v < vectors; v++) {
-            _mm_prefetch((const char *)codes + v * VECTOR + PREFETCH, _MM_HINT_T0);
-            const __m512i code = _mm512_load_si512(codes + v * VECTOR); // byte f: code of feature f
-            const __mmask64 negative = _mm512_movepi8_mask(code);       // bit f: it is negative
-            TERN_UNROLL
-            for (size_t t = 0; t < tokens; t++) {
-                const planes *table = t == 0 ? &first : &second;
-                const __m512i lo_part = _mm512_permutex2var_epi8(table->lo0, code, table->lo1); // bit 7 of the index is ignored
-                const __m512i hi_part = _mm512_permutex2var_epi8(table->hi0, code, table->hi1);
-                add_in_place(&lo[t][v], _mm512_mask_sub_epi8(lo_part, negative, zero, lo_part));
-                add_in_place(&hi[t][v], _mm512_mask_sub_epi8(hi_part, negative, zero, hi_part));
+        for (size_t t = 0; t < tokens; t++) {
+            const int8_t *table = a.tables + t * a.ld_tables;
+            lo0[t] = _mm512_load_si512(table), lo1[t] = _mm512_load_si512(table + VECTOR);
+            hi0[t] = _mm512_load_si512(table + PLANE), hi1[t] = _mm512_load_si512(table + PLANE + VECTOR);
+        }
+        __m512i lo_part[2][BLOCK_VECTORS], hi_part[2][BLOCK_VECTORS];
+        __mmask64 negative[BLOCK_VECTORS]; // bit f: the code of feature f is
+        TERN_UNROLL
+        for (size_t i = 0; i < vectors + lag; i++) {
+            if (i < vectors) {
+                _mm_prefetch((const char *)a.codes + i * VECTOR + PREFETCH, _MM_HINT_T0);
+                const __m512i code = load_once(a.codes + i * VECTOR); // byte f: code of feature f
+                negative[i] = _mm512_movepi8_mask(code);
+                TERN_UNROLL
+                for (size_t t = 0; t < tokens; t++) {
+                    lo_part[t][i] = lookup(lo0[t], code, lo1[t]);
+                    hi_part[t][i] = lookup(hi0[t], code, hi1[t]);
+                }
+            }
+            if (i >= lag) {
+                const size_t v = i - lag;
+                TERN_UNROLL
+                for (size_t t = 0; t < tokens; t++) {
+                    add_signed(&lo[t][v], lo_part[t][v], negative[v]);
+                    add_signed(&hi[t][v], hi_part[t][v], negative[v]);
+                }
             }
         }
-        tables += TERN_T5_TABLE_BYTES;
-        codes += stride;
+        a.tables += TERN_T5_TABLE_BYTES;
+        a.codes += a.stride;
     }
     TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
         TERN_UNROLL
-        for (size_t v = 0; v < vectors; v++) add_tile(sums + t * TERN_SLAB_MAX + v * VECTOR, lo[t][v], hi[t][v]);
+        for (size_t v = 0; v < vectors; v++) add_tile(sums + t * TERN_SLAB_MAX + v * VECTOR, a.kept, lo[t][v], hi[t][v]);
     }
 }
 
-// One K-tile of one block of the slab, one token.
-static void block_one(int16_t *restrict sums, const uint8_t *restrict codes, const int8_t *restrict tables, size_t rows,
-                      size_t width) {
-    if (width == TERN_T5_BLOCK)
-        block(sums, codes, tables, 0, rows, width, BLOCK_VECTORS, 1);
-    else if (width == TERN_T5_BLOCK / 2)
-        block(sums, codes, tables, 0, rows, width, BLOCK_VECTORS / 2, 1);
-    else if (width == TERN_T5_BLOCK / 4)
-        block(sums, codes, tables, 0, rows, width, BLOCK_VECTORS / 4, 1);
-    else
-        block(sums, codes, tables, 0, rows, width, BLOCK_VECTORS / 8, 1);
-}
-
-// The same for two tokens; the widest block in two halves.
-static void block_two(int16_t *restrict sums, const uint8_t *restrict codes, const int8_t *restrict tables, size_t ld_tables,
-                      size_t rows, size_t width) {
-    if (width == TERN_T5_BLOCK) {
-        block(sums, codes, tables, ld_tables, rows, width, PAIR_VECTORS, 2);
-        const size_t half = TERN_T5_BLOCK / 2;
-        block(sums + half, codes + half, tables, ld_tables, rows, width, PAIR_VECTORS, 2);
-    } else if (width == TERN_T5_BLOCK / 2) {
-        block(sums, codes, tables, ld_tables, rows, width, PAIR_VECTORS, 2);
-    } else if (width == TERN_T5_BLOCK / 4) {
-        block(sums, codes, tables, ld_tables, rows, width, PAIR_VECTORS / 2, 2);
-    } else {
-        block(sums, codes, tables, ld_tables, rows, width, PAIR_VECTORS / 4, 2);
+static void block_one(int16_t *restrict sums, tile a) {
+    switch (a.stride / VECTOR) {
+    case BLOCK_VECTORS:
+        block(sums, a, BLOCK_VECTORS, 1);
+        break;
+    case BLOCK_VECTORS / 2:
+        block(sums, a, BLOCK_VECTORS / 2, 1);
+        break;
+    case BLOCK_VECTORS / 4:
+        block(sums, a, BLOCK_VECTORS / 4, 1);
+        break;
+    default:
+        block(sums, a, 1, 1);
+        break;
     }
 }
 
-// 16-bit lane numbers that interleave even features (0..31) with odd ones (32..63): features 0..31, then 32..63.
-#define PAIR(i) (i), (i) + VECTOR / 2
-#define PAIRS(i)                                                                                                               \
-    PAIR((i)), PAIR((i) + 1), PAIR((i) + 2), PAIR((i) + 3), PAIR((i) + 4), PAIR((i) + 5), PAIR((i) + 6), PAIR((i) + 7)
-_Alignas(64) static const uint16_t interleave[2][VECTOR / 2] = {{PAIRS(0), PAIRS(8)}, {PAIRS(16), PAIRS(24)}};
+// Two tokens; the widest block in two halves.
+static void block_two(int16_t *restrict sums, tile a) {
+    tile half = a;
+    switch (a.stride / VECTOR) {
+    case BLOCK_VECTORS:
+        block(sums, a, PAIR_VECTORS, 2);
+        half.codes += PAIR_VECTORS * VECTOR;
+        block(sums + PAIR_VECTORS * VECTOR, half, PAIR_VECTORS, 2);
+        break;
+    case BLOCK_VECTORS / 2:
+        block(sums, a, PAIR_VECTORS, 2);
+        break;
+    case BLOCK_VECTORS / 4:
+        block(sums, a, PAIR_VECTORS / 2, 2);
+        break;
+    default:
+        block(sums, a, 1, 2);
+        break;
+    }
+}
+
+// Quadwords (four features) of both halves of 64 sums, 0..7 and 8..15, in natural order of features 0..31 and 32..63.
+_Alignas(64) static const uint64_t natural[2][8] = {{0, 1, 8, 9, 2, 3, 10, 11}, {4, 5, 12, 13, 6, 7, 14, 15}};
 
 // Moves the int16 sums of n features to acc, in natural order; adds unless this is the first time.
-static void spill(int32_t *restrict acc, int16_t *restrict sums, size_t n, int first_time) {
-    const __m512i first = _mm512_load_si512(interleave[0]), second = _mm512_load_si512(interleave[1]);
+static void spill(int32_t *restrict acc, const int16_t *restrict sums, size_t n, int first_time) {
+    const __m512i order[2] = {_mm512_load_si512(natural[0]), _mm512_load_si512(natural[1])};
+    const __mmask16 kept = first_time ? 0 : 0xFFFF;
     for (size_t f = 0; f < n; f += VECTOR) {
         const __m512i even = _mm512_load_si512(sums + f), odd = _mm512_load_si512(sums + f + VECTOR / 2);
-        const __m512i half[2] = {_mm512_permutex2var_epi16(even, first, odd), _mm512_permutex2var_epi16(even, second, odd)};
         for (size_t h = 0; h < 2; h++) {
-            const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(half[h]));
-            const __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(half[h], 1));
+            const __m512i half = _mm512_permutex2var_epi64(even, order[h], odd);
+            const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(half));
+            const __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(half, 1));
             int32_t *out = acc + f + h * VECTOR / 2;
-            _mm512_store_si512(out, first_time ? low : _mm512_add_epi32(_mm512_load_si512(out), low));
-            _mm512_store_si512(out + 16, first_time ? high : _mm512_add_epi32(_mm512_load_si512(out + 16), high));
+            _mm512_store_si512(out, _mm512_add_epi32(_mm512_maskz_loadu_epi32(kept, out), low));
+            _mm512_store_si512(out + 16, _mm512_add_epi32(_mm512_maskz_loadu_epi32(kept, out + 16), high));
         }
-        _mm512_store_si512(sums + f, _mm512_setzero_si512());
-        _mm512_store_si512(sums + f + VECTOR / 2, _mm512_setzero_si512());
     }
 }
 
 // Tokens t0 .. t0 + tokens - 1.
 static void pass(const tern_gemm_args *args, size_t t0, size_t tokens) {
     _Alignas(64) int16_t sums[TOKENS * TERN_SLAB_MAX]; // token t at t * TERN_SLAB_MAX
-    const size_t n = args->n, rows = tern_t5_rows(args->k);
+    const size_t n = args->n, rows = tern_t5_rows(args->k), spill_k = args->x_has_min ? SPILL_K : SPILL_K_NO_MIN;
     const uint8_t *codes = args->packed;
-    for (size_t t = 0; t < tokens; t++) memset(sums + t * TERN_SLAB_MAX, 0, n * sizeof sums[0]);
-    for (size_t row = 0, tile = 1; row < rows; row += TERN_T5_TILE_ROWS, tile++) {
-        const size_t in_tile = rows - row < TERN_T5_TILE_ROWS ? rows - row : TERN_T5_TILE_ROWS;
-        const int8_t *tables = args->tables + t0 * args->ld_tables + row * TERN_T5_TABLE_BYTES;
-        for (size_t f = 0, width; f < n; f += width) {
-            width = tern_slab_block(n - f, TERN_T5_BLOCK);
+    size_t first = 0; // first byte row in sums; those before it are in acc
+    for (size_t row = 0, end; row < rows; row = end) {
+        end = row + TERN_T5_TILE_ROWS < rows ? row + TERN_T5_TILE_ROWS : rows;
+        tile a = {.rows = end - row, .ld_tables = args->ld_tables, .kept = row == first ? 0 : 0xFFFFFFFF};
+        for (size_t f = 0; f < n; f += a.stride) {
+            a.stride = tern_slab_block(n - f, TERN_T5_BLOCK);
+            a.codes = codes;
             for (size_t t = 0; t < tokens; t += 2) {
-                int16_t *out = sums + t * TERN_SLAB_MAX + f;
-                const int8_t *table = tables + t * args->ld_tables;
+                a.tables = args->tables + (t0 + t) * args->ld_tables + row * TERN_T5_TABLE_BYTES;
                 if (t + 1 < tokens)
-                    block_two(out, codes, table, args->ld_tables, in_tile, width);
+                    block_two(sums + t * TERN_SLAB_MAX + f, a);
                 else
-                    block_one(out, codes, table, in_tile, width);
+                    block_one(sums + t * TERN_SLAB_MAX + f, a);
             }
-            codes += in_tile * width;
+            codes += a.rows * a.stride;
         }
-        if (tile % SPILL_TILES == 0 || row + in_tile == rows)
-            for (size_t t = 0; t < tokens; t++)
-                spill(args->acc + (t0 + t) * args->ld_acc, sums + t * TERN_SLAB_MAX, n, tile <= SPILL_TILES);
+        const size_t next = end + TERN_T5_TILE_ROWS < rows ? (end + TERN_T5_TILE_ROWS) * TERN_T5_TRITS : args->k;
+        if (end < rows && next - first * TERN_T5_TRITS <= spill_k) continue;
+        for (size_t t = 0; t < tokens; t++) spill(args->acc + (t0 + t) * args->ld_acc, sums + t * TERN_SLAB_MAX, n, first == 0);
+        first = end;
     }
 }
 

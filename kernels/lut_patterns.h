@@ -11,8 +11,8 @@
 
 enum {
     TERN_X_BIAS = 128,
-    TERN_X_ZERO = 0x80, // a zero activation plus its bias, as a byte
-    TERN_T5_HALF_STEP = TERN_T5_STEP / 2,
+    TERN_X_ZERO = 0x80,                            // a zero activation plus its bias, as a byte
+    TERN_T5_RECIPROCAL = (1 << 15) / TERN_T5_STEP, // rounded down: vpmulhrsw(v, it) is v / 36 to the nearest, halves towards 0
     TERN_T2N_HALF_STEP = TERN_T2N_STEP / 2
 };
 
@@ -28,13 +28,13 @@ enum {
 #define TERN_T5_PAIR01(e) TERN_T5_TRIT(e, 1), TERN_T5_TRIT(e, 3),
 #define TERN_T5_PAIR23(e) TERN_T5_TRIT(e, 9), TERN_T5_TRIT(e, 27),
 #define TERN_T5_PAIR4(e) TERN_T5_TRIT(e, 81), 0,
-#define TERN_T5_OFFSET(e) TERN_T5_HALF_STEP - TERN_X_BIAS *TERN_T5_TRIT_SUM(e),
+#define TERN_T5_OFFSET(e) -TERN_X_BIAS *TERN_T5_TRIT_SUM(e),
 
 enum { TERN_T5_PLANE = 128 }; // entries of a table, 122 used
 
 _Alignas(64) static const int8_t tern_t5_pairs[3][2 * TERN_T5_PLANE] = {
     {TERN_T5_ALL(TERN_T5_PAIR01)}, {TERN_T5_ALL(TERN_T5_PAIR23)}, {TERN_T5_ALL(TERN_T5_PAIR4)}};
-// Undoes the bias and adds half a step, so that hi = sum >> 5 and lo = (sum & 31) - 16.
+// Undoes the bias.
 _Alignas(64) static const int16_t tern_t5_offsets[TERN_T5_PLANE] = {TERN_T5_ALL(TERN_T5_OFFSET)};
 
 // T2N: 16 entries in natural order, 9 used; t0 = e % 3 - 1, t1 = e / 3 - 1.

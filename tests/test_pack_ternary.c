@@ -53,7 +53,7 @@ static uint8_t t2n_code(const int8_t *t, size_t n, size_t k, size_t i, size_t b)
 
 // Walks slab > K-tile > block > byte row > feature, as the diagram says.
 static void expect_slab(tern_layout layout, const uint8_t *p, const int8_t *t, size_t n, size_t n_padded, size_t k) {
-    const size_t trits = layout == TERN_LAYOUT_T5 ? 5 : 4, tile_rows = layout == TERN_LAYOUT_T5 ? 6 : 5;
+    const size_t trits = layout == TERN_LAYOUT_T5 ? 5 : 4, tile_rows = layout == TERN_LAYOUT_T5 ? 7 : 5;
     const size_t rows = (k + trits - 1) / trits;
     for (size_t tile = 0; tile < rows; tile += tile_rows) {
         size_t f0 = 0, width = layout == TERN_LAYOUT_T5 ? 512 : 128;

@@ -36,13 +36,15 @@ static tern_lut_build_fn *scalar_build(tern_layout layout) {
 
 // ---- values ----------------------------------------------------------------------------------------------------------
 
-typedef enum x_pattern { X_RANDOM, X_MIN, X_MAX, X_ALTERNATING, X_PATTERNS } x_pattern;
+typedef enum x_pattern { X_RANDOM, X_MIN, X_LOW, X_MAX, X_ALTERNATING, X_PATTERNS } x_pattern;
 typedef enum w_pattern { W_RANDOM, W_ONES, W_MINUS_ONES, W_MATCHED, W_OPPOSED, W_EVERY_CODE, W_PATTERNS } w_pattern;
 
 static int8_t x_value(x_pattern pattern, size_t k) {
     switch (pattern) {
     case X_MIN:
         return INT8_MIN;
+    case X_LOW:
+        return -INT8_MAX;
     case X_MAX:
         return INT8_MAX;
     case X_ALTERNATING:
@@ -141,6 +143,7 @@ static tern_gemm_args make_args(const problem *p, tern_layout layout) {
     uint8_t *packed = guard_buffer(GUARD_W, traits->bytes(n, k));
     tern_pack_ternary(layout, packed, p->w, k, n, 0, p->n, n, k);
     args.packed = packed;
+    args.x_has_min = memchr(p->x, (unsigned char)INT8_MIN, p->m * k) != NULL;
     if (!traits->table_bytes) {
         args.ldx = tern_round_up(k, TERN_X_ALIGN);
         int8_t *x = guard_buffer(GUARD_X, (p->m - 1) * args.ldx + tern_round_up(k, TERN_M2_GROUP_K));
@@ -148,10 +151,7 @@ static tern_gemm_args make_args(const problem *p, tern_layout layout) {
         int32_t *sums = guard_buffer(GUARD_SUMS, ((p->m - 1) * X_SUMS_STRIDE + 1) * sizeof(int32_t));
         for (size_t t = 0; t < p->m; t++) {
             memcpy(x + t * args.ldx, p->x + t * k, k);
-            for (size_t j = 0; j < k; j++) {
-                sums[t * X_SUMS_STRIDE] += p->x[t * k + j];
-                args.x_has_min |= p->x[t * k + j] == INT8_MIN;
-            }
+            for (size_t j = 0; j < k; j++) sums[t * X_SUMS_STRIDE] += p->x[t * k + j];
         }
         args.x = x;
         args.x_sums = sums;
@@ -257,7 +257,7 @@ static void products_are_exact_for_a_hundred_thousand_random_problems(void **unu
 
 static void products_are_exact_for_extreme_values(void **unused) {
     (void)unused;
-    static const size_t depths[] = {1, 16, 30, 240, 480, 700, 2560};
+    static const size_t depths[] = {1, 16, 30, 240, 255, 256, 258, 480, 700, 2560};
     size_t checked = 0;
     for (size_t at = 0; next_gemm(&at); checked++)
         for (int xp = 0; xp < X_PATTERNS; xp++)
@@ -313,8 +313,9 @@ static void scalar_tables_hold_every_partial_product(void **unused) {
             for (size_t r = 0; r < tern_t5_rows(k); r++)
                 for (size_t e = 0; e < 128; e++) {
                     const int8_t lo = tables[r * 256 + e], hi = tables[r * 256 + 128 + e];
-                    assert_in_range(lo + 16, 0, 31);
-                    assert_int_equal(lo + 32 * hi, e <= T5_HALF ? dot(q, k, 5 * r, 5, e + T5_HALF) : 0);
+                    assert_in_range(lo + 18, 0, 36);
+                    assert_in_range(hi + 18, 0, 36);
+                    assert_int_equal(lo + 36 * hi, e <= T5_HALF ? dot(q, k, 5 * r, 5, e + T5_HALF) : 0);
                 }
             tern_lut_build_t2n_scalar(tables, q, k, 0, tern_t2n_rows(k));
             for (size_t group = 0; group < 2 * tern_t2n_rows(k); group++)
