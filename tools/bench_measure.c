@@ -10,7 +10,9 @@
 
 const char *const bench_limit_names[BENCH_LIMITS] = {"dram", "l3", "int8"};
 
-enum { SCALE_BLOCK = 32, DRAM_BYTES = 320 << 20, L3_BYTES_MAX = 16 << 20 };
+// L3_SHARE: a sweep reads this part of the cache. A virtual machine often owns only a part of it: of the 32 MB that one tells,
+// 8 read at full speed and 16 at half of it. L2_TIMES: but so much more than the L2 caches that they hold nothing of it.
+enum { SCALE_BLOCK = 32, DRAM_BYTES = 320 << 20, L3_SHARE = 8, L2_TIMES = 4, L3_SWEEPS = 4 };
 
 // ---- Small statistics -----------------------------------------------------------------------------------------
 
@@ -63,7 +65,8 @@ static tern_status create_probes(bench *b) {
     const tern_status status = tern_get_topology_info(b->ctx, &topology);
     if (status != TERN_OK) return status;
     b->l3_size = topology.l3_bytes;
-    const size_t l3_bytes = min_size(topology.l3_bytes / 2, L3_BYTES_MAX);
+    const size_t l2_bytes = L2_TIMES * topology.l2_bytes * (size_t)topology.threads;
+    const size_t l3_bytes = min_size(max_size(topology.l3_bytes / L3_SHARE, l2_bytes), topology.l3_bytes / 2);
     const size_t dram_bytes = max_size(topology.l3_bytes * 2, DRAM_BYTES);
     // A probe that cannot be had leaves its limit, and what hangs on it, not measured.
     if (tern_read_probe_create(b->ctx, &b->dram, dram_bytes) == TERN_OK) b->dram_bytes = dram_bytes;
@@ -144,13 +147,17 @@ static double keep(bench_samples *samples, double value) {
     return value;
 }
 
-// What ran before has left other data in the cache: the first sweep of the L3 probe only brings its memory back.
 static double sweep(bench *b, bench_limit which) {
     tern_read_probe *probe = which == BENCH_DRAM ? b->dram : b->l3;
-    double seconds = 0;
-    if (which == BENCH_L3 && probe) (void)tern_read_probe_sweep(b->ctx, probe, &seconds);
-    if (!probe || tern_read_probe_sweep(b->ctx, probe, &seconds) != TERN_OK) return (double)NAN;
-    return keep(&b->limit[which], (double)(which == BENCH_DRAM ? b->dram_bytes : b->l3_bytes) / seconds);
+    // What ran before has left other data in the cache: the first sweep brings the memory back, and the fastest one counts.
+    const int sweeps = which == BENCH_L3 ? L3_SWEEPS : 1;
+    double best = (double)INFINITY;
+    for (int i = 0; i < sweeps; i++) {
+        double seconds = 0;
+        if (!probe || tern_read_probe_sweep(b->ctx, probe, &seconds) != TERN_OK) return (double)NAN;
+        best = fmin(best, seconds);
+    }
+    return keep(&b->limit[which], (double)(which == BENCH_DRAM ? b->dram_bytes : b->l3_bytes) / best);
 }
 
 static double int8_peak(bench *b) {

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+import kernel_league
 import kernel_peers
 from compare_engines import cpu_model, warn_if_busy
 
@@ -30,7 +31,7 @@ TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
 SCHEMA = "tern.kernels/1"
 DRAM_BYTES = 320 << 20
-L3_PROBE_BYTES = 4 << 20
+L3_PROBE_BYTES = 4 << 20  # half of the share of a 32 MB cache that a virtual machine was seen to own
 SETTLE_SECONDS = 0.003  # between two libraries: the spinning threads of the last one go to sleep
 GIGA = 1e9
 
@@ -290,6 +291,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--m", type=int, nargs="+", help="only these numbers of tokens")
     parser.add_argument("--residency", choices=["hot", "dram"])
     parser.add_argument("--engine", nargs="+", metavar="PART", help="only engines whose names contain one of these")
+    exactness = parser.add_mutually_exclusive_group()
+    exactness.add_argument("--no-league", action="store_true", help="leave out who is exact")
+    exactness.add_argument("--league-only", action="store_true", help="only who is exact")
     parser.add_argument("--library", type=Path, default=ROOT / "build/release/libtern.so", help="libtern.so (default: build/release)")
     parser.add_argument("--peer-python", nargs="+", default=[], metavar="PATH", help="Pythons that have llama_cpp or ik_llama_cpp")
     parser.add_argument("--peer-source", nargs="+", type=Path, default=[], metavar="DIR", help="sources of ik_llama.cpp and bitnet.cpp")
@@ -315,7 +319,10 @@ def main() -> int:
                 if peer.name not in result["peers"]:
                     print(f"{peer.name:10s} " + (f"{about['flags']}; {about['version']}; CPU features: {about['features']}" if worker else f"not measured: {about['not_measured']}"))
                 result["peers"][peer.name] = about
-            for case in cases:
+            if "league" not in result and not args.no_league:
+                result["league"] = kernel_league.run([e for e in engines if not e.form.endswith(" kernel")], workers, NotMeasured)
+                kernel_league.print_table(result["league"])
+            for case in [] if args.league_only else cases:
                 rows = measure(case, engines, workers, args.rounds, args.seconds, threads)
                 result["rows"] += rows
                 print_case(rows)

@@ -2,11 +2,12 @@
 """One library's matrix products in a process of its own, timed on command; started by tools/compare_kernels.py.
 
 Reads one JSON object per line on stdin and answers each with one on stdout; the first line written describes the library.
-  {"make": {"op", "form", "m", "n", "k", "copies_bytes", "x", "w"}} -> a subject: {"id", "bytes", "scope", "kernel"}
+  {"make": {"op", "form", "x", "w", "copies_bytes", "integers"}} -> a subject: {"id", "bytes", "scope", "kernel"}
   {"run": id, "seconds": s}  -> {"seconds": mean of as many products as s seconds hold, after one that does not count}
   {"result": id, "to": path} -> {"to": path} with y[m][n] as a .npy file
   {"drop": id}
-x[m][k] and w[n][k] are .npy files of int8. Products that start from float32 get x as floats.
+x[m][k] (int8, or float32) and w[n][k] (int8) are .npy files. Products that start from float32 get x as floats, unless the subject
+wants integers.
 Peers are loaded from their own shared libraries, or from a small one that is compiled beside them; none is linked into Tern.
 """
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 END_TO_END, KERNEL = "end to end", "kernel"  # from float32 X to float32 Y; from int8 X (and tables) to sums
 OUTPUT_BYTES = 1 << 20  # of all results of one call: more would push hot weights out of the cache
 CALL_PRODUCTS = 64      # most products of one call
+L3_SWEEPS = 4
 BLOCK = 32              # weights per scale of Q8_0, Q4_0, Q4_1
 
 
@@ -94,9 +96,11 @@ class TernWorker:
             self.check(self.lib.tern_weights_from_gguf(self.ctx, byref(handle), self.GGML_TYPES[op], address(blocks), blocks.nbytes, n, k, byref(params)))
         return handle
 
-    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int) -> dict:
+    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int, integers: bool = False) -> dict:
         (m, k), n = x.shape, w.shape[0]
         form, _, scope = form.partition(" ")
+        if integers:
+            scope = "kernel"
         blocks = quantize_blocks(op, w) if op not in ("ternary", "int8") else None
         weights, total = [], 0
         info = self.ternlib.WeightsInfo()
@@ -110,7 +114,10 @@ class TernWorker:
         subject = {"weights": weights, "activations": activations, "x": x.astype(np.float32), "m": m, "n": n, "k": k, "block": info.act_block,
                    "y": np.empty((m, n), dtype=np.int32 if whole else np.float32), "kernel": scope == "kernel", "sums": whole, "form": form}
         self.subjects.append(subject)
-        self.quantize(subject)
+        if integers:
+            self.check(self.lib.tern_activations_set_s8(self.ctx, activations, address(x), None, m, k, k, info.act_block))
+        else:
+            self.quantize(subject)
         return {"id": len(self.subjects) - 1, "bytes": info.bytes, "scope": KERNEL if subject["kernel"] else END_TO_END,
                 "kernel": info.kernel.decode()}
 
@@ -152,9 +159,11 @@ class TernWorker:
         if name not in self.probes:
             self.probes[name] = c_void_p()
             self.check(self.lib.tern_read_probe_create(self.ctx, byref(self.probes[name]), size))
-        for _ in range(1 if name == "dram" else 2):  # the first sweep brings a small probe's memory back into the cache
+        best = float("inf")
+        for _ in range(1 if name == "dram" else L3_SWEEPS):  # the first sweep brings a small probe's memory back into the cache
             self.check(self.lib.tern_read_probe_sweep(self.ctx, self.probes[name], byref(seconds)))
-        return {"value": size / seconds.value}
+            best = min(best, seconds.value)
+        return {"value": size / best}
 
 
 # ---- ggml, llama.cpp's or ik_llama.cpp's --------------------------------------------------------------------------------
@@ -216,8 +225,10 @@ class GgmlWorker:
         self.f["ggml_quantize_chunk"](kind, address(floats), address(packed), 0, n, k, None)
         return packed
 
-    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int) -> dict:
+    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int, integers: bool = False) -> dict:
         (m, k), n = x.shape, w.shape[0]
+        if integers:
+            raise Unsupported("takes float32 only")
         form, _, repacked = form.partition(" ")
         kind = self.TYPES[form]
         if k % BLOCK:
@@ -306,8 +317,10 @@ class I2sWorker:
         self.multiply = prototype(self.lib, "peer_i2s", None, c_void_p, c_void_p, c_int, c_void_p, c_int, c_int, c_int, c_int)
         self.about = {"version": "I2_S", "features": "as compiled"}
 
-    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int) -> dict:
+    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int, integers: bool = True) -> dict:
         (m, k), n = x.shape, w.shape[0]
+        if x.dtype != np.int8:
+            raise Unsupported("takes int8 only")
         if k % 128 or n % 4:
             raise Unsupported("I2_S wants K a multiple of 128 and N of 4")
         size = n * k // 4
@@ -357,8 +370,10 @@ class OnednnWorker:
         self.destroy = prototype(self.lib, "peer_onednn_destroy", None, c_void_p)
         self.about = {"version": "oneDNN", "features": "chosen at run time"}
 
-    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int) -> dict:
+    def make(self, op: str, form: str, x: np.ndarray, w: np.ndarray, copies_bytes: int, integers: bool = True) -> dict:
         (m, k), n = x.shape, w.shape[0]
+        if x.dtype != np.int8:
+            raise Unsupported("takes int8 only")
         unsigned = form.startswith("u8")
         given = np.ascontiguousarray((x.astype(np.int16) + 128).astype(np.uint8) if unsigned else x)
         copies = max(1, -(-copies_bytes // w.nbytes))
@@ -407,7 +422,8 @@ def answer(worker, command: dict) -> dict:
     try:
         if "make" in command:
             wanted = command["make"]
-            return worker.make(wanted["op"], wanted["form"], np.load(wanted["x"]), np.load(wanted["w"]), wanted["copies_bytes"])
+            return worker.make(wanted["op"], wanted["form"], np.load(wanted["x"]), np.load(wanted["w"]), wanted["copies_bytes"],
+                               integers=wanted.get("integers", False))
         if "limit" in command:
             return worker.limit(command["limit"], command.get("bytes", 0))
         if "run" in command:

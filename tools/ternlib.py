@@ -69,6 +69,7 @@ PROTOTYPES = {
     "tern_weights_destroy": (None, [c_void_p]),
     "tern_activations_create": (c_int, [c_void_p, POINTER(c_void_p), c_size_t, c_size_t]),
     "tern_activations_set_f32": (c_int, [c_void_p, c_void_p, c_void_p] + [c_size_t] * 4),
+    "tern_activations_set_s8": (c_int, [c_void_p] * 4 + [c_size_t] * 4),
     "tern_activations_destroy": (None, [c_void_p]),
     "tern_matmul_s32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t]),
     "tern_matmul_f32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),

@@ -76,8 +76,8 @@ TERN_API tern_status tern_get_worker_counters(tern_context *ctx, int worker, ter
 
 // ---- The roofline, measured now -------------------------------------------------------------------------
 
-// Bytes per second of reading `bytes` of memory with all workers of the context, each one forward stream over its share,
-// best-effort huge pages, through plain loads of the context's tier. One sweep; call repeatedly and take medians.
+// Seconds of reading `bytes` of memory with all workers of the context, each its share: once as one forward stream and once as
+// four in turn, whichever was faster. Best-effort huge pages, plain loads of the context's tier. Call repeatedly, take medians.
 // The probe owns its memory: create once, sweep many times, interleaved with what is being judged.
 typedef struct tern_read_probe tern_read_probe;
 TERN_API tern_status tern_read_probe_create(tern_context *ctx, tern_read_probe **probe, size_t bytes);

@@ -24,7 +24,8 @@ static tern_status timed_region(tern_context *ctx, const tern_stage *stages, siz
 
 // ---- read bandwidth ----------------------------------------------------------------------------------------------
 
-enum { SWEEP_UNIT = 256, PAGE_BYTES = 4096 };
+// STREAMS: some memory systems read several forward streams at once faster than one (Zen 3: 21 against 18 GB/s), others slower.
+enum { SWEEP_UNIT = 256, PAGE_BYTES = 4096, STREAMS = 4 };
 
 struct tern_read_probe {
     tern_allocator allocator;
@@ -32,6 +33,7 @@ struct tern_read_probe {
     unsigned char *memory;
     size_t bytes, share;      // share: bytes of one worker, a multiple of SWEEP_UNIT; the last one may be smaller
     tern_read_sweep_fn *read; // the kernel of the sweep under way
+    bool streams;             // it reads STREAMS parts of a share in turn; else the share from start to end
     uint64_t sums[];          // one per share: results keep the loads alive
 };
 
@@ -49,7 +51,13 @@ static void touch_share(void *arg, size_t tile) {
 
 static void sweep_share(void *arg, size_t tile) {
     tern_read_probe *probe = arg;
-    probe->sums[tile] = probe->read(probe->memory + tile * probe->share, share_bytes(probe, tile));
+    const unsigned char *share = probe->memory + tile * probe->share;
+    const size_t bytes = share_bytes(probe, tile), part = probe->streams ? bytes / STREAMS / SWEEP_UNIT * SWEEP_UNIT : 0;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < part; i += SWEEP_UNIT) {
+        for (size_t s = 0; s < STREAMS; s++) sum += probe->read(share + s * part + i, SWEEP_UNIT);
+    }
+    probe->sums[tile] = sum + probe->read(share + STREAMS * part, bytes - STREAMS * part);
 }
 
 static size_t n_shares(const tern_read_probe *probe) { return tern_ceil_div(probe->bytes, probe->share); }
@@ -87,7 +95,13 @@ tern_status tern_read_probe_sweep(tern_context *ctx, tern_read_probe *probe, dou
     if (!read) return no_kernel(ctx, "read_sweep");
     probe->read = (tern_read_sweep_fn *)read->fn;
     const tern_stage sweep = {sweep_share, probe, n_shares(probe)};
-    return timed_region(ctx, &sweep, 1, seconds);
+    double one = 0, several = 0;
+    probe->streams = false;
+    tern_status status = timed_region(ctx, &sweep, 1, &one);
+    probe->streams = true;
+    if (status == TERN_OK) status = timed_region(ctx, &sweep, 1, &several);
+    if (status == TERN_OK) *seconds = one < several ? one : several;
+    return status;
 }
 
 void tern_read_probe_destroy(tern_read_probe *probe) {
