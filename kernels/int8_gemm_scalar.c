@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "half.h"
+
 // Adds `groups` groups of 4 k to the 16 sums of a panel.
 // |sum| <= 131071 * 128 * 128 < 2^31 for the largest k that the library accepts.
 static void add_groups(int32_t sum[TERN_I8_PANEL], const uint8_t *codes, const int8_t *x, size_t groups) {
@@ -25,22 +27,6 @@ void tern_int8_gemm_scalar(const tern_gemm_args *args) {
             memcpy(args->acc + t * args->ld_acc + i, sum, sizeof sum);
         }
     }
-}
-
-// float16 bits to float32: exact, except that a signalling NaN becomes quiet (as vcvtph2ps does).
-static float half_to_float(const uint8_t *p) {
-    enum { MANTISSA_BITS = 10, EXP_MASK = 31, EXP_REBIAS = 127 - 15, F32_EXP_ALL = 0xff, F32_QUIET = 1 << 22 };
-    const uint32_t h = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-    const uint32_t sign = h >> 15 << 31, exponent = h >> MANTISSA_BITS & EXP_MASK, mantissa = h & ((1u << MANTISSA_BITS) - 1);
-    if (exponent == 0) { // zero or subnormal: mantissa * 2^-24
-        const float v = (float)mantissa * 0x1p-24f;
-        return sign ? -v : v;
-    }
-    uint32_t bits = sign | (exponent + EXP_REBIAS) << 23 | mantissa << (23 - MANTISSA_BITS);
-    if (exponent == EXP_MASK) bits |= (uint32_t)F32_EXP_ALL << 23 | (mantissa ? (uint32_t)F32_QUIET : 0);
-    float v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
 }
 
 void tern_int8_gemm_b32_scalar(const tern_gemm_b32_args *args) {

@@ -74,6 +74,15 @@ typedef struct tern_gemm_b32_args {
 } tern_gemm_b32_args;
 typedef void tern_gemm_b32_fn(const tern_gemm_b32_args *args);
 
+// ---- int4_gemm_b32: 4-bit codes, block-scaled on both sides, float32 ------------------------------------------
+// The same arguments and result for the layouts I4B32, I4M32 and I4K, n a multiple of TERN_I4_PANEL; x may hold -128 whatever
+// x_has_min says. With s = exact int32 dot product of block b with the stored codes 0..15 and X = x_sums of block b:
+//   I4B32: y = y + (float)(s - 8 * X) * (d * da)               what int8_gemm_b32 gives for the codes less 8
+//   I4M32: y = y + (d * (float)s + m * (float)X) * da
+//   I4K:   the same with d = D * s_b, m = M * t_b
+// each operation rounded on its own (no fma), blocks in ascending order, starting from +0.
+typedef tern_gemm_b32_fn tern_int4_gemm_b32_fn;
+
 // ---- epilogue: exact sums to scaled outputs -------------------------------------------------------------------
 // For tokens t = 0..m-1 and features i = 0..n-1, each operation rounded on its own (no fma), in this order:
 //   v = (float)acc[t][i] * (x_scale[t] * w_scale[i])       acc NULL: left out
@@ -131,8 +140,8 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 // ---- variants -------------------------------------------------------------------------------------------------
 
 #define TERN_STAGES(X) \
-    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(epilogue) X(rmsnorm) X(silu_mul) \
-    X(attention) X(read_sweep) X(int8_peak)
+    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
+    X(epilogue) X(rmsnorm) X(silu_mul) X(attention) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
 #define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,

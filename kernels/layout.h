@@ -17,6 +17,9 @@ typedef enum tern_layout {
     TERN_LAYOUT_M2,    // 2-bit codes, four k per byte: multiply-add
     TERN_LAYOUT_I8,    // int8, four k per 32-bit lane
     TERN_LAYOUT_I8B32, // the same in 64-deep groups that carry float16 scales per 32
+    TERN_LAYOUT_I4B32, // 4-bit codes less 8, float16 scale per 32 (GGUF Q4_0)
+    TERN_LAYOUT_I4M32, // 4-bit codes, float16 scale and min per 32 (GGUF Q4_1)
+    TERN_LAYOUT_I4K,   // 4-bit codes, 6-bit scale and min per 32 under float16 ones per 256 (GGUF Q4_K)
     TERN_LAYOUT_COUNT
 } tern_layout;
 
@@ -91,5 +94,32 @@ static inline size_t tern_i8_bytes(size_t n_padded, size_t k) { return n_padded 
 enum { TERN_I8B_PANEL = 16, TERN_I8B_BLOCK = 32, TERN_I8B_SUPER_K = 64, TERN_I8B_SUPER_BYTES = 1088, TERN_I8B_CODES = 64 };
 static inline size_t tern_i8b_supers(size_t k) { return tern_ceil_div(k, TERN_I8B_SUPER_K); }
 static inline size_t tern_i8b_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I8B_PANEL * tern_i8b_supers(k) * TERN_I8B_SUPER_BYTES; }
+
+// ---- I4B32, I4M32, I4K ----------------------------------------------------------------------------------
+// Panel of 16 features, then supers of 64 k (I4K: 256 k). A super is a head of scales, then 256 bytes of codes per block of 32:
+// line p = 0..3 of a block is 64 bytes, byte 4f + j = code of feature f: low nibble k = 8p + j, high nibble k = 8p + 4 + j.
+// Codes are 0..15. What a code c of block b is worth:
+//   I4B32: d * (c - 8); head 64 bytes:      float16 d[block 0..1][feature]
+//   I4M32: d * c + m;   head 128 bytes:     float16 d[block 0..1][feature], then m the same
+//   I4K:   (D * s) * c + (M * t);           float16 D[feature], M[feature], then for each pair of blocks 48 bytes that hold the
+//          head 256 bytes                   6-bit s, t of blocks e (even) and o (odd) in three vectors over the features:
+//                                           s_e | t_o[0..1] << 6,   s_o | t_o[2..3] << 6,   t_e | t_o[4..5] << 6
+// Zero bytes are padding. I4K needs k to be a multiple of 256.
+enum { TERN_I4_PANEL = 16, TERN_I4_BLOCK = 32, TERN_I4_BLOCK_BYTES = 256, TERN_I4_LINE_BYTES = 64, TERN_I4_LINE_K = 8, TERN_I4_ZERO = 8, TERN_I4_CODE_MAX = 15 };
+enum { TERN_I4_SUPER_K = 64, TERN_I4B_HEAD = 64, TERN_I4M_HEAD = 128, TERN_I4M_MINS = 64 };
+enum { TERN_I4K_SUPER_K = 256, TERN_I4K_HEAD = 256, TERN_I4K_MINS = 32, TERN_I4K_PAIRS = 64, TERN_I4K_PAIR_BYTES = 48, TERN_I4K_SIX_MAX = 63 };
+static inline size_t tern_i4_super_k(tern_layout layout) { return layout == TERN_LAYOUT_I4K ? TERN_I4K_SUPER_K : TERN_I4_SUPER_K; }
+static inline size_t tern_i4_head(tern_layout layout) {
+    return layout == TERN_LAYOUT_I4K ? TERN_I4K_HEAD : layout == TERN_LAYOUT_I4M32 ? TERN_I4M_HEAD : TERN_I4B_HEAD;
+}
+static inline size_t tern_i4_super_bytes(tern_layout layout) {
+    return tern_i4_head(layout) + tern_i4_super_k(layout) / TERN_I4_BLOCK * TERN_I4_BLOCK_BYTES;
+}
+static inline size_t tern_i4_panel_bytes(tern_layout layout, size_t k) {
+    return tern_ceil_div(k, tern_i4_super_k(layout)) * tern_i4_super_bytes(layout);
+}
+static inline size_t tern_i4b_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I4_PANEL * tern_i4_panel_bytes(TERN_LAYOUT_I4B32, k); }
+static inline size_t tern_i4m_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I4_PANEL * tern_i4_panel_bytes(TERN_LAYOUT_I4M32, k); }
+static inline size_t tern_i4k_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I4_PANEL * tern_i4_panel_bytes(TERN_LAYOUT_I4K, k); }
 
 #endif

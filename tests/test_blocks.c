@@ -14,8 +14,8 @@
 #include "format/blocks.h"
 #include "format/ggml_types.h"
 
-static const uint32_t types[] = {TERN_GGML_F32,  TERN_GGML_F16,  TERN_GGML_BF16,  TERN_GGML_Q8_0, TERN_GGML_Q4_0,
-                                 TERN_GGML_Q4_1, TERN_GGML_Q6_K, TERN_GGML_TQ1_0, TERN_GGML_TQ2_0};
+static const uint32_t types[] = {TERN_GGML_F32,  TERN_GGML_F16,  TERN_GGML_BF16, TERN_GGML_Q8_0,  TERN_GGML_Q4_0,
+                                 TERN_GGML_Q4_1, TERN_GGML_Q4_K, TERN_GGML_Q6_K, TERN_GGML_TQ1_0, TERN_GGML_TQ2_0};
 enum { N_TYPES = sizeof types / sizeof types[0] };
 
 // A reference file; the caller frees it.
@@ -131,7 +131,46 @@ static void codes_times_scales_are_the_floats_and_code_3_is_refused(void **state
         for (size_t at = 0; at < size; at += type->block_bytes) expect_codes(type, packed + at);
         free(packed);
     }
-    assert_int_equal(with_codes, 4); // Q8_0, Q4_0, TQ1_0, TQ2_0
+    assert_int_equal(with_codes, 3); // Q8_0, TQ1_0, TQ2_0
+}
+
+// What a 4-bit code of a block is worth, from the scales that to_u4 gives.
+static float u4_value(const tern_block_type *type, const float *scales, int code, size_t i) {
+    switch (type->id) {
+    case TERN_GGML_Q4_0:
+        return scales[0] * (float)(code - 8);
+    case TERN_GGML_Q4_1:
+        return scales[0] * (float)code + scales[1];
+    default: { // Q4_K
+        const float scale = scales[0] * scales[2 + i / 32], min = scales[1] * scales[2 + 8 + i / 32];
+        return scale * (float)code + min;
+    }
+    }
+}
+
+static void u4_codes_and_scales_are_worth_the_floats(void **state) {
+    (void)state;
+    size_t with_u4 = 0;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        const tern_block_type *type = tern_block_type_find(types[t]);
+        if (!type->to_u4) continue;
+        with_u4++;
+        size_t size;
+        uint8_t *packed = load(type->name, ".packed", &size);
+        for (size_t at = 0; at < size; at += type->block_bytes) {
+            float want[256], scales[18];
+            int8_t codes[256];
+            type->to_f32(want, packed + at, type->block_elems);
+            type->to_u4(codes, scales, packed + at, type->block_elems);
+            for (size_t i = 0; i < type->block_elems; i++) {
+                const float value = u4_value(type, scales, codes[i], i);
+                assert_in_range(codes[i], 0, 15);
+                assert_true(bits_of(value) == bits_of(want[i]) || (isnan(value) && isnan(want[i])));
+            }
+        }
+        free(packed);
+    }
+    assert_int_equal(with_u4, 3); // Q4_0, Q4_1, Q4_K
 }
 
 static void code_3_anywhere_in_a_row_refuses_the_row(void **state) {
@@ -236,6 +275,7 @@ int main(void) {
         cmocka_unit_test(floats_equal_those_of_the_gguf_package),
         cmocka_unit_test(a_row_is_read_from_any_address_and_nothing_else_is_written),
         cmocka_unit_test(codes_times_scales_are_the_floats_and_code_3_is_refused),
+        cmocka_unit_test(u4_codes_and_scales_are_worth_the_floats),
         cmocka_unit_test(code_3_anywhere_in_a_row_refuses_the_row),
         cmocka_unit_test(every_tq1_0_byte_gives_trits),
         cmocka_unit_test(halves_round_as_numpy_rounds_them),

@@ -303,6 +303,9 @@ static void stage_names_parse_back(void **state) {
     assert_false(tern_stage_parse("lut", &stage));
     assert_string_equal(tern_layout_name(TERN_LAYOUT_NONE), "-");
     assert_string_equal(tern_layout_name(TERN_LAYOUT_I8B32), "i8b32");
+    assert_string_equal(tern_layout_name(TERN_LAYOUT_I4B32), "i4b32");
+    assert_string_equal(tern_layout_name(TERN_LAYOUT_I4M32), "i4m32");
+    assert_string_equal(tern_layout_name(TERN_LAYOUT_I4K), "i4k");
 }
 
 int main(void) {

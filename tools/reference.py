@@ -22,7 +22,7 @@ ROW = 0  # as a block: the whole row
 ROW_FLOOR = 1e-5  # least maximum that activations are scaled by when a row has one scale, as BitNet models were trained
 BLOCK_FLOOR = 1e-30  # the same when each block has its own
 TERNARY = (gguf.GGMLQuantizationType.TQ1_0, gguf.GGMLQuantizationType.TQ2_0)
-EXACT_INT8 = (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0)
+EXACT_PER_32 = tuple(gguf.GGMLQuantizationType[t] for t in ("Q8_0", "Q4_0", "Q4_1", "Q4_K"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def quantized_matrix(tensor) -> Matrix:
     w = dequantize(tensor)
     if tensor.tensor_type in TERNARY:
         return Matrix(w, ROW if uniform_ternary_scale(tensor) else TERNARY_BLOCK)
-    return Matrix(w if tensor.tensor_type in EXACT_INT8 else to_int8_blocks(w), INT8_BLOCK)
+    return Matrix(w if tensor.tensor_type in EXACT_PER_32 else to_int8_blocks(w), INT8_BLOCK)
 
 
 def round_activations(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,12 @@ TERN_API tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w
 TERN_API tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales,
                                           size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
 
+// 4-bit weights in blocks of 32: codes q[n * ldw + k] in 0..15, one per byte; scales[n * ceil(k / 32) + b] and, unless NULL, mins
+// of the same shape, belong to block b of row n and are rounded to float16. The real weight is scale * q + min, without mins
+// scale * (q - 8). Nothing is kept of the arrays. Errors: ARG (a code above 15, a scale that is not finite in float16), MEMORY.
+TERN_API tern_status tern_weights_from_u4(tern_context *ctx, tern_weights **w, const uint8_t *q, const float *scales, const float *mins,
+                                          size_t n, size_t k, size_t ldw, const tern_weights_params *params);
+
 // Quantizes float32 weights. Ternary: absmean (BitNet b1.58): scale = mean|w|, trit = clamp(round(w / scale), -1, 1), one scale
 // for the matrix. INT8: absmax per row (scale_block = k) or per 32 (scale_block = 32). Errors: ARG (non-finite value), MEMORY.
 TERN_API tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k,
@@ -68,7 +74,8 @@ TERN_API tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights 
                                                 size_t k, size_t ldw, const tern_weights_params *params);
 
 // Rows in a GGUF block type (ggml_type: the id in the file). size is the byte size of the data and must be exact.
-// TQ1_0, TQ2_0 become ternary; Q8_0, Q4_0 become INT8 per 32, exactly; Q4_1, Q6_K, F16, BF16, F32 are re-quantized to INT8 per 32.
+// TQ1_0, TQ2_0 become ternary, Q8_0 INT8 per 32, Q4_0, Q4_1, Q4_K 4-bit per 32, all exactly; Q6_K, F16, BF16, F32 are re-quantized to
+// INT8 per 32.
 // k must be a multiple of the type's block. Errors: ARG, UNSUPPORTED (type), FORMAT (values that no writer makes), MEMORY.
 TERN_API tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                             size_t n, size_t k, const tern_weights_params *params);
@@ -86,7 +93,7 @@ typedef struct tern_weights_info {
 } tern_weights_info;
 TERN_API tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info);
 
-// Exact inverse of packing: the integer codes (trits or int8) as they were given, into codes[n * ld + k]. ld >= k.
+// Exact inverse of packing: the integer codes (trits, int8, or 0..15) as they were given, into codes[n * ld + k]. ld >= k.
 TERN_API tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t *codes, size_t ld);
 
 // ---- Activations --------------------------------------------------------------------------------------

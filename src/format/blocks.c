@@ -9,7 +9,7 @@
 
 enum {
     QK = 32,    // elements of a Q4_0, Q4_1, Q8_0 block
-    QK_K = 256, // elements of a Q6_K, TQ1_0, TQ2_0 block
+    QK_K = 256, // elements of a Q4_K, Q6_K, TQ1_0, TQ2_0 block
     F16_BYTES = 2,
     Q4_BYTES = QK / 2,
     Q4_0_BYTES = F16_BYTES + Q4_BYTES, // d, qs: byte j holds elements j (low nibble) and j + 16
@@ -17,6 +17,12 @@ enum {
     Q4_1_BYTES = Q4_1_HEAD + Q4_BYTES, // d, m, qs
     Q8_0_BYTES = F16_BYTES + QK,       // d, qs
     Q4_ZERO = 8,                       // Q4_0 codes are stored plus 8
+    QK_BLOCKS = QK_K / QK,
+    Q4_K_SIX_BYTES = 12, // the 6-bit scales and mins of 8 blocks
+    Q4_K_HEAD = 2 * F16_BYTES + Q4_K_SIX_BYTES,
+    Q4_K_BYTES =
+        Q4_K_HEAD + QK_K / 2, // d, dmin, scales and mins, qs: each 32 bytes hold 32 elements (low nibble) and the next 32
+    Q4_K_SCALES = 2 + 2 * QK_BLOCKS,
     Q6_LOW_BYTES = QK_K / 2,
     Q6_HIGH_BYTES = QK_K / 4,
     Q6_SUB = 16,                                                           // elements per Q6_K sub-scale
@@ -74,17 +80,27 @@ static void q4_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t
     }
 }
 
-static bool q4_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
-    for (size_t b = 0; b < k / QK; b++, row += Q4_0_BYTES) {
-        const uint8_t *qs = row + F16_BYTES;
-        int8_t *out = codes + b * QK;
-        scales[b] = load_f16(row);
-        for (size_t j = 0; j < Q4_BYTES; j++) {
-            out[j] = (int8_t)((qs[j] & 0x0f) - Q4_ZERO);
-            out[Q4_BYTES + j] = (int8_t)((qs[j] >> 4) - Q4_ZERO);
-        }
+// The 32 codes of a Q4_0 or Q4_1 block.
+static void q4_codes(int8_t codes[QK], const uint8_t qs[Q4_BYTES]) {
+    for (size_t j = 0; j < Q4_BYTES; j++) {
+        codes[j] = (int8_t)(qs[j] & 0x0f);
+        codes[Q4_BYTES + j] = (int8_t)(qs[j] >> 4);
     }
-    return true;
+}
+
+static void q4_0_to_u4(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t b = 0; b < k / QK; b++, row += Q4_0_BYTES) {
+        scales[b] = load_f16(row);
+        q4_codes(codes + b * QK, row + F16_BYTES);
+    }
+}
+
+static void q4_1_to_u4(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t b = 0; b < k / QK; b++, row += Q4_1_BYTES) {
+        scales[2 * b] = load_f16(row);
+        scales[2 * b + 1] = load_f16(row + F16_BYTES);
+        q4_codes(codes + b * QK, row + Q4_1_HEAD);
+    }
 }
 
 static void q4_1_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
@@ -94,6 +110,57 @@ static void q4_1_to_f32(float *restrict out, const uint8_t *restrict row, size_t
         const uint8_t *qs = row + Q4_1_HEAD;
         for (size_t j = 0; j < Q4_BYTES; j++) out[i + j] = d * (float)(qs[j] & 0x0f) + m;
         for (size_t j = 0; j < Q4_BYTES; j++) out[i + Q4_BYTES + j] = d * (float)(qs[j] >> 4) + m;
+    }
+}
+
+// ---- Q4_K -------------------------------------------------------------------------------------------------
+
+// Six bits of scale and min of blocks 0..3 in the low bits of bytes 0..3 and 4..7; of blocks 4..7 the low four bits in the
+// nibbles of bytes 8..11, the high two on top of bytes 0..3 and 4..7.
+static void q4_k_six(uint8_t scale[QK_BLOCKS], uint8_t min[QK_BLOCKS], const uint8_t six[Q4_K_SIX_BYTES]) {
+    enum { QUARTER = QK_BLOCKS / 2, LOW_SIX = 0x3f };
+    for (size_t b = 0; b < QUARTER; b++) {
+        const uint8_t s = six[b], m = six[QUARTER + b], both = six[2 * QUARTER + b];
+        scale[b] = s & LOW_SIX;
+        min[b] = m & LOW_SIX;
+        scale[QUARTER + b] = (uint8_t)((both & 0x0f) | s >> 6 << 4);
+        min[QUARTER + b] = (uint8_t)(both >> 4 | m >> 6 << 4);
+    }
+}
+
+// The 256 codes of a block, in order.
+static void q4_k_codes(int8_t codes[QK_K], const uint8_t *qs) {
+    for (size_t i = 0; i < QK_K; i += 2 * QK, qs += QK) {
+        for (size_t j = 0; j < QK; j++) {
+            codes[i + j] = (int8_t)(qs[j] & 0x0f);
+            codes[i + QK + j] = (int8_t)(qs[j] >> 4);
+        }
+    }
+}
+
+static void q4_k_to_u4(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i += QK_K, row += Q4_K_BYTES, scales += Q4_K_SCALES) {
+        uint8_t scale[QK_BLOCKS], min[QK_BLOCKS];
+        scales[0] = load_f16(row);
+        scales[1] = -load_f16(row + F16_BYTES); // the file's mins are subtracted
+        q4_k_six(scale, min, row + 2 * F16_BYTES);
+        for (size_t b = 0; b < QK_BLOCKS; b++) {
+            scales[2 + b] = (float)scale[b];
+            scales[2 + QK_BLOCKS + b] = (float)min[b];
+        }
+        q4_k_codes(codes + i, row + Q4_K_HEAD);
+    }
+}
+
+static void q4_k_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    for (size_t i = 0; i < k; i += QK_K, row += Q4_K_BYTES) {
+        int8_t codes[QK_K];
+        float scales[Q4_K_SCALES];
+        q4_k_to_u4(codes, scales, row, QK_K);
+        for (size_t j = 0; j < QK_K; j++) {
+            const float scale = scales[0] * scales[2 + j / QK], min = scales[1] * scales[2 + QK_BLOCKS + j / QK];
+            out[i + j] = scale * (float)codes[j] + min;
+        }
     }
 }
 
@@ -197,15 +264,16 @@ static bool tq2_0_to_codes(int8_t *restrict codes, float *restrict scales, const
 // ---- The table --------------------------------------------------------------------------------------------
 
 static const tern_block_type readable[] = {
-    {TERN_GGML_F32, "F32", 1, sizeof(float), f32_to_f32, NULL, 0, false},
-    {TERN_GGML_F16, "F16", 1, F16_BYTES, f16_to_f32, NULL, 0, false},
-    {TERN_GGML_BF16, "BF16", 1, F16_BYTES, bf16_to_f32, NULL, 0, false},
-    {TERN_GGML_Q8_0, "Q8_0", QK, Q8_0_BYTES, q8_0_to_f32, q8_0_to_codes, QK, false},
-    {TERN_GGML_Q4_0, "Q4_0", QK, Q4_0_BYTES, q4_0_to_f32, q4_0_to_codes, QK, false},
-    {TERN_GGML_Q4_1, "Q4_1", QK, Q4_1_BYTES, q4_1_to_f32, NULL, 0, false},
-    {TERN_GGML_Q6_K, "Q6_K", QK_K, Q6_K_BYTES, q6_k_to_f32, NULL, 0, false},
-    {TERN_GGML_TQ1_0, "TQ1_0", QK_K, TQ1_BYTES, tq1_0_to_f32, tq1_0_to_codes, QK_K, true},
-    {TERN_GGML_TQ2_0, "TQ2_0", QK_K, TQ2_BYTES, tq2_0_to_f32, tq2_0_to_codes, QK_K, true},
+    {TERN_GGML_F32, "F32", 1, sizeof(float), f32_to_f32, NULL, 0, NULL, 0, false},
+    {TERN_GGML_F16, "F16", 1, F16_BYTES, f16_to_f32, NULL, 0, NULL, 0, false},
+    {TERN_GGML_BF16, "BF16", 1, F16_BYTES, bf16_to_f32, NULL, 0, NULL, 0, false},
+    {TERN_GGML_Q8_0, "Q8_0", QK, Q8_0_BYTES, q8_0_to_f32, q8_0_to_codes, QK, NULL, 0, false},
+    {TERN_GGML_Q4_0, "Q4_0", QK, Q4_0_BYTES, q4_0_to_f32, NULL, 0, q4_0_to_u4, 1, false},
+    {TERN_GGML_Q4_1, "Q4_1", QK, Q4_1_BYTES, q4_1_to_f32, NULL, 0, q4_1_to_u4, 2, false},
+    {TERN_GGML_Q4_K, "Q4_K", QK_K, Q4_K_BYTES, q4_k_to_f32, NULL, 0, q4_k_to_u4, Q4_K_SCALES, false},
+    {TERN_GGML_Q6_K, "Q6_K", QK_K, Q6_K_BYTES, q6_k_to_f32, NULL, 0, NULL, 0, false},
+    {TERN_GGML_TQ1_0, "TQ1_0", QK_K, TQ1_BYTES, tq1_0_to_f32, tq1_0_to_codes, QK_K, NULL, 0, true},
+    {TERN_GGML_TQ2_0, "TQ2_0", QK_K, TQ2_BYTES, tq2_0_to_f32, tq2_0_to_codes, QK_K, NULL, 0, true},
 };
 
 const tern_block_type *tern_block_type_find(uint32_t id) {

@@ -11,6 +11,7 @@ enum { // ggml_type ids, as in the file
     TERN_GGML_Q4_0 = 2,
     TERN_GGML_Q4_1 = 3,
     TERN_GGML_Q8_0 = 8,
+    TERN_GGML_Q4_K = 12,
     TERN_GGML_Q6_K = 14,
     TERN_GGML_BF16 = 30,
     TERN_GGML_TQ1_0 = 34,
@@ -28,6 +29,10 @@ typedef struct tern_block_type {
     // Returns false if the row holds a code that the type does not allow (a 2-bit code 3 in TQ2_0).
     bool (*to_codes)(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k);
     size_t code_block; // elements per scale in to_codes
+    // 4-bit codes 0..15 without loss, or NULL: codes[k], and for each block block_scales floats: Q4_0: d, worth d * (code - 8);
+    // Q4_1: d, m, worth d * code + m; Q4_K: D, M, s[8], t[8], worth (D * s) * code + (M * t) in each 32.
+    void (*to_u4)(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k);
+    size_t block_scales;
     bool ternary;
 } tern_block_type;
 

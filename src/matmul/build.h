@@ -3,6 +3,7 @@
 #ifndef TERN_MATMUL_BUILD_H
 #define TERN_MATMUL_BUILD_H
 
+#include "format/blocks.h"
 #include "matmul/weights.h"
 
 // Reads row `row`: codes[k], and scales[scales_per_row] if that is not 0. work: work_floats floats of private scratch.
@@ -12,6 +13,7 @@ typedef const char *tern_read_row_fn(const void *source, size_t row, int8_t *cod
 typedef struct tern_build {
     size_t n, k;
     bool ternary;
+    tern_layout int4;      // I4B32, I4M32 or I4K for 4-bit codes, scales as tern_pack_i4 takes them; else NONE
     size_t scale_block;    // as the weight will have it: 0 one scale, k per row, else per block
     float uniform_scale;   // when scale_block is 0
     size_t scales_per_row; // what read gives: 0 when scale_block is 0
@@ -25,6 +27,18 @@ typedef struct tern_build {
 } tern_build;
 
 tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build);
+
+// What every tern_weights_from_* asks of its arguments; *p: the parameters, read.
+tern_status tern_weights_check(tern_context *ctx, tern_weights **w, const void *data, size_t n, size_t k, size_t ld,
+                               const tern_weights_params *params, tern_weights_params *p);
+
+// Fills in a build of 4-bit rows in GGUF blocks. type: one with to_u4. `source` is kept by the build.
+typedef struct tern_u4_blocks {
+    const tern_block_type *type;
+    const uint8_t *rows;
+    size_t row_bytes, k;
+} tern_u4_blocks;
+void tern_build_u4_blocks(tern_build *build, const tern_u4_blocks *source);
 
 // tern_weights_from_gguf into memory of another allocator (NULL: the context's).
 tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,

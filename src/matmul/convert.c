@@ -9,7 +9,7 @@
 
 // ---- checks shared by all ---------------------------------------------------------------------------------
 
-static tern_status check_shape(tern_context *ctx, tern_weights **w, const void *data, size_t n, size_t k, size_t ld,
+tern_status tern_weights_check(tern_context *ctx, tern_weights **w, const void *data, size_t n, size_t k, size_t ld,
                                const tern_weights_params *params, tern_weights_params *p) {
     if (!ctx) return TERN_ERR_ARG;
     if (!w || !data) return tern_fail(&ctx->error, TERN_ERR_ARG, "the weight's output or its data is NULL");
@@ -79,7 +79,7 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
 tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
                                     size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
     tern_weights_params p;
-    const tern_status status = check_shape(ctx, w, trits, n, k, ldw, params, &p);
+    const tern_status status = tern_weights_check(ctx, w, trits, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
     if (scale_block % 16 != 0 && scale_block < k)
@@ -90,7 +90,7 @@ tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const i
 tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales, size_t scale_block,
                                  size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
     tern_weights_params p;
-    const tern_status status = check_shape(ctx, w, q, n, k, ldw, params, &p);
+    const tern_status status = tern_weights_check(ctx, w, q, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
     if (scale_block != 0 && scale_block != k && scale_block != TERN_I8B_BLOCK)
@@ -161,7 +161,7 @@ static const char *read_f32_ternary(const void *source, size_t row, int8_t *code
 tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n,
                                        size_t k, size_t ldw, const tern_weights_params *params) {
     tern_weights_params p;
-    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &p);
+    const tern_status status = tern_weights_check(ctx, w, x, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (scale_block != k && scale_block != TERN_I8B_BLOCK)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights are quantized per row (k) or per %d",
@@ -181,7 +181,7 @@ tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, cons
 tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k, size_t ldw,
                                           const tern_weights_params *params) {
     tern_weights_params p;
-    const tern_status status = check_shape(ctx, w, x, n, k, ldw, params, &p);
+    const tern_status status = tern_weights_check(ctx, w, x, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     double sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -245,7 +245,7 @@ tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t
 tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                      size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator) {
     tern_weights_params p;
-    const tern_status status = check_shape(ctx, w, data, n, k, k, params, &p);
+    const tern_status status = tern_weights_check(ctx, w, data, n, k, k, params, &p);
     if (status != TERN_OK) return status;
     const tern_block_type *type = tern_block_type_find(ggml_type);
     char name[32];
@@ -261,6 +261,11 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
         return tern_fail(&ctx->error, TERN_ERR_ARG, "%zu bytes given, but %zu x %zu in %s takes %zu", size, n, k, type->name,
                          row_bytes * n);
     tern_build build = {.n = n, .k = k, .params = p, .bad_row = TERN_ERR_FORMAT, .allocator = allocator};
+    const tern_u4_blocks nibbles = {type, data, row_bytes, k};
+    if (type->to_u4) {
+        tern_build_u4_blocks(&build, &nibbles);
+        return tern_weights_build(ctx, w, &build);
+    }
     if (!type->to_codes) {
         const float_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k, .scale_block = TERN_I8B_BLOCK};
         build.scale_block = TERN_I8B_BLOCK;

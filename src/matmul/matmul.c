@@ -21,7 +21,7 @@ static tern_status check(tern_context *ctx, const tern_weights *w, const tern_ac
                          w->k);
     if (ldy < w->n) return tern_fail(err, TERN_ERR_ARG, "ldy = %zu is smaller than n = %zu", ldy, w->n);
     const size_t block = tern_weights_act_block(w);
-    if (s32 && block)
+    if (s32 && (block || tern_scales_among_codes(w)))
         return tern_fail(err, TERN_ERR_UNSUPPORTED, "block-scaled weights have no single integer result; use tern_matmul_f32");
     if (a->view.block != (block ? block : w->k))
         return tern_fail(err, TERN_ERR_ARG,

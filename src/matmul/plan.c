@@ -130,7 +130,7 @@ static tern_status check_weight(tern_context *ctx, const tern_plan_params *p, si
     if (w->k != first->k)
         return tern_fail(err, TERN_ERR_ARG, "depths differ: weights[%zu] has k = %zu, weights[0] k = %zu", i, w->k, first->k);
     const size_t block = tern_weights_act_block(w);
-    if (p->y_type == TERN_TYPE_S32 && block)
+    if (p->y_type == TERN_TYPE_S32 && (block || tern_scales_among_codes(w)))
         return tern_fail(err, TERN_ERR_UNSUPPORTED, "weights[%zu] has block scales, so it has no single integer result", i);
     if ((p->x_type == TERN_TYPE_S8 || p->x_type == TERN_TYPE_U8) && block != tern_weights_act_block(first))
         return tern_fail(err, TERN_ERR_ARG, "weights[%zu] needs act_block = %zu, weights[0] %zu: s8 and u8 come with one", i,

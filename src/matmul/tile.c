@@ -151,7 +151,7 @@ static void run_b32(const tile *t) {
         .ld_x_blocks = v->ld_blocks,
         .x_has_min = tern_act_any(v, t->t0, t->m, TERN_ACT_HAS_MIN),
     };
-    TERN_KERNEL(t->kernels, int8_gemm_b32, TERN_LAYOUT_I8B32)(&args);
+    ((tern_gemm_b32_fn *)t->kernels->chosen[w->traits->stage][w->layout]->fn)(&args);
     tern_epilogue_args e = output_of(t);
     e.value = value;
     e.ld_value = t->n;
@@ -163,7 +163,7 @@ void tern_tile_run(const tern_act_view *view, const tern_kernels *kernels, const
     const size_t step = tern_tile_tokens(p->w, m);
     for (size_t t = t0; t < t0 + m; t += step) {
         const tile part = {view, kernels, p, n0, n, t, min_size(step, t0 + m - t), tables_token};
-        if (p->w->layout == TERN_LAYOUT_I8B32)
+        if (tern_scales_among_codes(p->w))
             run_b32(&part);
         else if (p->y_type == TERN_TYPE_S32)
             run_s32(&part);

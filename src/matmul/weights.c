@@ -10,6 +10,7 @@
 #include "cpu/choice.h"
 #include "format/blocks.h"
 #include "matmul/build.h"
+#include "matmul/pack_int4.h"
 #include "matmul/pack_int8.h"
 #include "matmul/pack_ternary.h"
 
@@ -22,6 +23,9 @@ static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
     [TERN_LAYOUT_M2] = {TERN_STAGE_mad_gemm, TERN_M2_PANEL, tern_m2_bytes, 0, NULL},
     [TERN_LAYOUT_I8] = {TERN_STAGE_int8_gemm, TERN_I8_PANEL, tern_i8_bytes, 0, NULL},
     [TERN_LAYOUT_I8B32] = {TERN_STAGE_int8_gemm_b32, TERN_I8B_PANEL, tern_i8b_bytes, 0, NULL},
+    [TERN_LAYOUT_I4B32] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4b_bytes, 0, NULL},
+    [TERN_LAYOUT_I4M32] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4m_bytes, 0, NULL},
+    [TERN_LAYOUT_I4K] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4k_bytes, 0, NULL},
 };
 
 const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
@@ -32,6 +36,7 @@ static bool is_sliced(const tern_build *build) {
 }
 
 static tern_layout choose_layout(const tern_context *ctx, const tern_build *build) {
+    if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
     if (!build->ternary)
         return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
     const tern_choice choice = {.n = build->n,
@@ -53,13 +58,13 @@ static size_t slab_rows(size_t n, int threads) {
 
 static tern_status allocate(tern_context *ctx, tern_weights *w) {
     size_t slice_bytes; // an upper bound of every slice: the bytes of n_padded x slice_k codes at one byte per weight and more
-    if (!tern_mul_size(w->n_padded, 2 * tern_round_up(w->slice_k, TERN_I8B_SUPER_K), &slice_bytes) ||
+    if (!tern_mul_size(w->n_padded, 2 * tern_round_up(w->slice_k, TERN_I4K_SUPER_K), &slice_bytes) ||
         !tern_mul_size(slice_bytes, w->n_slices, &slice_bytes))
         return tern_fail(&ctx->error, TERN_ERR_MEMORY, "a %zu x %zu weight does not fit the address space", w->n, w->k);
     const size_t last = w->n_slices - 1;
     w->packed_bytes =
         last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
-    w->n_scales = w->layout == TERN_LAYOUT_I8B32 ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
+    w->n_scales = tern_scales_among_codes(w) ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
     w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
     if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, tern_scale_bytes(w));
     if (w->n_row_sums) w->row_sums = tern_alloc(&w->allocator, w->n_row_sums, sizeof *w->row_sums);
@@ -117,6 +122,9 @@ static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, c
     } else if (w->layout == TERN_LAYOUT_I8B32) {
         if (!scales_to_f16(halves, scales, n_rows * b->scales_per_row)) return "a scale is not finite in float16";
         tern_pack_i8b32(w->packed, codes, k, halves, b->scales_per_row, row0, n_rows, n_written, k);
+    } else if (b->int4 != TERN_LAYOUT_NONE) {
+        if (!tern_pack_i4(w->layout, w->packed, codes, k, scales, b->scales_per_row, row0, n_rows, n_written, k))
+            return "a scale is not finite in float16";
     } else {
         const bool slab = w->traits->table_bytes != 0;
         const size_t unit = slab ? row0 / w->unit_rows : 0;
@@ -189,8 +197,8 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
 // Whether the weight can keep row sums that make u8 activations exact.
 static tern_status check_row_sums(tern_context *ctx, const tern_build *build, tern_layout layout) {
     if (!build->params.row_sums) return TERN_OK;
-    if (layout == TERN_LAYOUT_I8B32)
-        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "row_sums: INT8 weights per 32 take zero points of 128 only");
+    if (layout == TERN_LAYOUT_I8B32 || build->int4 != TERN_LAYOUT_NONE)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "row_sums: INT8 and 4-bit weights per 32 take zero points of 128 only");
     if (!build->ternary && build->k > TERN_K_MAX_U8)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "row_sums: k = %zu is above %d, where sums of u8 activations fit int32",
                          build->k, TERN_K_MAX_U8);
@@ -269,6 +277,10 @@ tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t
         if (!scales) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
         for (size_t n = 0; n < w->n; n++) tern_unpack_i8b32(codes + n * ld, ld, scales, blocks, w->packed, n, 1, w->k);
         tern_free(&ctx->allocator, scales, blocks, sizeof *scales);
+        return TERN_OK;
+    }
+    if (tern_scales_among_codes(w)) {
+        for (size_t n = 0; n < w->n; n++) tern_unpack_i4(w->layout, codes + n * ld, NULL, w->packed, n, w->k);
         return TERN_OK;
     }
     const bool slab = w->traits->table_bytes != 0;

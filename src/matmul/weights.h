@@ -29,7 +29,7 @@ struct tern_weights {
     uint8_t *packed;
     size_t packed_bytes;
     tern_scale_kind scale_kind; // of scales: one float32, or [n_slices][n_padded] float32, or float16 where that is exact
-    void *scales;               // NULL for I8B32, whose scales lie among the codes
+    void *scales;               // NULL where tern_scales_among_codes
     size_t n_scales;
     int32_t *row_sums; // [n_slices][n_padded]: sums of codes, or NULL if they were not asked for
     size_t n_row_sums;
@@ -57,9 +57,14 @@ static inline const void *tern_slice_scales(const struct tern_weights *w, size_t
     const size_t at = w->scale_kind == TERN_SCALE_UNIFORM ? 0 : slice * w->n_padded + n0;
     return (const unsigned char *)w->scales + at * tern_scale_bytes(w);
 }
+// The layouts of the stages int8_gemm_b32 and int4_gemm_b32 hold scales per 32 in the stream of codes.
+static inline bool tern_scales_among_codes(const struct tern_weights *w) {
+    return w->traits->stage == TERN_STAGE_int8_gemm_b32 || w->traits->stage == TERN_STAGE_int4_gemm_b32;
+}
 // Activation block this weight needs: 0 = one scale per token.
 static inline size_t tern_weights_act_block(const struct tern_weights *w) {
-    return w->layout == TERN_LAYOUT_I8B32 ? TERN_I8B_BLOCK : w->n_slices > 1 ? w->slice_k : 0;
+    if (tern_scales_among_codes(w)) return w->k > TERN_I8B_BLOCK ? TERN_I8B_BLOCK : 0;
+    return w->n_slices > 1 ? w->slice_k : 0;
 }
 
 #endif
