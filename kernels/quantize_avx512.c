@@ -9,7 +9,7 @@ enum { STEP = 16, BF16_SHIFT = 16 };
 
 // Element at + l in lane l; elements from `left` on are zero and not read.
 static inline INLINE __m512 load_step(const void *restrict x, tern_float_type type, size_t at, size_t left) {
-    const __mmask16 wanted = left >= STEP ? (__mmask16)-1 : (__mmask16)((1u << left) - 1);
+    const __mmask16 wanted = (__mmask16)(left >= STEP ? UINT16_MAX : (1u << left) - 1);
     if (type == TERN_FLOAT_F32) return _mm512_maskz_loadu_ps(wanted, (const float *)x + at);
     const __m256i halves = _mm256_maskz_loadu_epi16(wanted, (const uint16_t *)x + at);
     if (type == TERN_FLOAT_F16) return _mm512_cvtph_ps(halves);

@@ -127,7 +127,7 @@ class Info(unittest.TestCase):
     def test_json_has_the_keys_scripts_rely_on(self):
         info = json.loads(tern("info", "--json", "-m", INT8).stdout)
         self.assertEqual(info["schema"], "tern.info/1")
-        self.assertLessEqual({"version", "cpu", "kernels", "topology", "variants", "model"}, info.keys())
+        self.assertLessEqual({"version", "cpu", "kernels", "topology", "variants", "tuning", "model"}, info.keys())
         self.assertLessEqual({"vendor", "model", "isa"}, info["cpu"].keys())
         self.assertIsInstance(info["cpu"]["isa"], list)
         self.assertLessEqual(STAGES, info["kernels"].keys())
@@ -299,6 +299,8 @@ class Tune(unittest.TestCase):
             self.assertLessEqual(sum(r["built_in"] for r in rows), 1)
         shown = json.loads(self.tune("--show", "--json").stdout)
         self.assertEqual(len(shown["results"]), len(out["results"]))
+        info = json.loads(tern("info", "-t", "1", "--json", TERN_TUNE=str(self.file)).stdout)
+        self.assertEqual(info["tuning"], {"path": str(self.file), "results": len(out["results"])})
         table = self.tune("--show").stdout.decode().splitlines()
         self.assertEqual(len(table), 1 + len(cases))
         removed = self.tune("--clear")

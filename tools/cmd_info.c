@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <tern/tune.h>
+
 typedef struct info_options {
     cli_options base;
     bool variants;
@@ -69,15 +71,17 @@ static json_t *variants_json(tern_context *ctx) {
 static json_t *machine_json(tern_context *ctx, const tern_cpu_info *cpu, const tern_topology_info *t) {
     json_t *workers = json_array();
     for (int i = 0; i < t->threads; i++) (void)json_array_append_new(workers, json_integer(tern_worker_cpu(ctx, i)));
-    return json_pack(
-        "{s:s, s:s, s:{s:s, s:s, s:o, s:s, s:s}, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:b, s:o, s:I, s:I, s:I}}", //
-        "schema", "tern.info/1", "version", tern_version(),                                                        //
-        "cpu", "vendor", cpu->vendor, "model", cpu->model, "isa", words_json(cpu->features), "best_tier", cpu->best, "tier",
-        cpu->tier,                                                        //
-        "kernels", cli_kernels_json(ctx), "variants", variants_json(ctx), //
-        "topology", "packages", t->packages, "numa_nodes", t->numa_nodes, "cores", t->cores, "cpus", t->pus, "threads",
-        t->threads, "pinned", t->pinned, "worker_cpus", workers, "l1d_bytes", (json_int_t)t->l1d_bytes, "l2_bytes",
-        (json_int_t)t->l2_bytes, "l3_bytes", (json_int_t)t->l3_bytes);
+    return json_pack("{s:s, s:s, s:{s:s, s:s, s:o, s:s, s:s}, s:o, s:o, s:{s:o, s:I}, s:{s:i, s:i, s:i, s:i, s:i, s:b, s:o, "
+                     "s:I, s:I, s:I}}",                                  //
+                     "schema", "tern.info/1", "version", tern_version(), //
+                     "cpu", "vendor", cpu->vendor, "model", cpu->model, "isa", words_json(cpu->features), "best_tier",
+                     cpu->best, "tier",
+                     cpu->tier,                                                                                         //
+                     "kernels", cli_kernels_json(ctx), "variants", variants_json(ctx),                                  //
+                     "tuning", "path", cli_text_json(tern_tune_path(ctx)), "results", (json_int_t)tern_tune_count(ctx), //
+                     "topology", "packages", t->packages, "numa_nodes", t->numa_nodes, "cores", t->cores, "cpus", t->pus,
+                     "threads", t->threads, "pinned", t->pinned, "worker_cpus", workers, "l1d_bytes", (json_int_t)t->l1d_bytes,
+                     "l2_bytes", (json_int_t)t->l2_bytes, "l3_bytes", (json_int_t)t->l3_bytes);
 }
 
 static void print_cache(const char *name, size_t bytes) {
@@ -96,6 +100,10 @@ static void print_machine(tern_context *ctx, const tern_cpu_info *cpu, const ter
     print_cache("L3", t->l3_bytes);
     (void)printf("\nthreads   %d%s", t->threads, t->pinned ? ", on CPUs" : ", not pinned");
     for (int i = 0; t->pinned && i < t->threads; i++) (void)printf(" %d", tern_worker_cpu(ctx, i));
+    if (tern_tune_count(ctx))
+        (void)printf("\ntuning    %zu results of tern tune choose the layouts of ternary weights", tern_tune_count(ctx));
+    else
+        (void)printf("\ntuning    none: built-in rules choose the layouts of ternary weights");
     (void)printf("\nkernels   %-14s %-11s %s\n", "stage", "variant", "layout");
     for (size_t i = 0; i < tern_variant_count(); i++) {
         tern_variant_info v = {.struct_size = sizeof v};

@@ -13,11 +13,11 @@ const tune_case tune_cases[TUNE_CASES] = {{1, true}, {1, false}, {FEW, false}, {
 enum {
     FEW_ROWS = 128,
     ROUNDS_MIN = 3,
-    ROUNDS_MAX = 15,
+    ROUNDS_MAX = 25,
     EVICT_BYTES_MIN = 64 << 20, // and at least twice the L3
     SCREEN = 3                  // a layout this many times slower than the best at one token is not measured further
 };
-static const double budget_seconds = 0.4;  // of one case, where ROUNDS_MIN allow
+static const double budget_seconds = 0.6;  // of one case, where ROUNDS_MIN allow
 static const double sample_seconds = 2e-3; // of a sample from cache: many products
 
 typedef struct bed {
