@@ -76,7 +76,8 @@ static inline size_t tern_t2n_bytes(size_t n_padded, size_t k) { return n_padded
 
 // ---- M2 -------------------------------------------------------------------------------------------------
 // Panel of 16 features, then groups of 16 k; a group is 64 bytes: byte 4f + j (feature f = 0..15, j = 0..3) holds the codes
-// c = t + 1 of k = 16g + 4p + j at bits 2p, p = 0..3. Zero is 0x55. Masks 0x03 << 2p feed a dot product of four bytes directly.
+// c = t + 1 of k = 16g + 4p + j at bits 2p, p = 0..3; c = 3 is the weight +2 of four-level codes. Zero is 0x55. Masks 0x03 << 2p
+// feed a dot product of four bytes directly.
 enum { TERN_M2_PANEL = 16, TERN_M2_GROUP_K = 16, TERN_M2_GROUP_BYTES = 64, TERN_M2_ZERO = 0x55 };
 static inline size_t tern_m2_groups(size_t k) { return tern_ceil_div(k, TERN_M2_GROUP_K); }
 static inline size_t tern_m2_bytes(size_t n_padded, size_t k) { return n_padded / TERN_M2_PANEL * tern_m2_groups(k) * TERN_M2_GROUP_BYTES; }

@@ -37,7 +37,12 @@ enum {
     TQ2_HALF = 32,                                            // bytes that hold half a block: l * 32 + m at shift 2 l
     TQ2_PER_BYTE = 4,
     TQ2_CODE_BYTES = QK_K / TQ2_PER_BYTE,
-    TQ2_BYTES = TQ2_CODE_BYTES + F16_BYTES // qs, d
+    TQ2_BYTES = TQ2_CODE_BYTES + F16_BYTES, // qs, d
+    Q2_PER_BYTE = 4,
+    Q2_QK = 64,                                 // elements of a Q2_0 block
+    Q2_QK_OLD = 128,                            // the same in older files
+    Q2_BYTES = F16_BYTES + Q2_QK / Q2_PER_BYTE, // d, qs: element j at bits 2 (j % 4) of byte j / 4
+    Q2_OLD_BYTES = F16_BYTES + Q2_QK_OLD / Q2_PER_BYTE
 };
 
 static float load_f16(const uint8_t *p) { return tern_half_to_f32(tern_load_u16(p)); }
@@ -261,19 +266,65 @@ static bool tq2_0_to_codes(int8_t *restrict codes, float *restrict scales, const
     return ternary;
 }
 
+// ---- Four levels ------------------------------------------------------------------------------------------
+
+static void q2_codes(int8_t *restrict codes, const uint8_t *restrict qs, size_t n) {
+    for (size_t j = 0; j < n; j++) codes[j] = (int8_t)((qs[j / Q2_PER_BYTE] >> 2 * (j % Q2_PER_BYTE) & 3) - 1);
+}
+
+static void q2_to_f32(float *restrict out, const uint8_t *restrict row, size_t k, size_t block) {
+    for (size_t i = 0; i < k; i += block, row += F16_BYTES + block / Q2_PER_BYTE) {
+        int8_t codes[Q2_QK_OLD];
+        const float d = load_f16(row);
+        q2_codes(codes, row + F16_BYTES, block);
+        for (size_t j = 0; j < block; j++) out[i + j] = d * (float)codes[j];
+    }
+}
+static void q2_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) { q2_to_f32(out, row, k, Q2_QK); }
+static void q2_0_old_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) { q2_to_f32(out, row, k, Q2_QK_OLD); }
+
+static void q2_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k, size_t block) {
+    for (size_t b = 0; b < k / block; b++, row += F16_BYTES + block / Q2_PER_BYTE) {
+        scales[b] = load_f16(row);
+        q2_codes(codes + b * block, row + F16_BYTES, block);
+    }
+}
+static bool q2_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    q2_to_codes(codes, scales, row, k, Q2_QK);
+    return true;
+}
+static bool q2_0_old_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    q2_to_codes(codes, scales, row, k, Q2_QK_OLD);
+    return true;
+}
+
+bool tern_q2_has_two(const tern_block_type *type, const uint8_t *blocks, size_t n_blocks) {
+    enum { LOW_BITS = 0x55 };
+    for (size_t b = 0; b < n_blocks; b++, blocks += type->block_bytes) {
+        unsigned both = 0; // low bit of each pair: some code had both bits, 3 = +2
+        for (size_t i = F16_BYTES; i < type->block_bytes; i++) both |= blocks[i] & blocks[i] >> 1;
+        if (both & LOW_BITS) return true;
+    }
+    return false;
+}
+
 // ---- The table --------------------------------------------------------------------------------------------
 
 static const tern_block_type readable[] = {
-    {TERN_GGML_F32, "F32", 1, sizeof(float), f32_to_f32, NULL, 0, NULL, 0, false},
-    {TERN_GGML_F16, "F16", 1, F16_BYTES, f16_to_f32, NULL, 0, NULL, 0, false},
-    {TERN_GGML_BF16, "BF16", 1, F16_BYTES, bf16_to_f32, NULL, 0, NULL, 0, false},
-    {TERN_GGML_Q8_0, "Q8_0", QK, Q8_0_BYTES, q8_0_to_f32, q8_0_to_codes, QK, NULL, 0, false},
-    {TERN_GGML_Q4_0, "Q4_0", QK, Q4_0_BYTES, q4_0_to_f32, NULL, 0, q4_0_to_u4, 1, false},
-    {TERN_GGML_Q4_1, "Q4_1", QK, Q4_1_BYTES, q4_1_to_f32, NULL, 0, q4_1_to_u4, 2, false},
-    {TERN_GGML_Q4_K, "Q4_K", QK_K, Q4_K_BYTES, q4_k_to_f32, NULL, 0, q4_k_to_u4, Q4_K_SCALES, false},
-    {TERN_GGML_Q6_K, "Q6_K", QK_K, Q6_K_BYTES, q6_k_to_f32, NULL, 0, NULL, 0, false},
-    {TERN_GGML_TQ1_0, "TQ1_0", QK_K, TQ1_BYTES, tq1_0_to_f32, tq1_0_to_codes, QK_K, NULL, 0, true},
-    {TERN_GGML_TQ2_0, "TQ2_0", QK_K, TQ2_BYTES, tq2_0_to_f32, tq2_0_to_codes, QK_K, NULL, 0, true},
+    {TERN_GGML_F32, "F32", 1, sizeof(float), f32_to_f32, NULL, 0, NULL, 0, false, false, 0},
+    {TERN_GGML_F16, "F16", 1, F16_BYTES, f16_to_f32, NULL, 0, NULL, 0, false, false, 0},
+    {TERN_GGML_BF16, "BF16", 1, F16_BYTES, bf16_to_f32, NULL, 0, NULL, 0, false, false, 0},
+    {TERN_GGML_Q8_0, "Q8_0", QK, Q8_0_BYTES, q8_0_to_f32, q8_0_to_codes, QK, NULL, 0, false, false, 0},
+    {TERN_GGML_Q4_0, "Q4_0", QK, Q4_0_BYTES, q4_0_to_f32, NULL, 0, q4_0_to_u4, 1, false, false, 0},
+    {TERN_GGML_Q4_1, "Q4_1", QK, Q4_1_BYTES, q4_1_to_f32, NULL, 0, q4_1_to_u4, 2, false, false, 0},
+    {TERN_GGML_Q4_K, "Q4_K", QK_K, Q4_K_BYTES, q4_k_to_f32, NULL, 0, q4_k_to_u4, Q4_K_SCALES, false, false, 0},
+    {TERN_GGML_Q6_K, "Q6_K", QK_K, Q6_K_BYTES, q6_k_to_f32, NULL, 0, NULL, 0, false, false, 0},
+    {TERN_GGML_TQ1_0, "TQ1_0", QK_K, TQ1_BYTES, tq1_0_to_f32, tq1_0_to_codes, QK_K, NULL, 0, true, false,
+     TQ1_BYTES - F16_BYTES},
+    {TERN_GGML_TQ2_0, "TQ2_0", QK_K, TQ2_BYTES, tq2_0_to_f32, tq2_0_to_codes, QK_K, NULL, 0, true, false,
+     TQ2_BYTES - F16_BYTES},
+    {TERN_GGML_Q2_0, "Q2_0", Q2_QK, Q2_BYTES, q2_0_to_f32, q2_0_to_codes, Q2_QK, NULL, 0, false, true, 0},
+    {TERN_GGML_Q2_0, "Q2_0", Q2_QK_OLD, Q2_OLD_BYTES, q2_0_old_to_f32, q2_0_old_to_codes, Q2_QK_OLD, NULL, 0, false, true, 0},
 };
 
 const tern_block_type *tern_block_type_find(uint32_t id) {
@@ -281,6 +332,17 @@ const tern_block_type *tern_block_type_find(uint32_t id) {
         if (readable[i].id == id) return &readable[i];
     }
     return NULL;
+}
+
+const tern_block_type *tern_block_type_of(uint32_t id, size_t k, size_t n, size_t bytes) {
+    for (size_t i = 0; i < sizeof readable / sizeof readable[0]; i++) {
+        const tern_block_type *t = &readable[i];
+        size_t want;
+        if (t->id == id && k % t->block_elems == 0 && tern_mul_size(k / t->block_elems * t->block_bytes, n, &want) &&
+            want == bytes)
+            return t;
+    }
+    return tern_block_type_find(id);
 }
 
 float tern_f16_to_f32(uint16_t h) { return tern_half_to_f32(h); }

@@ -15,7 +15,8 @@ enum { // ggml_type ids, as in the file
     TERN_GGML_Q6_K = 14,
     TERN_GGML_BF16 = 30,
     TERN_GGML_TQ1_0 = 34,
-    TERN_GGML_TQ2_0 = 35
+    TERN_GGML_TQ2_0 = 35,
+    TERN_GGML_Q2_0 = 42 // two block sizes, see tern_block_type_of
 };
 
 typedef struct tern_block_type {
@@ -33,11 +34,17 @@ typedef struct tern_block_type {
     // Q4_1: d, m, worth d * code + m; Q4_K: D, M, s[8], t[8], worth (D * s) * code + (M * t) in each 32.
     void (*to_u4)(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k);
     size_t block_scales;
-    bool ternary;
+    bool ternary;    // codes are trits
+    bool four_level; // codes are -1, 0, +1 and +2
+    size_t scale_at; // ternary, four-level: offset of a block's float16 scale
 } tern_block_type;
 
-// NULL for a type that Tern does not read.
+// NULL for a type that Tern does not read. Of two block sizes of one id this is the current one.
 const tern_block_type *tern_block_type_find(uint32_t id);
+// The same for n rows of k elements in `bytes`, which tells block sizes of one id apart.
+const tern_block_type *tern_block_type_of(uint32_t id, size_t k, size_t n, size_t bytes);
+// Whether any code in these blocks of a four-level type is +2.
+bool tern_q2_has_two(const tern_block_type *type, const uint8_t *blocks, size_t n_blocks);
 // "TL1 (38)"-style name of any ggml type id for messages; static or written into buf.
 const char *tern_ggml_type_name(uint32_t id, char buf[32]);
 

@@ -129,7 +129,7 @@ tern_status tern_gguf_tensor_type(const tern_gguf *gguf, const tern_gguf_tensor 
     char name[TERN_GGUF_QUOTE_MAX];
     char type_name[32];
     const tern_block_type *found = tern_block_type_find(tensor->type);
-    if (!found) {
+    if (!found || tensor->size == 0) { // 0: the id does not tell the size
         const tern_ggml_type *known = tern_ggml_type_find(tensor->type);
         return tern_gguf_fail(gguf->path, err, TERN_ERR_UNSUPPORTED,
                               "tensor %s has type %s, which Tern does not read; convert it to %s",

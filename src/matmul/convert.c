@@ -28,13 +28,15 @@ static bool all_equal(const float *scales, size_t count) {
     return true;
 }
 
-// ---- trits and int8 -----------------------------------------------------------------------------------------
+// ---- trits, four-level codes and int8 -----------------------------------------------------------------------
+
+typedef enum code_kind { CODES_S8, CODES_TRITS, CODES_Q2 } code_kind;
 
 typedef struct code_source {
     const int8_t *codes;
     const float *scales;
     size_t k, ld, scales_per_row;
-    bool ternary;
+    code_kind kind;
 } code_source;
 
 static const char *read_codes(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
@@ -43,14 +45,26 @@ static const char *read_codes(const void *source, size_t row, int8_t *codes, flo
     const int8_t *from = s->codes + row * s->ld;
     memcpy(codes, from, s->k);
     if (s->scales_per_row) memcpy(scales, s->scales + row * s->scales_per_row, s->scales_per_row * sizeof *scales);
+    if (s->kind == CODES_S8) return NULL;
+    const int largest = s->kind == CODES_TRITS ? 1 : 2;
     int bad = 0;
-    if (s->ternary)
-        for (size_t i = 0; i < s->k; i++) bad |= (uint8_t)(from[i] + 1) > 2;
-    return bad ? "a value is not a trit (-1, 0 or +1)" : NULL;
+    for (size_t i = 0; i < s->k; i++) bad |= (uint8_t)(from[i] + 1) > largest + 1;
+    if (!bad) return NULL;
+    return s->kind == CODES_TRITS ? "a value is not a trit (-1, 0 or +1)" : "a value is not -1, 0, +1 or +2";
+}
+
+static bool any_two(const int8_t *codes, size_t n, size_t k, size_t ld) {
+    for (size_t i = 0; i < n; i++) {
+        int found = 0;
+        for (size_t j = 0; j < k; j++) found |= codes[i * ld + j] == 2;
+        if (found) return true;
+    }
+    return false;
 }
 
 static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales, size_t scale_block,
-                              size_t n, size_t k, size_t ld, const tern_weights_params *params, bool ternary) {
+                              size_t n, size_t k, size_t ld, const tern_weights_params *params, code_kind kind) {
+    const bool small = kind != CODES_S8;
     const bool one = scale_block == 0;
     const size_t per_row = one ? 0 : tern_ceil_div(k, scale_block);
     size_t count;
@@ -60,11 +74,12 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
         if (!isfinite(scales[i])) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales[%zu] is NaN or infinite", i);
         half = half && tern_f16_to_f32(tern_f32_to_f16(scales[i])) == scales[i];
     }
-    const bool fold = one || ((ternary || scale_block >= k) && all_equal(scales, count));
-    const code_source source = {codes, scales, k, ld, fold ? 0 : per_row, ternary};
+    const bool fold = one || ((small || scale_block >= k) && all_equal(scales, count));
+    const code_source source = {codes, scales, k, ld, fold ? 0 : per_row, kind};
     const tern_build build = {.n = n,
                               .k = k,
-                              .ternary = ternary,
+                              .ternary = small,
+                              .four_level = kind == CODES_Q2 && any_two(codes, n, k, ld),
                               .scale_block = fold ? 0 : scale_block,
                               .uniform_scale = scales[0],
                               .scales_per_row = source.scales_per_row,
@@ -76,15 +91,26 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
     return tern_weights_build(ctx, w, &build);
 }
 
-tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
-                                    size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
+static tern_status from_small_codes(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales,
+                                    size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params,
+                                    code_kind kind) {
     tern_weights_params p;
-    const tern_status status = tern_weights_check(ctx, w, trits, n, k, ldw, params, &p);
+    const tern_status status = tern_weights_check(ctx, w, codes, n, k, ldw, params, &p);
     if (status != TERN_OK) return status;
     if (!scales) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales is NULL");
     if (scale_block % 16 != 0 && scale_block < k)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu is neither 0, k nor a multiple of 16", scale_block);
-    return from_codes(ctx, w, trits, scales, scale_block, n, k, ldw, &p, true);
+    return from_codes(ctx, w, codes, scales, scale_block, n, k, ldw, &p, kind);
+}
+
+tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
+                                    size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
+    return from_small_codes(ctx, w, trits, scales, scale_block, n, k, ldw, params, CODES_TRITS);
+}
+
+tern_status tern_weights_from_q2(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales,
+                                 size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
+    return from_small_codes(ctx, w, codes, scales, scale_block, n, k, ldw, params, CODES_Q2);
 }
 
 tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8_t *q, const float *scales, size_t scale_block,
@@ -96,7 +122,7 @@ tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8
     if (scale_block != 0 && scale_block != k && scale_block != TERN_I8B_BLOCK)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "scale_block = %zu: int8 weights take 0, k or %d", scale_block,
                          TERN_I8B_BLOCK);
-    return from_codes(ctx, w, q, scales, scale_block, n, k, ldw, &p, false);
+    return from_codes(ctx, w, q, scales, scale_block, n, k, ldw, &p, CODES_S8);
 }
 
 // ---- float32 ------------------------------------------------------------------------------------------------
@@ -223,12 +249,12 @@ static const char *read_blocks(const void *source, size_t row, int8_t *codes, fl
     return NULL;
 }
 
-// The one scale that every non-zero block shares; false if there are two. Both ternary types end in their float16 scale.
+// The one scale that every non-zero block shares; false if there are two.
 static bool uniform_scale(const tern_block_type *type, const uint8_t *data, size_t n_blocks, float *scale) {
     uint16_t found = 0;
     for (size_t b = 0; b < n_blocks; b++) {
         uint16_t d;
-        memcpy(&d, data + (b + 1) * type->block_bytes - sizeof d, sizeof d);
+        memcpy(&d, data + b * type->block_bytes + type->scale_at, sizeof d);
         if ((d & 0x7FFF) == 0) continue;
         if (found && d != found) return false;
         found = d;
@@ -247,7 +273,7 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
     tern_weights_params p;
     const tern_status status = tern_weights_check(ctx, w, data, n, k, k, params, &p);
     if (status != TERN_OK) return status;
-    const tern_block_type *type = tern_block_type_find(ggml_type);
+    const tern_block_type *type = tern_block_type_of(ggml_type, k, n, size);
     char name[32];
     if (!type)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "type %s is not supported; convert it to TQ2_0 (ternary) or Q8_0",
@@ -276,8 +302,9 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
         return tern_weights_build(ctx, w, &build);
     }
     block_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k};
-    source.fold = type->ternary && uniform_scale(type, data, size / type->block_bytes, &build.uniform_scale);
-    build.ternary = type->ternary;
+    build.ternary = type->ternary || type->four_level;
+    build.four_level = type->four_level && tern_q2_has_two(type, data, size / type->block_bytes);
+    source.fold = build.ternary && uniform_scale(type, data, size / type->block_bytes, &build.uniform_scale);
     build.scale_block = source.fold ? 0 : type->code_block;
     build.scales_per_row = source.fold ? 0 : k / type->code_block;
     build.half_scales = true; // GGUF block scales are float16

@@ -14,7 +14,7 @@ enum { TERN_PACK_STRIP = 16 };
 // A unit is one slab of one K-slice (T5, T2N), or one K-slice, or any run of its panels (M2).
 // n_padded: features of the slab, a multiple of 64 (M2: unused). k: depth of the K-slice.
 // Writes rows first_row .. first_row + n_written - 1 of the unit (both multiples of TERN_PACK_STRIP): the first n_rows <=
-// n_written come from trits[i * ldt + 0..k-1], each -1, 0 or 1, the others are zero weights. trits may be NULL if n_rows is 0.
+// n_written come from trits[i * ldt + 0..k-1], each -1, 0 or 1 (M2: or 2), the others are zero weights. trits may be NULL if n_rows is 0.
 void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, const int8_t *restrict trits, size_t ldt, size_t n_padded,
                        size_t first_row, size_t n_rows, size_t n_written, size_t k);
 

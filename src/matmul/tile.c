@@ -94,6 +94,7 @@ static void run_s32_kernel(const tile *t, size_t slice, int32_t *acc) {
         .x_sums = v->sums + t->t0 * v->ld_blocks + slice,
         .ld_x_sums = v->ld_blocks,
         .x_has_min = tern_act_any(v, t->t0, t->m, TERN_ACT_HAS_MIN),
+        .four_level = w->four_level,
     };
     ((tern_gemm_fn *)t->kernels->chosen[w->traits->stage][w->layout]->fn)(&args);
     if (tern_act_any(v, t->t0, t->m, TERN_ACT_SHIFTED)) add_shifts(t, slice, acc);

@@ -39,6 +39,7 @@ static tern_layout choose_layout(const tern_context *ctx, const tern_build *buil
     if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
     if (!build->ternary)
         return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
+    if (build->four_level) return TERN_LAYOUT_M2; // tables hold trits only
     const tern_choice choice = {.n = build->n,
                                 .k = build->k,
                                 .scale_block = is_sliced(build) ? build->scale_block : 0,
@@ -198,7 +199,8 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
 static tern_status check_row_sums(tern_context *ctx, const tern_build *build, tern_layout layout) {
     if (!build->params.row_sums) return TERN_OK;
     if (layout == TERN_LAYOUT_I8B32 || build->int4 != TERN_LAYOUT_NONE)
-        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "row_sums: INT8 and 4-bit weights per 32 take zero points of 128 only");
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
+                         "row_sums: INT8 and 4-bit weights per 32 take zero points of 128 only");
     if (!build->ternary && build->k > TERN_K_MAX_U8)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "row_sums: k = %zu is above %d, where sums of u8 activations fit int32",
                          build->k, TERN_K_MAX_U8);
@@ -206,6 +208,9 @@ static tern_status check_row_sums(tern_context *ctx, const tern_build *build, te
 }
 
 tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build) {
+    if (build->four_level && build->params.form == TERN_FORM_LUT)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
+                         "lookup tables hold trits, and this weight has codes of +2; ask for TERN_FORM_AUTO or TERN_FORM_MAD");
     const tern_layout layout = choose_layout(ctx, build);
     tern_status status = check_row_sums(ctx, build, layout);
     if (status != TERN_OK) return status;
@@ -215,7 +220,8 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     w->allocator = *allocator;
     w->layout = layout;
     w->traits = &layouts[w->layout];
-    w->ternary = build->ternary;
+    w->ternary = build->ternary && !build->four_level;
+    w->four_level = build->four_level;
     w->n = build->n;
     w->k = build->k;
     w->n_padded = tern_round_up(build->n, w->traits->row_align);

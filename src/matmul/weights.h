@@ -18,7 +18,8 @@ const tern_layout_traits *tern_layout_get(tern_layout layout);
 struct tern_weights {
     tern_layout layout;
     const tern_layout_traits *traits;
-    bool ternary;
+    bool ternary;    // all codes are trits
+    bool four_level; // codes are -1, 0, +1 and +2
     size_t n, k;
     size_t n_padded;  // rows with padding, over all units
     size_t unit_rows; // rows of a unit (the last one may have fewer): a slab, or one panel
