@@ -11,7 +11,7 @@ enum { BENCH_NAME_MAX = 128 };
 
 // Both register one benchmark for each variant that ctx may run, shape and residency: stage/variant/shape/residency.
 // The variant's name is its symbol without "tern_<stage>_".
-void bench_register_products(tern_context *ctx); // lut_gemm, mad_gemm, int8_gemm, int8_gemm_b32; all threads
+void bench_register_products(tern_context *ctx); // every stage that multiplies; all threads
 void bench_register_stages(tern_context *ctx);   // quantize, lut_build, rmsnorm, silu_mul, attention; one thread, hot
 void bench_release_products(void);
 

@@ -32,6 +32,7 @@ extern "C" int bench_next(bench_state *state) { return state->google.KeepRunning
 extern "C" void bench_add_time(bench_state *state, double seconds) { state->google.SetIterationTime(seconds); }
 extern "C" void bench_bytes_per_iteration(bench_state *state, double bytes) { set_rate(state, "GB", bytes); }
 extern "C" void bench_macs_per_iteration(bench_state *state, double macs) { set_rate(state, "GMAC", macs); }
+extern "C" void bench_value(bench_state *state, const char *name, double value) { state->google.counters[name] = value; }
 extern "C" void bench_fail(bench_state *state, const char *why) { state->google.SkipWithError(why); }
 
 extern "C" int bench_run(int argc, char **argv) {

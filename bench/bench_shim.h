@@ -27,6 +27,9 @@ void bench_add_time(bench_state *state, double seconds);
 void bench_bytes_per_iteration(bench_state *state, double bytes);
 void bench_macs_per_iteration(bench_state *state, double macs);
 
+// Reported after the loop as it is. The name is copied.
+void bench_value(bench_state *state, const char *name, double value);
+
 // Ends this benchmark with an error in the report; return from the function at once, without looping.
 void bench_fail(bench_state *state, const char *why);
 

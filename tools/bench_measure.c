@@ -12,7 +12,7 @@ const char *const bench_limit_names[BENCH_LIMITS] = {"dram", "l3", "int8"};
 
 // L3_SHARE: a sweep reads this part of the cache. A virtual machine often owns only a part of it: of the 32 MB that one tells,
 // 8 read at full speed and 16 at half of it. L2_TIMES: but so much more than the L2 caches that they hold nothing of it.
-enum { SCALE_BLOCK = 32, DRAM_BYTES = 320 << 20, L3_SHARE = 8, L2_TIMES = 4, L3_SWEEPS = 4 };
+enum { DRAM_BYTES = 320 << 20, L3_SHARE = 8, L2_TIMES = 4, L3_SWEEPS = 4 };
 
 // ---- Small statistics -----------------------------------------------------------------------------------------
 
@@ -39,24 +39,6 @@ double bench_macs_per_cycle(const bench_result *r, double seconds, int threads) 
 
 // ---- Set-up ---------------------------------------------------------------------------------------------------
 
-static uint64_t next_random(uint64_t *state) { // xorshift64
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static void fill_random(bench *b, size_t weights, size_t activations) {
-    enum { TRITS = 3 };
-    uint64_t state = 0x9E3779B97F4A7C15u;
-    for (size_t i = 0; i < weights; i++) {
-        const uint64_t r = next_random(&state);
-        b->codes[i] = (int8_t)(r & 0xFF);
-        b->trits[i] = (int8_t)((int)(((r >> 32) * TRITS) >> 32) - 1);
-    }
-    for (size_t i = 0; i < activations; i++) b->x[i] = (float)(int8_t)(next_random(&state) & 0xFF);
-}
-
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -77,27 +59,19 @@ static tern_status create_probes(bench *b) {
 tern_status bench_create(bench *b, tern_context *ctx, const bench_plan *plan, size_t rounds, const char **what) {
     *b = (bench){.ctx = ctx, .rounds = rounds};
     *what = NULL;
-    size_t weights = 1, n_max = 1, k_max = 1, n_scales = 1;
+    size_t n_max = 1, k_max = 1;
     for (size_t i = 0; i < plan->n_matrices; i++) {
-        const bench_matrix *matrix = &plan->matrices[i];
-        const size_t block = matrix->block ? min_size(matrix->block, SCALE_BLOCK) : SCALE_BLOCK;
-        weights = max_size(weights, matrix->n * matrix->k);
-        n_max = max_size(n_max, matrix->n);
-        k_max = max_size(k_max, matrix->k);
-        n_scales = max_size(n_scales, matrix->n * (matrix->k / block + 1));
+        n_max = max_size(n_max, plan->matrices[i].n);
+        k_max = max_size(k_max, plan->matrices[i].k);
     }
-    b->codes = malloc(weights);
-    b->trits = malloc(weights);
-    b->scales = malloc(n_scales * sizeof *b->scales);
     b->x = malloc(BENCH_M_MAX * k_max * sizeof *b->x);
     b->y = malloc(BENCH_M_MAX * n_max * sizeof *b->y);
-    if (!b->codes || !b->trits || !b->scales || !b->x || !b->y) {
+    if (!bench_data_create(&b->data, plan->matrices, plan->n_matrices) || !b->x || !b->y) {
         *what = "the weights to multiply";
         return TERN_ERR_MEMORY;
     }
-    enum { SCALE_PERIOD = 7 }; // scales that differ from block to block, so that no two fold into one
-    for (size_t i = 0; i < n_scales; i++) b->scales[i] = 1.0F / (float)(64 + i % SCALE_PERIOD);
-    fill_random(b, weights, BENCH_M_MAX * k_max);
+    enum { X_PERIOD = 251 }; // -125..125: any values will do, no kernel's speed depends on them
+    for (size_t i = 0; i < BENCH_M_MAX * k_max; i++) b->x[i] = (float)(i % X_PERIOD) - (float)(X_PERIOD / 2);
 
     tern_status status = tern_activations_create(ctx, &b->one, 1, k_max);
     if (status == TERN_OK) status = tern_activations_create(ctx, &b->many, BENCH_M_MAX, k_max);
@@ -109,35 +83,10 @@ void bench_destroy(bench *b) {
     tern_read_probe_destroy(b->l3);
     tern_activations_destroy(b->one);
     tern_activations_destroy(b->many);
-    free(b->codes);
-    free(b->trits);
-    free(b->scales);
+    bench_data_destroy(&b->data);
     free(b->x);
     free(b->y);
     *b = (bench){0};
-}
-
-static tern_status create_weights(bench *b, bench_source source, bench_matrix s, tern_weights **w) {
-    const tern_form form = source == BENCH_TERNARY_LUT ? TERN_FORM_LUT : TERN_FORM_MAD;
-    const tern_weights_params params = {.struct_size = sizeof params, .form = form};
-    switch (source) {
-    case BENCH_INT8:
-        return tern_weights_from_s8(b->ctx, w, b->codes, b->scales, s.k, s.n, s.k, s.k, &params);
-    case BENCH_INT8_B32:
-        return tern_weights_from_s8(b->ctx, w, b->codes, b->scales, SCALE_BLOCK, s.n, s.k, s.k, &params);
-    default:
-        return tern_weights_from_trits(b->ctx, w, b->trits, b->scales, s.block, s.n, s.k, s.k, &params);
-    }
-}
-
-const char *bench_kernel(bench *b, bench_source source) {
-    enum { SMALL = 64 };
-    tern_weights *w = NULL;
-    tern_weights_info info = {.struct_size = sizeof info};
-    tern_status status = create_weights(b, source, (bench_matrix){.n = 1, .k = SMALL}, &w);
-    if (status == TERN_OK) status = tern_weights_get_info(b->ctx, w, &info);
-    tern_weights_destroy(w);
-    return status == TERN_OK ? info.kernel : NULL;
 }
 
 // ---- Limits -----------------------------------------------------------------------------------------------------
@@ -176,8 +125,8 @@ typedef struct subject {
     tern_weights_info info;
 } subject;
 
-static tern_status create_subject(bench *b, bench_source source, bench_matrix matrix, tern_weights **w, subject *s) {
-    const tern_status status = create_weights(b, source, matrix, w);
+static tern_status create_subject(bench *b, bench_source source, bench_matrix matrix, size_t m, tern_weights **w, subject *s) {
+    const tern_status status = bench_source_create(b->ctx, w, source, &b->data, matrix, m);
     if (status != TERN_OK) return status;
     *s = (subject){*w, {.struct_size = sizeof s->info}};
     return tern_weights_get_info(b->ctx, *w, &s->info);
@@ -272,12 +221,11 @@ static void finish(const bench *b, const tern_weights_info *info, bench_limit me
 // ---- One copy, in cache as far as it fits ---------------------------------------------------------------------------
 
 static const double case_seconds = 3; // slow kernels stop after fewer rounds, but never before three
-enum { ROUNDS_MIN = 3 };
+enum { ROUNDS_MIN = 3, M_LARGE = 512 };
 
 // The largest power of two up to 512 whose product takes a quarter of a second at most.
 static tern_status choose_m(bench *b, const subject *s, size_t *m) {
     static const double seconds_max = 0.25;
-    enum { M_LARGE = 512 };
     double seconds = 0;
     const tern_status status = repeat(b, end_to_end, s, 1, &seconds);
     for (*m = M_LARGE; *m > 2 && (double)*m * seconds > seconds_max;) *m /= 2;
@@ -288,7 +236,7 @@ static tern_status measure_hot(bench *b, bench_source source, bench_matrix matri
     tern_weights *w = NULL;
     subject s;
     rounds r = {.n = 0};
-    tern_status status = create_subject(b, source, matrix, &w, &s);
+    tern_status status = create_subject(b, source, matrix, result->m ? result->m : M_LARGE, &w, &s);
     if (status == TERN_OK && result->m == BENCH_M_LARGE) status = choose_m(b, &s, &result->m);
     const bench_limit memory = status == TERN_OK && s.info.bytes > b->l3_size && b->l3_size ? BENCH_DRAM : BENCH_L3;
     const double start = cli_seconds();
@@ -342,7 +290,8 @@ static tern_status create_ring(bench *b, bench_source source, const bench_plan *
         }
         for (size_t i = 0; i < r->n_matrices; i++) {
             r->w[r->n] = NULL;
-            const tern_status status = create_subject(b, source, plan->matrices[r->matrices[i]], &r->w[r->n], &r->copies[r->n]);
+            const tern_status status =
+                create_subject(b, source, plan->matrices[r->matrices[i]], 1, &r->w[r->n], &r->copies[r->n]);
             r->n++;
             if (status != TERN_OK) return status;
             bytes += r->copies[r->n - 1].info.bytes;
@@ -400,7 +349,6 @@ static tern_status measure_dram(bench *b, bench_source source, const bench_plan 
 }
 
 tern_status bench_measure(bench *b, bench_source source, const bench_plan *plan, bench_result *results) {
-    static const char *const names[BENCH_SOURCES] = {"ternary", "ternary", "int8", "int8"};
     const double unknown = (double)NAN;
     tern_status failed = TERN_OK;
     bool any_dram = false;
@@ -411,7 +359,7 @@ tern_status bench_measure(bench *b, bench_source source, const bench_plan *plan,
                                     .variant = "-",
                                     .layout = "-",
                                     .symbol = "-",
-                                    .source = names[source],
+                                    .source = bench_source_name(source),
                                     .dram = wanted->dram,
                                     .m = wanted->m,
                                     .n = matrix.n,

@@ -7,19 +7,7 @@
 
 #include <tern/diagnostics.h>
 
-// What the weights are made from; on a context, each runs the kernel that the context chooses for it.
-typedef enum bench_source {
-    BENCH_TERNARY_LUT, // trits, for table lookup
-    BENCH_TERNARY_MAD, // trits, for multiply-add
-    BENCH_INT8,        // int8, one scale per row
-    BENCH_INT8_B32,    // int8, one scale per 32
-    BENCH_SOURCES
-} bench_source;
-
-typedef struct bench_matrix {
-    size_t n, k;
-    size_t block; // of ternary scales: 0 (one per matrix) or their width
-} bench_matrix;
+#include "bench_source.h"
 
 typedef struct bench_case {
     size_t matrix; // index
@@ -59,9 +47,9 @@ typedef struct bench {
     size_t l3_size;              // one cache
     tern_read_probe *dram, *l3;
     bench_samples limit[BENCH_LIMITS], clock; // clock: Hz
-    int8_t *codes, *trits;                    // random weights, as many as the largest matrix has
-    float *scales, *x, *y;                    // x: random, BENCH_M_MAX rows of the largest depth
-    tern_activations *one, *many;             // for M = 1 and for up to BENCH_M_MAX
+    bench_data data;
+    float *x, *y;                 // x: random, BENCH_M_MAX rows of the largest depth
+    tern_activations *one, *many; // for M = 1 and for up to BENCH_M_MAX
 } bench;
 
 // Figures are medians of the rounds. End to end: from float32 X to float32 Y, quantizing and table building included. Kernel:
@@ -93,9 +81,6 @@ void bench_destroy(bench *b);
 // One result for each case of the plan, in its order. A result that could not be had has rounds 0; then the first failure is
 // returned.
 tern_status bench_measure(bench *b, bench_source source, const bench_plan *plan, bench_result *results);
-
-// The symbol of the kernel that the context runs for a source; NULL, with the message in the context, if there is none.
-const char *bench_kernel(bench *b, bench_source source);
 
 double bench_median(const double *values, size_t n); // NaN where n is 0
 

@@ -20,7 +20,7 @@ ALLOWED = {
     "src/decode": ["src/decode/", "src/matmul/", "src/format/", "src/sched/", "src/cpu/dispatch.h", "src/base/",
                    "kernels/kernels.h", "include/tern/"],
     "tools": ["tools/", "include/tern/"],
-    "bench": ["bench/", "kernels/kernels.h", "kernels/variants.inc", "include/tern/"],
+    "bench": ["bench/", "tools/bench_source.h", "kernels/kernels.h", "kernels/variants.inc", "include/tern/"],
     "tests": ["tests/", "src/", "kernels/", "include/tern/"],
 }
 

@@ -117,8 +117,6 @@ enum { ALL_SHAPES = sizeof all_shapes / sizeof *all_shapes, QUICK_SHAPES = sizeo
 enum { BLOCK_WIDTHS = sizeof block_widths / sizeof *block_widths, FEW_TOKENS = sizeof few_tokens / sizeof *few_tokens };
 enum { ROUNDS = 5, QUICK_ROUNDS = 3 };
 
-static bool ternary(bench_source source) { return source == BENCH_TERNARY_LUT || source == BENCH_TERNARY_MAD; }
-
 static void add_case(const bench_options *options, bench_plan *plan, size_t matrix, size_t m, bool dram) {
     if (plan->n_cases == BENCH_CASES_MAX || (dram ? options->no_dram : options->no_hot)) return;
     plan->cases[plan->n_cases++] = (bench_case){matrix, m, dram};
@@ -166,7 +164,7 @@ static bench_plan make_plan(const bench_options *options, bool with_blocks) {
 // ---- Measuring --------------------------------------------------------------------------------------------------
 
 static int measure(bench *b, const bench_options *options, bench_source source, bench_report *r) {
-    const bench_plan plan = make_plan(options, ternary(source));
+    const bench_plan plan = make_plan(options, bench_source_ternary(source));
     if (r->room - r->n < plan.n_cases) {
         const size_t room = 2 * r->room + plan.n_cases;
         bench_result *larger = realloc(r->results, room * sizeof *larger);
@@ -190,7 +188,7 @@ static int measure_sources(bench *b, const bench_options *options, const char *s
     int rc = CLI_OK;
     for (int source = 0; source < n_sources && rc == CLI_OK; source++) {
         if (!symbol) cli_progress("measuring", start, 100 * source / n_sources);
-        const char *kernel = bench_kernel(b, (bench_source)source);
+        const char *kernel = bench_source_kernel(b->ctx, (bench_source)source);
         if (!kernel || (symbol && strcmp(kernel, symbol) != 0) || (options->op && !strstr(kernel, options->op))) continue;
         rc = measure(b, options, (bench_source)source, r);
     }
