@@ -75,7 +75,10 @@ static double call(const stage_case *c, const buffers *d, size_t k) {
         (void)((tern_quantize_fn *)c->fn)(d->q, d->y, d->sums, d->a, k, BLOCK, eps);
         return (double)(k * sizeof(float));
     case TERN_STAGE_lut_build:
-        ((tern_lut_build_fn *)c->fn)(d->tables, d->q, k, 0, c->layout == TERN_LAYOUT_T5 ? tern_t5_rows(k) : tern_t2n_rows(k));
+        ((tern_lut_build_fn *)c->fn)(d->tables, d->q, k, 0,
+                                     c->layout == TERN_LAYOUT_T5    ? tern_t5_rows(k)
+                                     : c->layout == TERN_LAYOUT_T2N ? tern_t2n_rows(k)
+                                                                    : tern_t3_pairs(k));
         return (double)k;
     case TERN_STAGE_rmsnorm:
         ((tern_rmsnorm_fn *)c->fn)(d->y, d->a, d->b, k, eps);

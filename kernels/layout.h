@@ -14,6 +14,7 @@ typedef enum tern_layout {
     TERN_LAYOUT_NONE,  // stages that read no packed weights
     TERN_LAYOUT_T5,    // five trits per byte, 1.6 bits per weight: table lookup
     TERN_LAYOUT_T2N,   // two trits per nibble, 2 bits per weight: table lookup with byte shuffles
+    TERN_LAYOUT_T3,    // three trits per nibble plus a sign bit, 1.72 bits per weight: the same, where memory binds
     TERN_LAYOUT_M2,    // 2-bit codes, four k per byte: multiply-add
     TERN_LAYOUT_I8,    // int8, four k per 32-bit lane
     TERN_LAYOUT_I8B32, // the same in 64-deep groups that carry float16 scales per 32
@@ -29,13 +30,13 @@ static inline size_t tern_round_up(size_t a, size_t b) { return tern_ceil_div(a,
 // Quantized activation rows are zero-padded to a multiple of this, and 64-byte aligned.
 enum { TERN_X_ALIGN = 64 };
 
-// ---- slabs (T5, T2N) ------------------------------------------------------------------------------------
+// ---- slabs (T5, T2N, T3) -----------------------------------------------------------------------------------
 // LUT layouts keep K outermost, so that the tables of a few groups stay in L1 while all features of a slab use them:
 //
 //   slab (<= TERN_SLAB_MAX features) > K-tile (a fixed number of byte rows) > block of features > byte row > features
 //
 // The features of a slab are cut into blocks of the layout's widest block and then of halves of it (T5: 512, 256, 128, 64;
-// T2N: 128, 64), so that every block is a power-of-two number of vectors. The last K-tile may have fewer byte rows.
+// T2N: 128, 64; T3: 64), so that every block is a power-of-two number of vectors. The last K-tile may have fewer byte rows.
 // Every slab but the last of a matrix has the same number of features, a multiple of 64. One slab is one tile of work.
 enum { TERN_SLAB_ALIGN = 64, TERN_SLAB_MAX = 2048 };
 
@@ -73,6 +74,25 @@ enum { TERN_T2N_TRITS = 4, TERN_T2N_TABLE_BYTES = 64, TERN_T2N_TILE_ROWS = 5, TE
 static inline size_t tern_t2n_rows(size_t k) { return tern_ceil_div(k, TERN_T2N_TRITS); }
 static inline size_t tern_t2n_table_bytes(size_t k) { return tern_t2n_rows(k) * TERN_T2N_TABLE_BYTES; }
 static inline size_t tern_t2n_bytes(size_t n_padded, size_t k) { return n_padded * tern_t2n_rows(k); }
+
+// ---- T3 -------------------------------------------------------------------------------------------------
+// Groups of three trits, v = t[3g] + 3 t[3g + 1] + 9 t[3g + 2], |v| <= 13: a nibble |v| and a sign bit. A K-tile holds 14 groups
+// (42 k) in 9 byte rows: two rows of signs, then seven rows of nibbles; row 2 + i holds group 2i (low nibble) and 2i + 1 (high):
+//
+//   byte row 0:     bit 7 - i = (v of group 2i < 0), i = 0..6; bit 0 = 1      shifted left i times, the byte's sign is that of
+//   byte row 1:     bit 7 - i = (v of group 2i + 1 < 0);       bit 0 = 1      group i, and the byte is never 0 (vpsignb)
+//   byte row 2 + i: |v| of group 2i | |v| of group 2i + 1 << 4
+//
+// The last K-tile has its two rows of signs and only as many rows of nibbles as its groups need. A zero weight: 0x01, 0x01, 0x00.
+// Table of a pair of groups: 64 bytes, two groups of 32: bytes 0..15: lo[e]; bytes 16..31: hi[e]; value(e) = lo + 31 * hi with
+// lo in -15..15, e = 0..13; entries 14, 15 are 0.
+enum { TERN_T3_TRITS = 3, TERN_T3_PAIR_K = 6, TERN_T3_SIGN_ROWS = 2, TERN_T3_TILE_PAIRS = 7, TERN_T3_TILE_ROWS = 9, TERN_T3_TILE_K = 42, TERN_T3_TABLE_BYTES = 64, TERN_T3_BLOCK = 64, TERN_T3_ENTRIES = 14, TERN_T3_STEP = 31, TERN_T3_SIGN = 0x80, TERN_T3_POSITIVE = 0x01 };
+static inline size_t tern_t3_pairs(size_t k) { return tern_ceil_div(k, TERN_T3_PAIR_K); } // table rows
+static inline size_t tern_t3_rows(size_t k) {
+    return tern_ceil_div(k, TERN_T3_TILE_K) * TERN_T3_SIGN_ROWS + tern_t3_pairs(k); // a K-tile is a whole number of pairs
+}
+static inline size_t tern_t3_table_bytes(size_t k) { return tern_t3_pairs(k) * TERN_T3_TABLE_BYTES; }
+static inline size_t tern_t3_bytes(size_t n_padded, size_t k) { return n_padded * tern_t3_rows(k); }
 
 // ---- M2 -------------------------------------------------------------------------------------------------
 // Panel of 16 features, then groups of 16 k; a group is 64 bytes: byte 4f + j (feature f = 0..15, j = 0..3) holds the codes

@@ -6,7 +6,7 @@
 #include "kernels.h"
 #include "lut_patterns.h"
 
-enum { CHUNK_ROWS = 64, STAGED_MAX = CHUNK_ROWS * TERN_T5_TRITS + 1 }; // one more byte: T5 reads pairs
+enum { CHUNK_ROWS = 64, STAGED_MAX = CHUNK_ROWS * TERN_T3_PAIR_K + 1 }; // one more byte: T5 and T3 read pairs
 
 static inline __m256i load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
 static inline void store(void *p, __m256i v) { _mm256_store_si256((__m256i *)p, v); }
@@ -59,14 +59,18 @@ void tern_lut_build_t5_avx2(int8_t *restrict tables, const int8_t *restrict q, s
     }
 }
 
-static void t2n_group(int8_t *restrict table, const uint8_t *restrict x) {
-    // lane e: value of entry e plus half a step plus 11 steps, 20..532
-    const __m256i v = _mm256_add_epi16(_mm256_maddubs_epi16(pair(x), load(tern_t2n_pairs)), load(tern_t2n_offsets));
-    const __m256i hi = _mm256_mulhi_epu16(v, _mm256_set1_epi16(TERN_T2N_RECIPROCAL));
-    const __m256i lo = _mm256_sub_epi16(v, _mm256_mullo_epi16(hi, _mm256_set1_epi16(TERN_T2N_STEP)));
+// Stores the two planes of 16 values. Lane e of v: value of entry e + half_step + hi_offset * step, never negative.
+static inline void store_group(int8_t *restrict table, __m256i v, int step, int half_step, int hi_offset, int reciprocal) {
+    const __m256i hi = _mm256_mulhi_epu16(v, _mm256_set1_epi16((int16_t)reciprocal));
+    const __m256i lo = _mm256_sub_epi16(v, _mm256_mullo_epi16(hi, _mm256_set1_epi16((int16_t)step)));
     const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(lo, hi), _MM_SHUFFLE(3, 1, 2, 0)); // 16 lo, 16 hi
-    const __m256i zero = _mm256_set_m128i(_mm_set1_epi8(TERN_T2N_HI_OFFSET), _mm_set1_epi8(TERN_T2N_HALF_STEP));
+    const __m256i zero = _mm256_set_m128i(_mm_set1_epi8((char)hi_offset), _mm_set1_epi8((char)half_step));
     store(table, _mm256_sub_epi8(both, zero));
+}
+
+static inline void t2n_group(int8_t *restrict table, const uint8_t *restrict x) {
+    const __m256i v = _mm256_add_epi16(_mm256_maddubs_epi16(pair(x), load(tern_t2n_pairs)), load(tern_t2n_offsets));
+    store_group(table, v, TERN_T2N_STEP, TERN_T2N_HALF_STEP, TERN_T2N_HI_OFFSET, TERN_T2N_RECIPROCAL);
 }
 
 void tern_lut_build_t2n_avx2(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
@@ -78,6 +82,26 @@ void tern_lut_build_t2n_avx2(int8_t *restrict tables, const int8_t *restrict q, 
             int8_t *table = tables + (r + i) * TERN_T2N_TABLE_BYTES;
             t2n_group(table, staged + i * TERN_T2N_TRITS);
             t2n_group(table + TERN_T2N_TABLE_BYTES / 2, staged + i * TERN_T2N_TRITS + 2);
+        }
+    }
+}
+
+static inline void t3_group(int8_t *restrict table, const uint8_t *restrict x) {
+    const __m256i v01 = _mm256_maddubs_epi16(pair(x), load(tern_t3_pairs01));
+    const __m256i v2 = _mm256_maddubs_epi16(pair(x + 2), load(tern_t3_pairs2));
+    const __m256i v = _mm256_add_epi16(_mm256_add_epi16(v01, v2), load(tern_t3_offsets));
+    store_group(table, v, TERN_T3_STEP, TERN_T3_HALF_STEP, TERN_T3_HI_OFFSET, TERN_T3_RECIPROCAL);
+}
+
+void tern_lut_build_t3_avx2(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
+    uint8_t staged[STAGED_MAX];
+    for (size_t r = row0; r < row1; r += CHUNK_ROWS) {
+        const size_t n = row1 - r < CHUNK_ROWS ? row1 - r : CHUNK_ROWS;
+        stage(staged, q, k, r * TERN_T3_PAIR_K, n * TERN_T3_PAIR_K + 1);
+        for (size_t i = 0; i < n; i++) {
+            int8_t *table = tables + (r + i) * TERN_T3_TABLE_BYTES;
+            t3_group(table, staged + i * TERN_T3_PAIR_K);
+            t3_group(table + TERN_T3_TABLE_BYTES / 2, staged + i * TERN_T3_PAIR_K + TERN_T3_TRITS);
         }
     }
 }

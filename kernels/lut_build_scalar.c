@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tables of partial dot products in plain C: the reference of the byte planes of T5 and T2N.
+// Tables of partial dot products in plain C: the reference of the byte planes of every layout.
 #include <string.h>
 
 #include "kernels.h"
@@ -9,7 +9,8 @@ static void load_group(int32_t *restrict x, const int8_t *restrict q, size_t k, 
     for (size_t j = 0; j < n; j++) x[j] = first + j < k ? q[first + j] : 0;
 }
 
-// lo in -step/2 .. step/2 - 1, value = lo + step * hi. offset: a multiple of step that makes value + step/2 + offset positive.
+// lo in -step/2 .. step/2 - 1 (step/2 for an odd step), value = lo + step * hi. offset: a multiple of step that makes value +
+// step/2 + offset positive.
 static inline void split(int8_t *restrict lo, int8_t *restrict hi, int32_t value, int32_t step, int32_t offset) {
     const int32_t h = (value + step / 2 + offset) / step - offset / step;
     *lo = (int8_t)(value - step * h);
@@ -60,5 +61,22 @@ void tern_lut_build_t2n_scalar(int8_t *restrict tables, const int8_t *restrict q
                 int8_t *lo = table + nibble * HALF + e;
                 split(lo, lo + PLANE, value, TERN_T2N_STEP, TERN_T2N_STEP * TERN_T2N_STEP);
             }
+    }
+}
+
+void tern_lut_build_t3_scalar(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
+    enum { HALF = TERN_T3_TABLE_BYTES / 2, PLANE = HALF / 2 };
+    for (size_t r = row0; r < row1; r++) {
+        int8_t *table = tables + r * TERN_T3_TABLE_BYTES;
+        memset(table, 0, TERN_T3_TABLE_BYTES);
+        for (size_t group = 0; group < 2; group++) {
+            int32_t x[TERN_T3_TRITS], sums[TERN_T3_ENTRIES];
+            load_group(x, q, k, r * TERN_T3_PAIR_K + group * TERN_T3_TRITS, TERN_T3_TRITS);
+            partial_sums(sums, x, 0, TERN_T3_ENTRIES);
+            for (size_t e = 0; e < TERN_T3_ENTRIES; e++) {
+                int8_t *lo = table + group * HALF + e;
+                split(lo, lo + PLANE, sums[e], TERN_T3_STEP, TERN_T3_STEP * TERN_T3_STEP);
+            }
+        }
     }
 }

@@ -55,4 +55,23 @@ _Alignas(64) static const int8_t tern_t2n_pairs[4 * TERN_T2N_PLANE] = {TERN_T2N_
 _Alignas(64) static const int16_t tern_t2n_offsets[2 * TERN_T2N_PLANE] = {TERN_T2N_ALL(TERN_T2N_OFFSET)
                                                                               TERN_T2N_ALL(TERN_T2N_OFFSET)};
 
+// T3: 16 entries in natural order, 14 used; balanced base-3 digits of the entry (adding 13 = 111 in base 3 makes digits 0..2).
+enum {
+    TERN_T3_HALF_STEP = TERN_T3_STEP / 2,
+    TERN_T3_HI_OFFSET = 12,   // |value| <= 384, so value + 15 + 12 * 31 is in 3..771: never negative
+    TERN_T3_RECIPROCAL = 2115 // ceil(2^16 / 31): (u * 2115) >> 16 = u / 31 for 0 <= u < 2259
+};
+#define TERN_T3_TRIT(e, power) ((e) < TERN_T3_ENTRIES ? ((e) + TERN_T3_ENTRIES - 1) / (power) % 3 - 1 : 0)
+#define TERN_T3_PAIR01(e) TERN_T3_TRIT(e, 1), TERN_T3_TRIT(e, 3),
+#define TERN_T3_PAIR2(e) TERN_T3_TRIT(e, 9), 0,
+#define TERN_T3_OFFSET(e)                                                                                                      \
+    TERN_T3_HI_OFFSET *TERN_T3_STEP + TERN_T3_HALF_STEP -                                                                      \
+        TERN_X_BIAS *(TERN_T3_TRIT(e, 1) + TERN_T3_TRIT(e, 3) + TERN_T3_TRIT(e, 9)),
+#define TERN_T3_ALL(F) TERN_OCTET(F, 0) TERN_OCTET(F, 8)
+
+enum { TERN_T3_PLANE = 16 };
+_Alignas(64) static const int8_t tern_t3_pairs01[2 * TERN_T3_PLANE] = {TERN_T3_ALL(TERN_T3_PAIR01)};
+_Alignas(64) static const int8_t tern_t3_pairs2[2 * TERN_T3_PLANE] = {TERN_T3_ALL(TERN_T3_PAIR2)};
+_Alignas(64) static const int16_t tern_t3_offsets[TERN_T3_PLANE] = {TERN_T3_ALL(TERN_T3_OFFSET)};
+
 #endif

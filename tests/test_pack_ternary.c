@@ -33,7 +33,8 @@ static int8_t *random_trits(size_t n) {
     return t;
 }
 
-static const size_t depths[] = {1, 2, 3, 4, 5, 6, 15, 16, 17, 20, 29, 30, 31, 63, 64, 79, 80, 81, 160, 163, 257, 401};
+static const size_t depths[] = {1,  2,  3,  4,  5,  6,  15, 16, 17, 20,  29,  30,  31,
+                                42, 43, 63, 64, 79, 80, 81, 84, 85, 160, 163, 257, 401};
 static const size_t slabs[] = {64, 128, 192, 256, 448, 512, 576, 960, 1024, 1088};
 enum { N_DEPTHS = sizeof depths / sizeof depths[0], N_SLABS = sizeof slabs / sizeof slabs[0], N_MAX = 1088, K_MAX = 401 };
 
@@ -51,17 +52,39 @@ static uint8_t t2n_code(const int8_t *t, size_t n, size_t k, size_t i, size_t b)
     return (uint8_t)(d[0] + 3 * d[1] + 16 * (d[2] + 3 * d[3]));
 }
 
+static int t3_value(const int8_t *t, size_t n, size_t k, size_t i, size_t g) {
+    return trit_at(t, n, k, i, 3 * g) + 3 * trit_at(t, n, k, i, 3 * g + 1) + 9 * trit_at(t, n, k, i, 3 * g + 2);
+}
+
+// Byte row r of 9 in K-tile r / 9: signs of the even groups, of the odd groups, then pairs of groups.
+static uint8_t t3_code(const int8_t *t, size_t n, size_t k, size_t i, size_t r) {
+    const size_t tile_group = r / 9 * 14, in_tile = r % 9;
+    if (in_tile >= 2) {
+        const size_t g = tile_group + 2 * (in_tile - 2);
+        return (uint8_t)(abs(t3_value(t, n, k, i, g)) | abs(t3_value(t, n, k, i, g + 1)) << 4);
+    }
+    int signs = 1;
+    for (size_t p = 0; p < 7; p++)
+        if (t3_value(t, n, k, i, tile_group + 2 * p + in_tile) < 0) signs |= 0x80 >> p;
+    return (uint8_t)signs;
+}
+
+typedef struct slab_layout {
+    tern_layout layout;
+    size_t tile_rows, block;
+    size_t (*rows)(size_t k), (*bytes)(size_t n_padded, size_t k);
+    uint8_t (*code)(const int8_t *t, size_t n, size_t k, size_t i, size_t r);
+} slab_layout;
+
 // Walks slab > K-tile > block > byte row > feature, as the diagram says.
-static void expect_slab(tern_layout layout, const uint8_t *p, const int8_t *t, size_t n, size_t n_padded, size_t k) {
-    const size_t trits = layout == TERN_LAYOUT_T5 ? 5 : 4, tile_rows = layout == TERN_LAYOUT_T5 ? 7 : 5;
-    const size_t rows = (k + trits - 1) / trits;
-    for (size_t tile = 0; tile < rows; tile += tile_rows) {
-        size_t f0 = 0, width = layout == TERN_LAYOUT_T5 ? 512 : 128;
+static void expect_slab(const slab_layout *l, const uint8_t *p, const int8_t *t, size_t n, size_t n_padded, size_t k) {
+    const size_t rows = l->rows(k);
+    for (size_t tile = 0; tile < rows; tile += l->tile_rows) {
+        size_t f0 = 0, width = l->block;
         while (f0 < n_padded) {
             while (f0 + width > n_padded) width /= 2;
-            for (size_t r = tile; r < rows && r < tile + tile_rows; r++)
-                for (size_t f = f0; f < f0 + width; f++)
-                    assert_int_equal(*p++, layout == TERN_LAYOUT_T5 ? t5_code(t, n, k, f, r) : t2n_code(t, n, k, f, r));
+            for (size_t r = tile; r < rows && r < tile + l->tile_rows; r++)
+                for (size_t f = f0; f < f0 + width; f++) assert_int_equal(*p++, l->code(t, n, k, f, r));
             f0 += width;
         }
     }
@@ -69,12 +92,14 @@ static void expect_slab(tern_layout layout, const uint8_t *p, const int8_t *t, s
 
 static void slabs_follow_their_diagram_and_unpack_exactly(void **state) {
     (void)state;
-    static const tern_layout layouts[] = {TERN_LAYOUT_T5, TERN_LAYOUT_T2N};
-    for (size_t l = 0; l < 2; l++)
+    static const slab_layout layouts[] = {{TERN_LAYOUT_T5, 7, 512, tern_t5_rows, tern_t5_bytes, t5_code},
+                                          {TERN_LAYOUT_T2N, 5, 128, tern_t2n_rows, tern_t2n_bytes, t2n_code},
+                                          {TERN_LAYOUT_T3, 9, 64, tern_t3_rows, tern_t3_bytes, t3_code}};
+    for (const slab_layout *l = layouts; l < layouts + sizeof layouts / sizeof layouts[0]; l++)
         for (size_t s = 0; s < N_SLABS; s++)
             for (size_t d = 0; d < N_DEPTHS; d++) {
                 const size_t n_padded = slabs[s], k = depths[d], n = n_padded - next_random() % 64;
-                const size_t bytes = layouts[l] == TERN_LAYOUT_T5 ? tern_t5_bytes(n_padded, k) : tern_t2n_bytes(n_padded, k);
+                const size_t bytes = l->bytes(n_padded, k);
                 int8_t *t = random_trits(n * k), *back = new_bytes(n_padded * (k + 3));
                 uint8_t *packed = new_bytes(bytes);
                 memset(packed, 0xEE, bytes);
@@ -82,11 +107,11 @@ static void slabs_follow_their_diagram_and_unpack_exactly(void **state) {
                 const size_t cut[] = {0, n_padded / 3 / 16 * 16, n_padded / 2 / 16 * 16, n_padded}, order[] = {1, 0, 2};
                 for (size_t c = 0; c < 3; c++) {
                     const size_t from = cut[order[c]], to = cut[order[c] + 1], given = n <= from ? 0 : (n < to ? n : to) - from;
-                    tern_pack_ternary(layouts[l], packed, given ? t + from * k : NULL, k, n_padded, from, given, to - from, k);
+                    tern_pack_ternary(l->layout, packed, given ? t + from * k : NULL, k, n_padded, from, given, to - from, k);
                 }
-                expect_slab(layouts[l], packed, t, n, n_padded, k);
+                expect_slab(l, packed, t, n, n_padded, k);
                 memset(back, 7, n_padded * (k + 3));
-                tern_unpack_ternary(layouts[l], back, k + 3, packed, n_padded, 0, n_padded, k);
+                tern_unpack_ternary(l->layout, back, k + 3, packed, n_padded, 0, n_padded, k);
                 for (size_t i = 0; i < n_padded; i++) {
                     for (size_t j = 0; j < k; j++) assert_int_equal(back[i * (k + 3) + j], trit_at(t, n, k, i, j));
                     for (size_t j = k; j < k + 3; j++) assert_int_equal(back[i * (k + 3) + j], 7);

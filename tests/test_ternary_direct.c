@@ -36,7 +36,9 @@ static tern_lut_build_fn *scalar_build(tern_layout layout) {
 
 // ---- values ----------------------------------------------------------------------------------------------------------
 
-typedef enum x_pattern { X_RANDOM, X_MIN, X_LOW, X_MAX, X_ALTERNATING, X_PATTERNS } x_pattern;
+// The edges drive the byte sums of LUT kernels to their bounds, with trits all of one sign: every group's value is lo + step *
+// hi with the largest |lo| and hi: 252 = -12 + 24 * 11 (T2N), 357 = -15 + 31 * 12 (T3).
+typedef enum x_pattern { X_RANDOM, X_MIN, X_LOW, X_MAX, X_ALTERNATING, X_T2N_EDGE, X_T3_EDGE, X_PATTERNS } x_pattern;
 typedef enum w_pattern { W_RANDOM, W_ONES, W_MINUS_ONES, W_MATCHED, W_OPPOSED, W_EVERY_CODE, W_PATTERNS } w_pattern;
 
 static int8_t x_value(x_pattern pattern, size_t k) {
@@ -49,6 +51,10 @@ static int8_t x_value(x_pattern pattern, size_t k) {
         return INT8_MAX;
     case X_ALTERNATING:
         return k % 2 ? INT8_MAX : INT8_MIN;
+    case X_T2N_EDGE:
+        return 252 / 2;
+    case X_T3_EDGE:
+        return 357 / 3;
     default:
         return (int8_t)(next_random() & 0xFF);
     }
@@ -185,7 +191,7 @@ static void check_product(const variant *v, size_t n, size_t m, size_t k, x_patt
 }
 
 // Twice the largest tiles of any kernel, plus one: blocks of 512 features (T5; panels: 128), 16 tokens, and depths of one int16
-// spill: 48 byte rows of 5 trits (T5), 60 of 4 (T2N), 64 of 4 (M2).
+// spill: 48 byte rows of 5 trits (T5), 60 of 4 (T2N), 42 of 6 (T3), 64 of 4 (M2).
 enum { N_SWEEP_SLAB = 2 * 512 + 1, N_SWEEP_PANEL = 2 * 128 + 1, M_SWEEP = 2 * 16 + 1, K_SWEEP = 2 * 256 + 1 };
 
 typedef struct others {
@@ -304,7 +310,7 @@ static int32_t dot(const int8_t *q, size_t k, size_t first, size_t trits, size_t
 
 static void scalar_tables_hold_every_partial_product(void **unused) {
     (void)unused;
-    enum { K = 43, T5_HALF = 121 }; // code of T5 entry e in digits 0..2: e + 121
+    enum { K = 43, T5_HALF = 121, T3_HALF = 13 }; // entry e of T5, T3 in digits 0..2: e + 121, e + 13
     for (int xp = 0; xp < X_PATTERNS; xp++)
         for (size_t k = 1; k <= K; k++) {
             int8_t q[K], tables[TERN_T5_TABLE_BYTES * K];
@@ -323,6 +329,14 @@ static void scalar_tables_hold_every_partial_product(void **unused) {
                     const int8_t lo = tables[group * 32 + e], hi = tables[group * 32 + 16 + e];
                     assert_in_range(lo + 12, 0, 23);
                     assert_int_equal(lo + 24 * hi, e < 9 ? dot(q, k, 2 * group, 2, e) : 0);
+                }
+            tern_lut_build_t3_scalar(tables, q, k, 0, tern_t3_pairs(k));
+            for (size_t group = 0; group < 2 * tern_t3_pairs(k); group++)
+                for (size_t e = 0; e < 16; e++) {
+                    const int8_t lo = tables[group * 32 + e], hi = tables[group * 32 + 16 + e];
+                    assert_in_range(lo + 15, 0, 30);
+                    assert_in_range(hi + 12, 0, 24);
+                    assert_int_equal(lo + 31 * hi, e < 14 ? dot(q, k, 3 * group, 3, e + T3_HALF) : 0);
                 }
         }
 }

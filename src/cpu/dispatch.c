@@ -18,7 +18,7 @@ static const char *const stage_names[TERN_STAGE_COUNT] = {
 #undef STAGE_NAME
 };
 
-static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k"};
+static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k"};
 
 const char *tern_stage_name(tern_stage_id stage) { return stage_names[stage]; }
 const char *tern_layout_name(tern_layout layout) { return layout_names[layout]; }

@@ -7,8 +7,10 @@
 
 enum {
     STRIP = TERN_PACK_STRIP,
-    BAND = 64,  // rows whose strips are packed together, so that a cache line of a slab is filled at once
-    CHUNK = 80, // k per step: whole vectors of 16 and whole groups of 16 (M2), 5 (T5) and 4 (T2N)
+    BAND = 64,      // rows whose strips are packed together, so that a cache line of a slab is filled at once
+    CHUNK = 80,     // k per step: whole vectors of 16 and whole groups of 16 (M2), 5 (T5) and 4 (T2N)
+    CHUNK_MAX = 96, // k per step of T3: whole vectors of 16 and whole pairs of 6
+    CHUNK_T3 = CHUNK_MAX / TERN_T3_PAIR_K,
     CHUNK_T5 = CHUNK / TERN_T5_TRITS,
     CHUNK_T2N = CHUNK / TERN_T2N_TRITS,
     CHUNK_M2 = CHUNK / TERN_M2_GROUP_K
@@ -16,7 +18,7 @@ enum {
 
 // Trits of one strip: cols[k][i] = row i.
 typedef struct strip {
-    _Alignas(16) int8_t cols[CHUNK][STRIP];
+    _Alignas(16) int8_t cols[CHUNK_MAX][STRIP];
 } strip;
 
 static inline __m128i load16(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
@@ -25,7 +27,7 @@ static inline __m128i twice(__m128i v) { return _mm_add_epi8(v, v); }
 static inline __m128i thrice(__m128i v) { return _mm_add_epi8(v, twice(v)); }
 
 // 16 x 16 bytes: four rounds that interleave vector i with vector i + 8.
-static void transpose16(int8_t out[restrict STRIP][STRIP], const int8_t *restrict in, size_t ld) {
+static void transpose16(int8_t (*restrict out)[STRIP], const int8_t *restrict in, size_t ld) {
     __m128i a[STRIP], b[STRIP];
     for (size_t i = 0; i < STRIP; i++) a[i] = load16(in + i * ld);
     for (int round = 0; round < 4; round++) {
@@ -38,9 +40,9 @@ static void transpose16(int8_t out[restrict STRIP][STRIP], const int8_t *restric
     for (size_t i = 0; i < STRIP; i++) store16(out[i], a[i]);
 }
 
-// Loads n_rows <= STRIP rows of n_k <= CHUNK trits; what is missing is zero.
-static void load_strip(strip *restrict s, const int8_t *restrict trits, size_t ldt, size_t n_rows, size_t n_k) {
-    for (size_t k = 0; k < CHUNK; k += STRIP) {
+// Loads n_rows <= STRIP rows of n_k <= `chunk` trits; what is missing up to `chunk`, a multiple of 16, is zero.
+static void load_strip(strip *restrict s, size_t chunk, const int8_t *restrict trits, size_t ldt, size_t n_rows, size_t n_k) {
+    for (size_t k = 0; k < chunk; k += STRIP) {
         if (n_rows == STRIP && k + STRIP <= n_k) {
             transpose16(&s->cols[k], trits + k, ldt);
             continue;
@@ -60,6 +62,13 @@ static inline __m128i encode_t5(const int8_t (*c)[STRIP]) {
     const __m128i negative = _mm_cmpgt_epi8(_mm_setzero_si128(), v); // 0xFF where it is
     const __m128i magnitude = _mm_sub_epi8(_mm_xor_si128(v, negative), negative);
     return _mm_or_si128(magnitude, _mm_and_si128(negative, _mm_set1_epi8((char)TERN_T5_SIGN)));
+}
+
+// 16 T3 groups of the three columns at c: |v|, and 0xFF in *negative where v < 0.
+static inline __m128i encode_t3(const int8_t (*c)[STRIP], __m128i *negative) {
+    const __m128i v = _mm_add_epi8(load16(c[0]), thrice(_mm_add_epi8(load16(c[1]), thrice(load16(c[2])))));
+    *negative = _mm_cmpgt_epi8(_mm_setzero_si128(), v);
+    return _mm_sub_epi8(_mm_xor_si128(v, *negative), *negative);
 }
 
 // 16 T2N codes: 0x44 + t0 + 3 t1 + 16 (t2 + 3 t3), each nibble 0..8.
@@ -98,6 +107,28 @@ static void pack_t2n(uint8_t *slab, const strip *s, size_t n_padded, size_t row,
                 encode_t2n(&s->cols[b * TERN_T2N_TRITS]));
 }
 
+// Adds bit `bit` of T3's row of signs where negative; the first bit of a K-tile starts the row.
+static inline void add_signs(uint8_t *signs, __m128i negative, uint8_t bit) {
+    const __m128i others = bit == TERN_T3_SIGN ? _mm_set1_epi8(TERN_T3_POSITIVE) : load16(signs);
+    store16(signs, _mm_or_si128(others, _mm_and_si128(negative, _mm_set1_epi8((char)bit))));
+}
+
+static void pack_t3(uint8_t *slab, const strip *s, size_t n_padded, size_t row, size_t p0, size_t k) {
+    const size_t rows = tern_t3_rows(k), pairs = tern_t3_pairs(k);
+    for (size_t p = 0; p < CHUNK_T3 && p0 + p < pairs; p++) {
+        const size_t tile_row = (p0 + p) / TERN_T3_TILE_PAIRS * TERN_T3_TILE_ROWS, in_tile = (p0 + p) % TERN_T3_TILE_PAIRS;
+        uint8_t *at[TERN_T3_SIGN_ROWS + 1]; // signs of even groups, of odd groups, and this pair
+        for (size_t i = 0; i <= TERN_T3_SIGN_ROWS; i++)
+            at[i] = slab + tern_slab_offset(n_padded, rows, TERN_T3_TILE_ROWS, TERN_T3_BLOCK,
+                                            tile_row + i + (i == TERN_T3_SIGN_ROWS ? in_tile : 0), row);
+        __m128i negative[2];
+        const __m128i even = encode_t3(&s->cols[p * TERN_T3_PAIR_K], &negative[0]);
+        const __m128i odd = encode_t3(&s->cols[p * TERN_T3_PAIR_K + TERN_T3_TRITS], &negative[1]);
+        for (size_t i = 0; i < TERN_T3_SIGN_ROWS; i++) add_signs(at[i], negative[i], (uint8_t)(TERN_T3_SIGN >> in_tile));
+        store16(at[TERN_T3_SIGN_ROWS], _mm_add_epi8(even, twice(twice(twice(twice(odd))))));
+    }
+}
+
 static void pack_m2(uint8_t *unit, const strip *s, size_t row, size_t g0, size_t groups) {
     uint8_t *panel = unit + row / TERN_M2_PANEL * groups * TERN_M2_GROUP_BYTES;
     for (size_t g = 0; g < CHUNK_M2 && g0 + g < groups; g++)
@@ -106,21 +137,24 @@ static void pack_m2(uint8_t *unit, const strip *s, size_t row, size_t g0, size_t
 
 void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, const int8_t *restrict trits, size_t ldt, size_t n_padded,
                        size_t first_row, size_t n_rows, size_t n_written, size_t k) {
+    const size_t chunk = layout == TERN_LAYOUT_T3 ? CHUNK_MAX : CHUNK;
     for (size_t band = 0; band < n_written; band += BAND) {
         const size_t band_rows = n_written - band < BAND ? n_written - band : BAND;
-        for (size_t chunk = 0; chunk * CHUNK < k; chunk++) {
-            const size_t n_k = k - chunk * CHUNK < CHUNK ? k - chunk * CHUNK : CHUNK;
+        for (size_t step = 0; step * chunk < k; step++) {
+            const size_t n_k = k - step * chunk < chunk ? k - step * chunk : chunk;
             for (size_t i = 0; i < band_rows; i += STRIP) {
                 const size_t at = band + i, row = first_row + at;
                 const size_t given = at < n_rows ? (n_rows - at < STRIP ? n_rows - at : STRIP) : 0;
                 strip s;
-                load_strip(&s, given ? trits + at * ldt + chunk * CHUNK : NULL, ldt, given, n_k);
+                load_strip(&s, chunk, given ? trits + at * ldt + step * chunk : NULL, ldt, given, n_k);
                 if (layout == TERN_LAYOUT_T5)
-                    pack_t5(unit, &s, n_padded, row, chunk * CHUNK_T5, tern_t5_rows(k));
+                    pack_t5(unit, &s, n_padded, row, step * CHUNK_T5, tern_t5_rows(k));
                 else if (layout == TERN_LAYOUT_T2N)
-                    pack_t2n(unit, &s, n_padded, row, chunk * CHUNK_T2N, tern_t2n_rows(k));
+                    pack_t2n(unit, &s, n_padded, row, step * CHUNK_T2N, tern_t2n_rows(k));
+                else if (layout == TERN_LAYOUT_T3)
+                    pack_t3(unit, &s, n_padded, row, step * CHUNK_T3, k);
                 else
-                    pack_m2(unit, &s, row, chunk * CHUNK_M2, tern_m2_groups(k));
+                    pack_m2(unit, &s, row, step * CHUNK_M2, tern_m2_groups(k));
             }
         }
     }
@@ -158,6 +192,21 @@ static void unpack_t2n(int8_t *restrict trits, const uint8_t *slab, size_t n_pad
     }
 }
 
+static void unpack_t3(int8_t *restrict trits, const uint8_t *slab, size_t n_padded, size_t row, size_t k) {
+    enum { HALF = TERN_T3_ENTRIES - 1 }; // v + 13 has digits 0..2 in base 3
+    const size_t rows = tern_t3_rows(k), groups = tern_ceil_div(k, TERN_T3_TRITS);
+    for (size_t g = 0; g < groups; g++) {
+        const size_t tile_row = g / 2 / TERN_T3_TILE_PAIRS * TERN_T3_TILE_ROWS, in_tile = g / 2 % TERN_T3_TILE_PAIRS;
+        const uint8_t signs = slab[tern_slab_offset(n_padded, rows, TERN_T3_TILE_ROWS, TERN_T3_BLOCK, tile_row + g % 2, row)];
+        const uint8_t pair = slab[tern_slab_offset(n_padded, rows, TERN_T3_TILE_ROWS, TERN_T3_BLOCK,
+                                                   tile_row + TERN_T3_SIGN_ROWS + in_tile, row)];
+        const int magnitude = g % 2 ? pair >> 4 : pair & 15;
+        int8_t t[TERN_T3_TRITS];
+        decode_base3(t, TERN_T3_TRITS, (signs << in_tile & TERN_T3_SIGN ? -magnitude : magnitude) + HALF);
+        for (size_t j = 0; j < TERN_T3_TRITS && g * TERN_T3_TRITS + j < k; j++) trits[g * TERN_T3_TRITS + j] = t[j];
+    }
+}
+
 static void unpack_m2(int8_t *restrict trits, const uint8_t *unit, size_t row, size_t k) {
     const uint8_t *panel = unit + row / TERN_M2_PANEL * tern_m2_groups(k) * TERN_M2_GROUP_BYTES;
     for (size_t i = 0; i < k; i++) {
@@ -175,6 +224,8 @@ void tern_unpack_ternary(tern_layout layout, int8_t *restrict trits, size_t ldt,
             unpack_t5(out, unit, n_padded, first_row + i, k);
         else if (layout == TERN_LAYOUT_T2N)
             unpack_t2n(out, unit, n_padded, first_row + i, k);
+        else if (layout == TERN_LAYOUT_T3)
+            unpack_t3(out, unit, n_padded, first_row + i, k);
         else
             unpack_m2(out, unit, first_row + i, k);
     }

@@ -20,6 +20,7 @@ enum { TERN_CHUNK_ROWS = 64 };
 static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
     [TERN_LAYOUT_T5] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t5_bytes, TERN_T5_TABLE_BYTES, tern_t5_rows},
     [TERN_LAYOUT_T2N] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t2n_bytes, TERN_T2N_TABLE_BYTES, tern_t2n_rows},
+    [TERN_LAYOUT_T3] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t3_bytes, TERN_T3_TABLE_BYTES, tern_t3_pairs},
     [TERN_LAYOUT_M2] = {TERN_STAGE_mad_gemm, TERN_M2_PANEL, tern_m2_bytes, 0, NULL},
     [TERN_LAYOUT_I8] = {TERN_STAGE_int8_gemm, TERN_I8_PANEL, tern_i8_bytes, 0, NULL},
     [TERN_LAYOUT_I8B32] = {TERN_STAGE_int8_gemm_b32, TERN_I8B_PANEL, tern_i8b_bytes, 0, NULL},
