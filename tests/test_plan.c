@@ -19,7 +19,7 @@
 #include "test_random.h"
 #include "test_scale.h"
 
-enum { K = 328, M_MAX = 37, KINDS = 7, N_MAX = 200, PARTS_MAX = 5 };
+enum { K = 328, M_MAX = 37, KINDS = 7, N_MAX = 200, PARTS_MAX = 11 };
 
 // ---- contexts whose allocations are counted and guarded ------------------------------------------------------------
 
@@ -52,8 +52,12 @@ static tern_weights *make_weights(tern_context *ctx, int kind, size_t n, bool ro
     for (size_t i = 0; i < sizeof block_scales / sizeof *block_scales; i++)
         block_scales[i] = (float)(1 + random_below(500)) / 512;
     const size_t blocks[KINDS] = {0, 0, 0, K, 64, 128, 32};
-    const tern_weights_params params = {
-        .struct_size = sizeof params, .form = kind == 0 || kind == 4 ? TERN_FORM_LUT : TERN_FORM_MAD, .row_sums = row_sums};
+    const tern_weights_params params = {.struct_size = sizeof params,
+                                        .form = kind == 0 || kind == 4 ? TERN_FORM_LUT : TERN_FORM_MAD,
+                                        .row_sums = row_sums,
+                                        .many_tokens =
+                                            random_below(3) ? 1 + random_below(12) : 0, // a second form: the other one
+                                        .many_tokens_form = kind == 0 || kind == 4 ? TERN_FORM_MAD : TERN_FORM_LUT};
     tern_weights *w = NULL;
     assert_int_equal(ternary ? tern_weights_from_trits(ctx, &w, codes, block_scales, blocks[kind], n, K, K, &params)
                              : tern_weights_from_s8(ctx, &w, codes, block_scales, blocks[kind], n, K, K, &params),
@@ -218,7 +222,7 @@ static void check_case(tern_context *ctx, const plan_case *c) {
                                .max_m = c->m + random_below(3),
                                .x_type = c->x_type,
                                .y_type = c->y_type,
-                               .max_parts = random_below(5)};
+                               .max_parts = random_below(2) ? random_below(5) : PARTS_MAX};
     assert_int_equal(tern_plan_workspace_bytes(ctx, &params, &params.workspace_bytes), TERN_OK);
     unsigned end = (unsigned)random_below(2); // the workspace ends, or begins, at an unmapped page
     params.workspace = random_below(4) ? guard_alloc(&end, params.workspace_bytes, 64) : NULL;
@@ -236,7 +240,7 @@ static void check_case(tern_context *ctx, const plan_case *c) {
     fill_outputs(c, outputs);
     assert_int_equal(tern_plan_run(plan, &input, outputs), TERN_OK);
     check_got(c, "one region", 0);
-    for (size_t nth = 1; nth <= PARTS_MAX; nth++) {
+    for (size_t nth = 1; nth <= PARTS_MAX; nth += nth < 5 ? 1 : 6) {
         fill_outputs(c, outputs);
         run_parts(plan, &input, outputs, nth);
         check_got(c, "parts", nth);

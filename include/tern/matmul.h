@@ -45,6 +45,17 @@ typedef struct tern_weights_params {
     int expect_cached; // nonzero: the weight is likely to be in cache when it is used (all weights together fit); for the choice
     int row_sums;      // nonzero: keep the sum of each row's codes, which u8 activations with a zero point other than 128 need
                        // (4 bytes per row and scale block). Not with INT8 per 32; INT8 weights then have k <= TERN_K_MAX_U8
+    // A slice of the source, for tensor parallelism; the weight is then n_rows x depth. What depends on the whole matrix (the
+    // scale of from_f32_*, whether equal scales are folded into one) is taken from the whole source, so slices along N glue to the
+    // rows of the whole weight and slices along K add up to it.
+    size_t first_row, n_rows; // n_rows 0: all from first_row on
+    size_t first_k, depth;    // depth 0: all from first_k on. first_k is the start of a scale block
+                              // (Q4_K: of a block of 256)
+    // Ternary weights: also keep the codes in the layout that is chosen for products of many_tokens tokens, and use it for as many
+    // and more (in plans: for as many as the largest many_tokens of its weights). 0, or the same layout: none. Its bytes are
+    // reported apart.
+    size_t many_tokens;
+    tern_form many_tokens_form;
 } tern_weights_params;
 
 // Ternary weights. trits[n * ldw + k] in {-1, 0, +1}; ldw >= k. The real weight is trit * scale.
@@ -97,6 +108,11 @@ typedef struct tern_weights_info {
     size_t act_block;       // the activation block this weight needs: 0 (one scale per token) or scale_block
     const char *layout;     // name of the byte layout (kernels/layout.h), e.g. "t5"; static
     const char *kernel;     // symbol of the variant that this context runs on it, e.g. "tern_lut_gemm_t5_avx512vbmi"; static
+    size_t huge_page_bytes; // of the packed codes of the first form: how many lie on huge pages now, as /proc/self/smaps tells
+                            // (a mapping used in part counts with its share); 0 if unknown, or for less than 64 KiB
+    size_t row_sums_bytes;  // kept beside bytes, and read only with u8 activations
+    size_t many_bytes;      // of the second form; 0: there is none
+    const char *many_layout, *many_kernel; // of the second form, or NULL
 } tern_weights_info;
 TERN_API tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info);
 

@@ -53,6 +53,10 @@ extern const tern_allocator tern_default_allocator;
 // Zeroed memory of count * size bytes, 64-byte aligned (4096 above one page); NULL on overflow or failure. count or size 0:
 // NULL.
 void *tern_alloc(const tern_allocator *allocator, size_t count, size_t size);
+// Bytes of this range that lie on huge pages, from /proc/self/smaps: a mapping that lies in it partly counts with its share.
+// 0 where that cannot be read, and for less than 64 KiB.
+size_t tern_huge_page_bytes(const void *ptr, size_t bytes);
+
 // Accepts NULL. count and size as given to tern_alloc.
 void tern_free(const tern_allocator *allocator, void *ptr, size_t count, size_t size);
 

@@ -2,9 +2,11 @@
 // Sources of rows for packed weights: trits, int8, float32 and GGUF blocks.
 #include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "format/blocks.h"
+#include "format/half.h"
 #include "matmul/build.h"
 
 // ---- checks shared by all ---------------------------------------------------------------------------------
@@ -19,6 +21,8 @@ tern_status tern_weights_check(tern_context *ctx, tern_weights **w, const void *
     const tern_status status = tern_params_read(p, sizeof *p, params, "tern_weights_params", &ctx->error);
     if (status != TERN_OK) return status;
     if (p->form > TERN_FORM_MAD) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_form %d", (int)p->form);
+    if (p->many_tokens_form > TERN_FORM_MAD)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown many_tokens_form %d", (int)p->many_tokens_form);
     return TERN_OK;
 }
 
@@ -249,18 +253,43 @@ static const char *read_blocks(const void *source, size_t row, int8_t *codes, fl
     return NULL;
 }
 
-// The one scale that every non-zero block shares; false if there are two.
-static bool uniform_scale(const tern_block_type *type, const uint8_t *data, size_t n_blocks, float *scale) {
-    uint16_t found = 0;
-    for (size_t b = 0; b < n_blocks; b++) {
-        uint16_t d;
-        memcpy(&d, data + b * type->block_bytes + type->scale_at, sizeof d);
-        if ((d & 0x7FFF) == 0) continue;
-        if (found && d != found) return false;
-        found = d;
+// Looks for a scale other than the first one.
+typedef struct scale_scan {
+    const tern_block_type *type;
+    const uint8_t *data;
+    size_t n_blocks;
+    uint16_t first;
+    atomic_bool other;
+} scale_scan;
+
+enum { SCAN_BLOCKS = 4096, F16_SIGNLESS = 0x7FFF };
+
+static uint16_t block_scale(const scale_scan *scan, size_t b) {
+    return tern_load_u16(scan->data + b * scan->type->block_bytes + scan->type->scale_at);
+}
+
+static void scan_tile(void *arg, size_t tile) {
+    scale_scan *scan = arg;
+    const size_t begin = tile * SCAN_BLOCKS;
+    const size_t end = scan->n_blocks - begin < SCAN_BLOCKS ? scan->n_blocks : begin + SCAN_BLOCKS;
+    bool other = false;
+    for (size_t b = begin; b < end; b++) {
+        const uint16_t d = block_scale(scan, b);
+        other |= d != scan->first && (d & F16_SIGNLESS) != 0;
     }
-    *scale = tern_f16_to_f32(found);
-    return isfinite(*scale);
+    if (other) atomic_store_explicit(&scan->other, true, memory_order_relaxed); // relaxed: read after the region
+}
+
+// Whether all non-zero blocks share one finite scale, and it.
+static tern_status uniform_scale(tern_context *ctx, const tern_block_type *type, const uint8_t *data, size_t n_blocks,
+                                 bool *uniform, float *scale) {
+    scale_scan scan = {.type = type, .data = data, .n_blocks = n_blocks};
+    for (size_t b = 0; b < n_blocks && (scan.first & F16_SIGNLESS) == 0; b++) scan.first = block_scale(&scan, b);
+    const tern_stage stage = {scan_tile, &scan, tern_ceil_div(n_blocks, SCAN_BLOCKS)};
+    const tern_status status = tern_context_run(ctx, &stage, 1);
+    *scale = (scan.first & F16_SIGNLESS) == 0 ? 0.0f : tern_f16_to_f32(scan.first);
+    *uniform = !atomic_load_explicit(&scan.other, memory_order_relaxed) && isfinite(*scale);
+    return status;
 }
 
 tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
@@ -304,7 +333,11 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
     block_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k};
     build.ternary = type->ternary || type->four_level;
     build.four_level = type->four_level && tern_q2_has_two(type, data, size / type->block_bytes);
-    source.fold = build.ternary && uniform_scale(type, data, size / type->block_bytes, &build.uniform_scale);
+    if (build.ternary) {
+        const tern_status scanned =
+            uniform_scale(ctx, type, data, size / type->block_bytes, &source.fold, &build.uniform_scale);
+        if (scanned != TERN_OK) return scanned;
+    }
     build.scale_block = source.fold ? 0 : type->code_block;
     build.scales_per_row = source.fold ? 0 : k / type->code_block;
     build.half_scales = true; // GGUF block scales are float16

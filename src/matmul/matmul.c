@@ -30,9 +30,10 @@ static tern_status check(tern_context *ctx, const tern_weights *w, const tern_ac
     if (!w->row_sums && tern_act_any(&a->view, 0, a->view.m, TERN_ACT_SHIFTED))
         return tern_fail(err, TERN_ERR_UNSUPPORTED,
                          "u8 activations with a zero point other than 128 need weights packed with row_sums = 1");
-    if (!ctx->kernels.chosen[w->traits->stage][w->layout])
+    const tern_weights *form = tern_weights_form(w, a->view.m);
+    if (!ctx->kernels.chosen[form->traits->stage][form->layout])
         return tern_fail(err, TERN_ERR_CPU, "no kernel of tier %s reads layout %s", tern_tier_name(ctx->kernels.tier),
-                         tern_layout_name(w->layout));
+                         tern_layout_name(form->layout));
     return TERN_OK;
 }
 
@@ -56,7 +57,7 @@ static tern_status run(tern_context *ctx, tern_activations *a, const tern_produc
 tern_status tern_matmul_s32(tern_context *ctx, const tern_weights *w, tern_activations *a, int32_t *y, size_t ldy) {
     const tern_status status = check(ctx, w, a, y, ldy, true);
     if (status != TERN_OK) return status;
-    const tern_product product = {.w = w, .y = y, .y_type = TERN_TYPE_S32, .ldy = ldy};
+    const tern_product product = {.w = tern_weights_form(w, a->view.m), .y = y, .y_type = TERN_TYPE_S32, .ldy = ldy};
     return run(ctx, a, &product);
 }
 
@@ -69,7 +70,11 @@ tern_status tern_matmul_f32(tern_context *ctx, const tern_weights *w, tern_activ
     if (status != TERN_OK) return status;
     if (e.residual && e.ld_residual < w->n)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "ld_residual = %zu is smaller than n = %zu", e.ld_residual, w->n);
-    const tern_product product = {
-        .w = w, .y = y, .ldy = ldy, .bias = e.bias, .residual = e.residual, .ld_residual = e.ld_residual};
+    const tern_product product = {.w = tern_weights_form(w, a->view.m),
+                                  .y = y,
+                                  .ldy = ldy,
+                                  .bias = e.bias,
+                                  .residual = e.residual,
+                                  .ld_residual = e.ld_residual};
     return run(ctx, a, &product);
 }

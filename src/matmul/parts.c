@@ -28,10 +28,11 @@ static bool prepare_tokens(const tern_plan *plan, const tern_plan_input *in, siz
     for (size_t g = 0; g < plan->n_groups; g++)
         for (size_t t = tokens.first; t < tokens.last; t++)
             finite &= tern_act_set_row(&plan->groups[g].view, kernels, t, &source, t);
-    for (size_t s = 0; s < plan->n_sets && tables_are_shared(in->m); s++) {
-        const tern_plan_set *set = &plan->sets[s];
+    const tern_plan_forms *forms = tern_plan_forms_for(plan, in->m);
+    for (size_t s = 0; s < forms->n_sets && tables_are_shared(in->m); s++) {
+        const tern_plan_set *set = &forms->sets[s];
         const tern_act_view *view = &plan->groups[set->group].view;
-        const tern_weights *w = plan->weights[set->first];
+        const tern_weights *w = forms->weights[set->first];
         for (size_t t = tokens.first; set->tables && t < tokens.last; t++)
             tern_tables_build(kernels, w, set->tables + t * set->ld_tables, view->q + t * view->ldq, 0, tern_tables_rows(w));
     }
@@ -43,6 +44,7 @@ static bool prepare_tokens(const tern_plan *plan, const tern_plan_input *in, siz
 static bool prepare_shares(const tern_plan *plan, const tern_plan_input *in, size_t ith, size_t n) {
     const tern_kernels *kernels = &plan->ctx->kernels;
     const tern_act_source source = tern_plan_source(plan, in);
+    const tern_plan_forms *forms = tern_plan_forms_for(plan, in->m);
     bool finite = true;
     for (size_t g = 0; g < plan->n_groups; g++) {
         const tern_plan_group *group = &plan->groups[g];
@@ -50,10 +52,10 @@ static bool prepare_shares(const tern_plan *plan, const tern_plan_input *in, siz
             if (t % n == ith) finite &= tern_act_set_row(&group->view, kernels, t, &source, t);
             if (!group->has_tables) continue;
             finite &= tern_act_set_row(&group->private, kernels, ith, &source, t);
-            for (size_t s = 0; s < plan->n_sets; s++) {
-                const tern_plan_set *set = &plan->sets[s];
+            for (size_t s = 0; s < forms->n_sets; s++) {
+                const tern_plan_set *set = &forms->sets[s];
                 if (set->group != g || !set->tables) continue;
-                const tern_weights *w = plan->weights[set->first];
+                const tern_weights *w = forms->weights[set->first];
                 const share rows = share_of(tern_tables_rows(w), ith, n);
                 tern_tables_build(kernels, w, set->tables + t * set->ld_tables, group->private.q + ith * group->private.ldq,
                                   rows.first, rows.last);
@@ -70,7 +72,8 @@ tern_status tern_prepare_part(tern_plan *plan, const tern_plan_input *input, siz
     if (status != TERN_OK) return status;
     const size_t n = min_size(nth, plan->max_parts);
     if (ith >= n) return TERN_OK;
-    const bool finite = in.m < n ? prepare_shares(plan, &in, ith, n) : prepare_tokens(plan, &in, ith, n);
+    const bool few = in.m < n && tables_are_shared(in.m);
+    const bool finite = few ? prepare_shares(plan, &in, ith, n) : prepare_tokens(plan, &in, ith, n);
     return finite ? TERN_OK : TERN_ERR_ARG;
 }
 
@@ -79,6 +82,7 @@ tern_status tern_prepare_part(tern_plan *plan, const tern_plan_input *input, siz
 // What a part multiplies: a run of m tokens of one set.
 typedef struct set_run {
     const tern_plan *plan;
+    const tern_plan_forms *forms;
     const tern_plan_set *set;
     const tern_plan_output *outputs;
     tern_act_view view;
@@ -87,7 +91,7 @@ typedef struct set_run {
 
 static tern_product product_of(const set_run *r, size_t at) {
     tern_product product;
-    (void)tern_plan_read_output(r->plan, at, r->outputs, r->view.m, &product, NULL); // checked before
+    (void)tern_plan_read_output(r->plan, r->forms, at, r->outputs, r->view.m, &product, NULL); // checked before
     return product;
 }
 
@@ -101,7 +105,7 @@ static void run_units(const set_run *r, const tern_product *p, share units) {
 
 // The units of all weights of a set stand in one line, which is cut into equal shares.
 static void multiply_units(const set_run *r) {
-    const tern_weights *const *weights = (const tern_weights *const *)r->plan->weights + r->set->first;
+    const tern_weights *const *weights = (const tern_weights *const *)r->forms->weights + r->set->first;
     size_t total = 0;
     for (size_t i = 0; i < r->set->count; i++) total += weights[i]->n_units;
     const share mine = share_of(total, r->ith, r->n);
@@ -116,7 +120,7 @@ static void multiply_units(const set_run *r) {
 // Many tokens and tables: parts take rounds of tokens in turn and build the tables of each round for themselves.
 static void multiply_rounds(set_run *r) {
     const tern_kernels *kernels = &r->plan->ctx->kernels;
-    const tern_weights *w = r->plan->weights[r->set->first];
+    const tern_weights *w = r->forms->weights[r->set->first];
     tern_act_view *view = &r->view;
     view->tables = r->set->private_tables + r->ith * TERN_LUT_TOKENS * r->set->ld_tables;
     for (size_t t0 = r->ith * TERN_LUT_TOKENS; t0 < view->m; t0 += r->n * TERN_LUT_TOKENS) {
@@ -134,14 +138,15 @@ static void multiply_rounds(set_run *r) {
 
 tern_status tern_matmul_part(tern_plan *plan, size_t m, const tern_plan_output *outputs, size_t ith, size_t nth) {
     if (!plan || nth == 0 || ith >= nth) return TERN_ERR_ARG;
+    const tern_plan_forms *forms = tern_plan_forms_for(plan, m);
     tern_product unused;
     for (size_t i = 0; i < plan->n_weights; i++) {
-        const tern_status status = tern_plan_read_output(plan, i, outputs, m, &unused, NULL);
+        const tern_status status = tern_plan_read_output(plan, forms, i, outputs, m, &unused, NULL);
         if (status != TERN_OK) return status;
     }
-    for (size_t s = 0; s < plan->n_sets; s++) {
-        const tern_plan_set *set = &plan->sets[s];
-        set_run run = {plan, set, outputs, plan->groups[set->group].view, ith, nth};
+    for (size_t s = 0; s < forms->n_sets; s++) {
+        const tern_plan_set *set = &forms->sets[s];
+        set_run run = {plan, forms, set, outputs, plan->groups[set->group].view, ith, nth};
         run.view.m = m;
         run.view.tables = set->tables;
         run.view.ld_tables = set->ld_tables;

@@ -23,19 +23,21 @@ static size_t find_group(tern_plan *plan, const tern_weights *w) {
     return g;
 }
 
-// Fills weights, index, groups and sets: a set for each weight that no set before it takes.
-static void sort_weights(tern_plan *plan, const tern_weights *const *weights) {
+// The form for m tokens of each weight, in sets: one for each weight that no set before it takes.
+static void sort_weights(tern_plan *plan, tern_plan_forms *forms, const tern_weights *const *weights, size_t m) {
     size_t placed = 0;
     for (size_t i = 0; i < plan->n_weights; i++) {
+        const tern_weights *w = tern_weights_form(weights[i], m);
         bool taken = false;
-        for (size_t s = 0; s < plan->n_sets; s++) taken |= same_set(plan->weights[plan->sets[s].first], weights[i]);
+        for (size_t s = 0; s < forms->n_sets; s++) taken |= same_set(forms->weights[forms->sets[s].first], w);
         if (taken) continue;
-        tern_plan_set *set = &plan->sets[plan->n_sets++];
-        *set = (tern_plan_set){.group = find_group(plan, weights[i]), .first = placed};
+        tern_plan_set *set = &forms->sets[forms->n_sets++];
+        *set = (tern_plan_set){.group = find_group(plan, w), .first = placed};
         for (size_t j = i; j < plan->n_weights; j++) {
-            if (!same_set(weights[i], weights[j])) continue;
-            plan->weights[placed] = weights[j];
-            plan->index[placed++] = j;
+            const tern_weights *other = tern_weights_form(weights[j], m);
+            if (!same_set(w, other)) continue;
+            forms->weights[placed] = other;
+            forms->index[placed++] = j;
         }
         set->count = placed - set->first;
     }
@@ -70,22 +72,26 @@ static void carve_rows(carver *c, tern_act_view *view, size_t rows) {
     view->flags = carve(c, rows, 1);
 }
 
-static void carve_workspace(tern_plan *plan, carver *c) {
+static void carve_tables(const tern_plan *plan, tern_plan_forms *forms, carver *c) {
     const size_t tokens = plan->max_m < TERN_LUT_TOKENS ? plan->max_m : TERN_LUT_TOKENS;
+    for (size_t s = 0; s < forms->n_sets; s++) {
+        tern_plan_set *set = &forms->sets[s];
+        const tern_weights *w = forms->weights[set->first];
+        if (!has_tables(w)) continue;
+        set->ld_tables = tern_round_up(tern_tables_bytes(w), TERN_CACHE_LINE);
+        set->tables = carve(c, tokens, set->ld_tables);
+        if (plan->max_m > TERN_LUT_TOKENS) set->private_tables = carve(c, plan->max_parts * TERN_LUT_TOKENS, set->ld_tables);
+    }
+}
+
+static void carve_workspace(tern_plan *plan, carver *c) {
     for (size_t g = 0; g < plan->n_groups; g++) {
         tern_plan_group *group = &plan->groups[g];
         carve_rows(c, &group->view, plan->max_m);
         group->private = group->view;
         if (group->has_tables) carve_rows(c, &group->private, plan->max_parts);
     }
-    for (size_t s = 0; s < plan->n_sets; s++) {
-        tern_plan_set *set = &plan->sets[s];
-        const tern_weights *w = plan->weights[set->first];
-        if (!has_tables(w)) continue;
-        set->ld_tables = tern_round_up(tern_tables_bytes(w), TERN_CACHE_LINE);
-        set->tables = carve(c, tokens, set->ld_tables);
-        if (plan->max_m > TERN_LUT_TOKENS) set->private_tables = carve(c, plan->max_parts * TERN_LUT_TOKENS, set->ld_tables);
-    }
+    for (size_t f = 0; f < TERN_PLAN_FORMS; f++) carve_tables(plan, &plan->forms[f], c);
 }
 
 // The plan's own book-keeping, apart from the workspace.
@@ -96,25 +102,33 @@ static bool allocate(tern_plan *plan, bool any_tables) {
     plan->max_stages = n + tern_products_stages(n, rounds_m); // at most one group per weight
     plan->args_bytes =
         n * tern_round_up(sizeof(tern_act_prepare), TERN_REGION_ARG_ALIGN) + tern_products_arg_bytes(n, rounds_m);
-    plan->weights = tern_alloc(a, n, sizeof *plan->weights);
-    plan->index = tern_alloc(a, n, sizeof *plan->index);
+    bool forms = true;
+    for (size_t f = 0; f < TERN_PLAN_FORMS; f++) {
+        tern_plan_forms *form = &plan->forms[f];
+        form->weights = tern_alloc(a, n, sizeof *form->weights);
+        form->index = tern_alloc(a, n, sizeof *form->index);
+        form->sets = tern_alloc(a, n, sizeof *form->sets);
+        forms = forms && form->weights && form->index && form->sets;
+    }
     plan->products = tern_alloc(a, n, sizeof *plan->products);
     plan->groups = tern_alloc(a, n, sizeof *plan->groups);
-    plan->sets = tern_alloc(a, n, sizeof *plan->sets);
     plan->stages = tern_alloc(a, plan->max_stages, sizeof *plan->stages);
     plan->args = tern_alloc(a, plan->args_bytes, 1);
-    return plan->weights && plan->index && plan->products && plan->groups && plan->sets && plan->stages && plan->args;
+    return forms && plan->products && plan->groups && plan->stages && plan->args;
 }
 
 void tern_plan_destroy(tern_plan *plan) {
     if (!plan) return;
     const tern_allocator a = plan->allocator;
     const size_t n = plan->n_weights;
-    tern_free(&a, plan->weights, n, sizeof *plan->weights);
-    tern_free(&a, plan->index, n, sizeof *plan->index);
+    for (size_t f = 0; f < TERN_PLAN_FORMS; f++) {
+        const tern_plan_forms *form = &plan->forms[f];
+        tern_free(&a, form->weights, n, sizeof *form->weights);
+        tern_free(&a, form->index, n, sizeof *form->index);
+        tern_free(&a, form->sets, n, sizeof *form->sets);
+    }
     tern_free(&a, plan->products, n, sizeof *plan->products);
     tern_free(&a, plan->groups, n, sizeof *plan->groups);
-    tern_free(&a, plan->sets, n, sizeof *plan->sets);
     tern_free(&a, plan->stages, plan->max_stages, sizeof *plan->stages);
     tern_free(&a, plan->args, plan->args_bytes, 1);
     if (plan->owns_workspace) tern_free(&a, plan->workspace, plan->workspace_bytes, 1);
@@ -135,9 +149,10 @@ static tern_status check_weight(tern_context *ctx, const tern_plan_params *p, si
     if ((p->x_type == TERN_TYPE_S8 || p->x_type == TERN_TYPE_U8) && block != tern_weights_act_block(first))
         return tern_fail(err, TERN_ERR_ARG, "weights[%zu] needs act_block = %zu, weights[0] %zu: s8 and u8 come with one", i,
                          block, tern_weights_act_block(first));
-    if (!ctx->kernels.chosen[w->traits->stage][w->layout])
-        return tern_fail(err, TERN_ERR_CPU, "no kernel of tier %s reads layout %s of weights[%zu]",
-                         tern_tier_name(ctx->kernels.tier), tern_layout_name(w->layout), i);
+    for (const tern_weights *form = w; form; form = form->many)
+        if (!ctx->kernels.chosen[form->traits->stage][form->layout])
+            return tern_fail(err, TERN_ERR_CPU, "no kernel of tier %s reads layout %s of weights[%zu]",
+                             tern_tier_name(ctx->kernels.tier), tern_layout_name(form->layout), i);
     return TERN_OK;
 }
 
@@ -174,11 +189,15 @@ static tern_status create(tern_context *ctx, tern_plan **out, const tern_plan_pa
     bool any_tables = false;
     for (size_t i = 0; i < p->n_weights; i++) {
         plan->row_sums &= p->weights[i]->row_sums != NULL;
-        any_tables |= has_tables(p->weights[i]);
+        const tern_weights *w = p->weights[i];
+        any_tables |= has_tables(w) || (w->many && has_tables(w->many));
+        if (w->many && w->many_from > plan->many_from) plan->many_from = w->many_from;
     }
     carver measure = {0};
     if (allocate(plan, any_tables)) {
-        sort_weights(plan, p->weights);
+        sort_weights(plan, &plan->forms[0], p->weights, 1);
+        if (plan->many_from == 0) plan->many_from = SIZE_MAX; // no second forms
+        if (plan->many_from <= plan->max_m) sort_weights(plan, &plan->forms[1], p->weights, plan->many_from);
         carve_workspace(plan, &measure);
     } else {
         measure.overflow = true;
@@ -263,10 +282,10 @@ tern_status tern_plan_check_input(const tern_plan *plan, const tern_plan_input *
     return TERN_OK;
 }
 
-tern_status tern_plan_read_output(const tern_plan *plan, size_t at, const tern_plan_output *outputs, size_t m,
-                                  tern_product *product, tern_error *err) {
-    const tern_weights *w = plan->weights[at];
-    const size_t i = plan->index[at];
+tern_status tern_plan_read_output(const tern_plan *plan, const tern_plan_forms *forms, size_t at,
+                                  const tern_plan_output *outputs, size_t m, tern_product *product, tern_error *err) {
+    const tern_weights *w = forms->weights[at];
+    const size_t i = forms->index[at];
     if (!outputs || m == 0 || m > plan->max_m)
         return tern_fail(err, TERN_ERR_ARG, "the outputs are NULL, or m is 0 or above max_m");
     tern_plan_output o;
@@ -302,8 +321,9 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
     tern_error *err = &plan->ctx->error;
     tern_plan_input in;
     tern_status status = tern_plan_check_input(plan, input, &in, err);
+    const tern_plan_forms *forms = tern_plan_forms_for(plan, in.m);
     for (size_t i = 0; i < plan->n_weights && status == TERN_OK; i++)
-        status = tern_plan_read_output(plan, i, outputs, in.m, &plan->products[i], err);
+        status = tern_plan_read_output(plan, forms, i, outputs, in.m, &plan->products[i], err);
     if (status != TERN_OK) return status;
     tern_region region;
     tern_region_init(&region, plan->ctx, plan->stages, plan->max_stages, plan->args, plan->args_bytes);
@@ -315,8 +335,8 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
         prepare.view.not_finite = &plan->not_finite;
         tern_region_add(&region, tern_act_prepare_tile, &prepare, sizeof prepare, tern_act_prepare_tiles(&prepare.view));
     }
-    for (size_t s = 0; s < plan->n_sets; s++) {
-        const tern_plan_set *set = &plan->sets[s];
+    for (size_t s = 0; s < forms->n_sets; s++) {
+        const tern_plan_set *set = &forms->sets[s];
         tern_act_view view = plan->groups[set->group].view;
         view.m = in.m;
         view.tables = set->tables;

@@ -22,6 +22,16 @@ typedef struct tern_plan_set {
     int8_t *private_tables; // of up to TERN_LUT_TOKENS tokens for each part; NULL if max_m <= TERN_LUT_TOKENS
 } tern_plan_set;
 
+// The weights, each in the form for some number of tokens, sorted into sets.
+typedef struct tern_plan_forms {
+    const tern_weights **weights; // [n_weights], set by set
+    size_t *index;                // of weights[i] in the caller's array
+    tern_plan_set *sets;          // n_weights allocated
+    size_t n_sets;
+} tern_plan_forms;
+
+enum { TERN_PLAN_FORMS = 2 }; // for few tokens, and for many_from and more
+
 struct tern_plan {
     tern_context *ctx;
     tern_allocator allocator;
@@ -30,13 +40,11 @@ struct tern_plan {
     size_t act_block; // of all weights, with S8 and U8 input
     bool row_sums;    // all weights have them
     size_t n_weights;
-    const tern_weights **weights; // set by set
-    size_t *index;                // of weights[i] in the caller's array
-    tern_product *products;       // [n_weights], of the run under way
+    tern_plan_forms forms[TERN_PLAN_FORMS];
+    size_t many_from;
+    tern_product *products; // [n_weights], of the run under way
     tern_plan_group *groups;
     size_t n_groups;
-    tern_plan_set *sets;
-    size_t n_sets;
     tern_stage *stages;
     size_t max_stages;
     unsigned char *args;
@@ -47,11 +55,15 @@ struct tern_plan {
     atomic_int not_finite; // set by a tile that met NaN or infinity
 };
 
+static inline const tern_plan_forms *tern_plan_forms_for(const tern_plan *plan, size_t m) {
+    return &plan->forms[m >= plan->many_from];
+}
+
 // Checks a batch for the plan. err may be NULL: no message.
 tern_status tern_plan_check_input(const tern_plan *plan, const tern_plan_input *input, tern_plan_input *read, tern_error *err);
-// Reads output i of the caller's array, and checks it for weights[at] with index[at] = i.
-tern_status tern_plan_read_output(const tern_plan *plan, size_t at, const tern_plan_output *outputs, size_t m,
-                                  tern_product *product, tern_error *err);
+// Reads the output of forms->weights[at] from the caller's array and checks it.
+tern_status tern_plan_read_output(const tern_plan *plan, const tern_plan_forms *forms, size_t at,
+                                  const tern_plan_output *outputs, size_t m, tern_product *product, tern_error *err);
 tern_act_source tern_plan_source(const tern_plan *plan, const tern_plan_input *input);
 
 #endif

@@ -31,23 +31,47 @@ static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
 
 const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
 
+// What of the source becomes the weight.
+typedef struct tern_slice {
+    size_t row0, n, k0, k;
+} tern_slice;
+
+static tern_status read_slice(tern_context *ctx, const tern_build *build, tern_slice *slice) {
+    const tern_weights_params *p = &build->params;
+    tern_error *err = &ctx->error;
+    if (p->first_row >= build->n || p->n_rows > build->n - p->first_row)
+        return tern_fail(err, TERN_ERR_ARG, "rows %zu + %zu of the slice are not within n = %zu", p->first_row, p->n_rows,
+                         build->n);
+    if (p->first_k >= build->k || p->depth > build->k - p->first_k)
+        return tern_fail(err, TERN_ERR_ARG, "columns %zu + %zu of the slice are not within k = %zu", p->first_k, p->depth,
+                         build->k);
+    const size_t block = build->int4 == TERN_LAYOUT_I4K ? TERN_I4K_SUPER_K : build->scale_block;
+    if (block && block < build->k && p->first_k % block)
+        return tern_fail(err, TERN_ERR_ARG, "first_k = %zu is not the start of a scale block of %zu", p->first_k, block);
+    *slice = (tern_slice){p->first_row, p->n_rows ? p->n_rows : build->n - p->first_row, p->first_k,
+                          p->depth ? p->depth : build->k - p->first_k};
+    return TERN_OK;
+}
+
 // Ternary block scales: each block of K is packed like a matrix of its own.
 static bool is_sliced(const tern_build *build) {
     return build->ternary && build->scale_block != 0 && build->scale_block < build->k;
 }
 
-static tern_layout choose_layout(const tern_context *ctx, const tern_build *build) {
+// For products of m tokens (0: one).
+static tern_layout choose_layout(const tern_context *ctx, const tern_build *build, const tern_slice *slice, size_t m,
+                                 tern_form form) {
     if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
     if (!build->ternary)
-        return build->scale_block == TERN_I8B_BLOCK && build->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
+        return build->scale_block == TERN_I8B_BLOCK && slice->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
     if (build->four_level) return TERN_LAYOUT_M2; // tables hold trits only
-    const tern_choice choice = {.n = build->n,
-                                .k = build->k,
+    const tern_choice choice = {.n = slice->n,
+                                .k = slice->k,
                                 .scale_block = is_sliced(build) ? build->scale_block : 0,
-                                .m = build->params.expect_m,
+                                .m = m,
                                 .cached = build->params.expect_cached != 0,
                                 .threads = ctx->threads,
-                                .form = build->params.form};
+                                .form = form};
     return tern_choose_layout(&ctx->kernels, &choice, ctx->tune.table);
 }
 
@@ -79,10 +103,12 @@ static tern_status allocate(tern_context *ctx, tern_weights *w) {
 // ---- packing ----------------------------------------------------------------------------------------------
 
 typedef struct pack_job {
-    tern_weights *w;
+    tern_weights *w; // its second form is packed from the same rows
     const tern_build *build;
+    tern_slice slice;
     size_t n_shares;
-    size_t share_bytes; // scratch of one share
+    atomic_size_t next_chunk; // of TERN_CHUNK_ROWS rows: shares take them in turn, so that a slow worker gets fewer
+    size_t share_bytes;       // scratch of one share
     unsigned char *scratch;
     _Atomic(const char *) fault; // first text returned by read, and its row
     atomic_size_t fault_row;
@@ -111,35 +137,41 @@ static void put_scale(tern_weights *w, size_t at, float scale) {
         ((float *)w->scales)[at] = scale;
 }
 
-// Packs n_rows rows from row0 (a multiple of TERN_CHUNK_ROWS) whose codes and scales have been read.
-static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, const int8_t *codes, const float *scales,
-                              uint16_t *halves) {
-    tern_weights *w = job->w;
+// Packs n_rows rows from row0 (a multiple of TERN_CHUNK_ROWS) whose codes and scales have been read: whole rows of the source,
+// of which w may be a slice.
+static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0, size_t n_rows, const int8_t *rows,
+                              const float *row_scales, uint16_t *halves) {
     const tern_build *b = job->build;
-    const size_t k = w->k;
+    const size_t k = w->k, ldc = b->k;
+    const int8_t *codes = rows + job->slice.k0;
+    const float *scales = row_scales;
+    if (b->int4 != TERN_LAYOUT_NONE)
+        scales += tern_i4_scales(b->int4, job->slice.k0);
+    else if (b->scale_block && b->scale_block < b->k)
+        scales += job->slice.k0 / b->scale_block;
     const size_t left = w->n_padded - row0;
     const size_t n_written = left < TERN_CHUNK_ROWS ? left : TERN_CHUNK_ROWS;
     if (w->layout == TERN_LAYOUT_I8) {
-        tern_pack_i8(w->packed, codes, k, row0, n_rows, n_written, k);
+        tern_pack_i8(w->packed, codes, ldc, row0, n_rows, n_written, k);
     } else if (w->layout == TERN_LAYOUT_I8B32) {
-        if (!scales_to_f16(halves, scales, n_rows * b->scales_per_row)) return "a scale is not finite in float16";
-        tern_pack_i8b32(w->packed, codes, k, halves, b->scales_per_row, row0, n_rows, n_written, k);
+        if (!scales_to_f16(halves, row_scales, n_rows * b->scales_per_row)) return "a scale is not finite in float16";
+        tern_pack_i8b32(w->packed, codes, ldc, halves + (scales - row_scales), b->scales_per_row, row0, n_rows, n_written, k);
     } else if (b->int4 != TERN_LAYOUT_NONE) {
-        if (!tern_pack_i4(w->layout, w->packed, codes, k, scales, b->scales_per_row, row0, n_rows, n_written, k))
+        if (!tern_pack_i4(w->layout, w->packed, codes, ldc, scales, b->scales_per_row, row0, n_rows, n_written, k))
             return "a scale is not finite in float16";
     } else {
         const bool slab = w->traits->table_bytes != 0;
         const size_t unit = slab ? row0 / w->unit_rows : 0;
         const size_t unit_row0 = slab ? unit * w->unit_rows : 0;
         for (size_t s = 0; s < w->n_slices; s++) {
-            tern_pack_ternary(w->layout, tern_unit_codes(w, s, unit), codes + s * w->slice_k, k,
+            tern_pack_ternary(w->layout, tern_unit_codes(w, s, unit), codes + s * w->slice_k, ldc,
                               slab ? tern_unit_rows(w, unit) : w->n_padded, row0 - unit_row0, n_rows, n_written,
                               tern_slice_depth(w, s));
         }
     }
     for (size_t i = 0; w->row_sums && i < n_rows; i++)
         for (size_t s = 0; s < w->n_slices; s++)
-            w->row_sums[s * w->n_padded + row0 + i] = sum_codes(codes + i * k + s * w->slice_k, tern_slice_depth(w, s));
+            w->row_sums[s * w->n_padded + row0 + i] = sum_codes(codes + i * ldc + s * w->slice_k, tern_slice_depth(w, s));
     if (w->n_scales && w->scale_kind != TERN_SCALE_UNIFORM) {
         for (size_t i = 0; i < n_rows; i++)
             for (size_t s = 0; s < w->n_slices; s++) {
@@ -153,24 +185,29 @@ static const char *pack_chunk(const pack_job *job, size_t row0, size_t n_rows, c
 
 static void pack_share(void *arg, size_t share) {
     pack_job *job = arg;
-    const tern_weights *w = job->w;
+    tern_weights *w = job->w;
     const tern_build *b = job->build;
     unsigned char *p = job->scratch + share * job->share_bytes;
     int8_t *codes = (int8_t *)p;
-    float *scales = (float *)(void *)(p + align_up(TERN_CHUNK_ROWS * w->k));
+    float *scales = (float *)(void *)(p + align_up(TERN_CHUNK_ROWS * b->k));
     uint16_t *halves = (uint16_t *)(scales + TERN_CHUNK_ROWS * b->scales_per_row);
     float *work = (float *)(void *)((unsigned char *)scales + align_up(TERN_CHUNK_ROWS * b->scales_per_row * 6));
-    const size_t chunks = tern_ceil_div(w->n_padded, TERN_CHUNK_ROWS);
-    for (size_t c = chunks * share / job->n_shares; c < chunks * (share + 1) / job->n_shares; c++) {
+    const size_t n_padded = w->many && w->many->n_padded > w->n_padded ? w->many->n_padded : w->n_padded;
+    const size_t chunks = tern_ceil_div(n_padded, TERN_CHUNK_ROWS);
+    for (;;) {
+        const size_t c = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed); // relaxed: it guards no data
+        if (c >= chunks) return;
         const size_t row0 = c * TERN_CHUNK_ROWS;
         const size_t n_rows = row0 >= w->n ? 0 : w->n - row0 < TERN_CHUNK_ROWS ? w->n - row0 : TERN_CHUNK_ROWS;
         const char *fault = NULL;
-        size_t bad_row = row0;
+        size_t bad_row = job->slice.row0 + row0;
         for (size_t i = 0; i < n_rows && !fault; i++) {
-            bad_row = row0 + i;
-            fault = b->read(b->source, bad_row, codes + i * w->k, scales + i * b->scales_per_row, work);
+            bad_row = job->slice.row0 + row0 + i;
+            fault = b->read(b->source, bad_row, codes + i * b->k, scales + i * b->scales_per_row, work);
         }
-        if (!fault) fault = pack_chunk(job, row0, n_rows, codes, scales, halves);
+        if (!fault && row0 < w->n_padded) fault = pack_chunk(job, w, row0, n_rows, codes, scales, halves);
+        if (!fault && w->many && row0 < w->many->n_padded)
+            fault = pack_chunk(job, w->many, row0, n_rows, codes, scales, halves);
         if (fault) {
             // relaxed: both are read after the region's own barrier; whichever share writes last names a true fault
             atomic_store_explicit(&job->fault_row, bad_row, memory_order_relaxed);
@@ -180,9 +217,9 @@ static void pack_share(void *arg, size_t share) {
     }
 }
 
-static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *build) {
-    pack_job job = {.w = w, .build = build, .n_shares = (size_t)ctx->threads};
-    job.share_bytes = align_up(TERN_CHUNK_ROWS * w->k) + align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) +
+static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *build, const tern_slice *slice) {
+    pack_job job = {.w = w, .build = build, .slice = *slice, .n_shares = (size_t)ctx->threads};
+    job.share_bytes = align_up(TERN_CHUNK_ROWS * build->k) + align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) +
                       align_up(build->work_floats * sizeof(float));
     job.scratch = tern_alloc(&ctx->allocator, job.n_shares, job.share_bytes);
     if (!job.scratch) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for packing");
@@ -192,29 +229,25 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
     const char *fault = atomic_load_explicit(&job.fault, memory_order_relaxed);
     if (status == TERN_OK && fault)
         status = tern_fail(&ctx->error, build->bad_row, "row %zu of a %zu x %zu weight: %s",
-                           atomic_load_explicit(&job.fault_row, memory_order_relaxed), w->n, w->k, fault);
+                           atomic_load_explicit(&job.fault_row, memory_order_relaxed), build->n, build->k, fault);
     return status;
 }
 
 // Whether the weight can keep row sums that make u8 activations exact.
-static tern_status check_row_sums(tern_context *ctx, const tern_build *build, tern_layout layout) {
+static tern_status check_row_sums(tern_context *ctx, const tern_build *build, const tern_slice *slice, tern_layout layout) {
     if (!build->params.row_sums) return TERN_OK;
     if (layout == TERN_LAYOUT_I8B32 || build->int4 != TERN_LAYOUT_NONE)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
                          "row_sums: INT8 and 4-bit weights per 32 take zero points of 128 only");
-    if (!build->ternary && build->k > TERN_K_MAX_U8)
+    if (!build->ternary && slice->k > TERN_K_MAX_U8)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "row_sums: k = %zu is above %d, where sums of u8 activations fit int32",
-                         build->k, TERN_K_MAX_U8);
+                         slice->k, TERN_K_MAX_U8);
     return TERN_OK;
 }
 
-tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build) {
-    if (build->four_level && build->params.form == TERN_FORM_LUT)
-        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
-                         "lookup tables hold trits, and this weight has codes of +2; ask for TERN_FORM_AUTO or TERN_FORM_MAD");
-    const tern_layout layout = choose_layout(ctx, build);
-    tern_status status = check_row_sums(ctx, build, layout);
-    if (status != TERN_OK) return status;
+// The weight in one layout, without its codes and scales.
+static tern_status create(tern_context *ctx, tern_weights **out, const tern_build *build, const tern_slice *slice,
+                          tern_layout layout) {
     const tern_allocator *allocator = build->allocator ? build->allocator : &ctx->allocator;
     tern_weights *w = tern_alloc(allocator, 1, sizeof *w);
     if (!w) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
@@ -223,20 +256,45 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     w->traits = &layouts[w->layout];
     w->ternary = build->ternary && !build->four_level;
     w->four_level = build->four_level;
-    w->n = build->n;
-    w->k = build->k;
-    w->n_padded = tern_round_up(build->n, w->traits->row_align);
-    w->unit_rows = w->traits->table_bytes ? slab_rows(build->n, ctx->threads) : w->traits->row_align;
+    w->n = slice->n;
+    w->k = slice->k;
+    w->n_padded = tern_round_up(w->n, w->traits->row_align);
+    w->unit_rows = w->traits->table_bytes ? slab_rows(w->n, ctx->threads) : w->traits->row_align;
     w->n_units = tern_ceil_div(w->n_padded, w->unit_rows);
-    w->scale_block = build->scale_block;
-    w->slice_k = is_sliced(build) ? build->scale_block : build->k;
-    w->n_slices = tern_ceil_div(build->k, w->slice_k);
-    if (build->scale_block >= build->k) w->scale_block = build->k;
+    w->scale_block = build->scale_block < w->k ? build->scale_block : w->k; // 0 stays 0
+    w->slice_k = is_sliced(build) ? w->scale_block : w->k;
+    w->n_slices = tern_ceil_div(w->k, w->slice_k);
     w->scale_kind = w->scale_block == 0 ? TERN_SCALE_UNIFORM : build->half_scales ? TERN_SCALE_F16 : TERN_SCALE_F32;
     w->n_row_sums = build->params.row_sums ? w->n_slices * w->n_padded : 0;
-    status = allocate(ctx, w);
-    if (status == TERN_OK && w->scale_kind == TERN_SCALE_UNIFORM) put_scale(w, 0, build->uniform_scale);
-    if (status == TERN_OK) status = pack(ctx, w, build);
+    const tern_status status = allocate(ctx, w);
+    if (status != TERN_OK) {
+        tern_weights_destroy(w);
+        return status;
+    }
+    if (w->scale_kind == TERN_SCALE_UNIFORM) put_scale(w, 0, build->uniform_scale);
+    *out = w;
+    return TERN_OK;
+}
+
+tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build) {
+    const tern_weights_params *p = &build->params;
+    if (build->four_level && p->form == TERN_FORM_LUT)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
+                         "lookup tables hold trits, and this weight has codes of +2; ask for TERN_FORM_AUTO or TERN_FORM_MAD");
+    tern_slice slice;
+    tern_status status = read_slice(ctx, build, &slice);
+    if (status != TERN_OK) return status;
+    const tern_layout layout = choose_layout(ctx, build, &slice, p->expect_m, p->form);
+    const tern_layout many = p->many_tokens ? choose_layout(ctx, build, &slice, p->many_tokens, p->many_tokens_form) : layout;
+    status = check_row_sums(ctx, build, &slice, layout);
+    if (status != TERN_OK) return status;
+    tern_weights *w = NULL;
+    status = create(ctx, &w, build, &slice, layout);
+    if (status == TERN_OK && many != layout) {
+        status = create(ctx, &w->many, build, &slice, many);
+        w->many_from = p->many_tokens;
+    }
+    if (status == TERN_OK) status = pack(ctx, w, build, &slice);
     if (status != TERN_OK) {
         tern_weights_destroy(w);
         return status;
@@ -247,6 +305,7 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
 
 void tern_weights_destroy(tern_weights *w) {
     if (!w) return;
+    tern_weights_destroy(w->many);
     const tern_allocator allocator = w->allocator;
     tern_free(&allocator, w->packed, w->packed_bytes, 1);
     tern_free(&allocator, w->scales, w->n_scales, tern_scale_bytes(w));
@@ -256,17 +315,26 @@ void tern_weights_destroy(tern_weights *w) {
 
 // ---- facts and the way back ---------------------------------------------------------------------------------
 
+// What one product reads.
+static size_t form_bytes(const tern_weights *w) { return w->packed_bytes + w->n_scales * tern_scale_bytes(w); }
+
 tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info) {
     if (!ctx || !w)
         return tern_fail(ctx ? &ctx->error : NULL, TERN_ERR_ARG, "tern_weights_get_info needs a context and a weight");
     const tern_variant *v = ctx->kernels.chosen[w->traits->stage][w->layout];
+    const tern_variant *many = w->many ? ctx->kernels.chosen[w->many->traits->stage][w->many->layout] : NULL;
     tern_weights_info full = {.n = w->n,
                               .k = w->k,
                               .scale_block = w->scale_block,
                               .act_block = tern_weights_act_block(w),
                               .layout = tern_layout_name(w->layout),
-                              .kernel = v ? v->symbol : NULL};
-    full.bytes = w->packed_bytes + w->n_scales * tern_scale_bytes(w);
+                              .kernel = v ? v->symbol : NULL,
+                              .bytes = form_bytes(w),
+                              .huge_page_bytes = tern_huge_page_bytes(w->packed, w->packed_bytes),
+                              .row_sums_bytes = w->n_row_sums * sizeof *w->row_sums,
+                              .many_bytes = w->many ? form_bytes(w->many) : 0,
+                              .many_layout = w->many ? tern_layout_name(w->many->layout) : NULL,
+                              .many_kernel = many ? many->symbol : NULL};
     full.bits_per_weight = (double)full.bytes * 8 / ((double)w->n * (double)w->k);
     return tern_info_write(info, &full, sizeof full, "tern_weights_info", &ctx->error);
 }

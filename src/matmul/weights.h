@@ -34,8 +34,15 @@ struct tern_weights {
     size_t n_scales;
     int32_t *row_sums; // [n_slices][n_padded]: sums of codes, or NULL if they were not asked for
     size_t n_row_sums;
+    tern_weights *many; // the same weight in a layout for products of many_from tokens and more, or NULL
+    size_t many_from;
     tern_allocator allocator;
 };
+
+// The form that a product of m tokens uses.
+static inline const struct tern_weights *tern_weights_form(const struct tern_weights *w, size_t m) {
+    return w->many && m >= w->many_from ? w->many : w;
+}
 
 static inline size_t tern_slice_depth(const struct tern_weights *w, size_t slice) {
     const size_t k0 = slice * w->slice_k;
