@@ -257,12 +257,27 @@ static void a_scale_beyond_float16_is_refused(void **unused) {
     }
 }
 
-int main(void) {
+static void int4_gemm_is_right_for_a_hundred_thousand_random_problems(void **unused) {
+    (void)unused;
+    enum { CASES = 100000, PANELS_BITS = 2, M_BITS = 4, K_BITS = 9 };
+    for (size_t l = 0; l < N_LAYOUTS; l++) {
+        test_begin_group();
+        for (size_t i = 0; i < CASES; i++)
+            check_product(layouts[l], 16 * random_size(PANELS_BITS), random_size(M_BITS),
+                          depth_for(layouts[l], random_size(K_BITS)), (pattern)random_below(PATTERNS));
+    }
+}
+
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(int4_panels_follow_their_diagram_and_unpack_exactly),
         cmocka_unit_test(a_scale_beyond_float16_is_refused),
         cmocka_unit_test(int4_gemm_variants_equal_the_written_float_order),
         cmocka_unit_test(int4_gemm_is_right_at_the_largest_depth),
     };
+    const struct CMUnitTest long_tests[] = {
+        cmocka_unit_test(int4_gemm_is_right_for_a_hundred_thousand_random_problems),
+    };
+    if (argc > 1 && strcmp(argv[1], "long") == 0) return cmocka_run_group_tests(long_tests, start_kernel_test, NULL);
     return cmocka_run_group_tests(tests, start_kernel_test, NULL);
 }

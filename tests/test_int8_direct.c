@@ -261,9 +261,6 @@ static void int8_gemm_is_exact_at_the_largest_depth(void **unused) {
     for (int pattern = ALL_MIN; pattern < CODE_PATTERNS; pattern++) check_int8_gemm(16, 2, LARGEST_K, (code_pattern)pattern);
 }
 
-// 1 to 2^bits, each power of two as likely as the next.
-static size_t random_size(size_t bits) { return 1 + random_below((size_t)1 << random_below(bits + 1)); }
-
 static void check_random(void (*check)(size_t n, size_t m, size_t k, code_pattern pattern)) {
     enum { CASES = 100000, PANELS_BITS = 3, M_BITS = 5, K_BITS = 10 };
     test_begin_group();

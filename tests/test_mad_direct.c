@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -140,7 +141,18 @@ static void the_greatest_depth_is_exact(void **unused) {
     }
 }
 
-int main(void) {
+static void four_levels_are_exact_for_a_hundred_thousand_random_problems(void **unused) {
+    (void)unused;
+    enum { CASES = 100000, N_BITS = 8, M_BITS = 5, K_BITS = 10 };
+    FOR_EACH_VARIANT(mad_gemm, gemm) {
+        test_begin_group();
+        for (size_t i = 0; i < CASES; i++)
+            check(gemm, LEVELS, random_size(N_BITS), random_size(M_BITS), random_size(K_BITS),
+                  (x_pattern)random_below(X_PATTERNS), random_below(2) ? W_RANDOM : (w_pattern)random_below(W_EVERY_BYTE + 1));
+    }
+}
+
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_byte_of_a_group_multiplies_exactly),
         cmocka_unit_test(narrow_sums_reach_their_bounds_exactly),
@@ -148,5 +160,9 @@ int main(void) {
         cmocka_unit_test(every_depth_around_whole_chunks_is_exact),
         cmocka_unit_test(the_greatest_depth_is_exact),
     };
+    const struct CMUnitTest long_tests[] = {
+        cmocka_unit_test(four_levels_are_exact_for_a_hundred_thousand_random_problems),
+    };
+    if (argc > 1 && strcmp(argv[1], "long") == 0) return cmocka_run_group_tests(long_tests, start_kernel_test, NULL);
     return cmocka_run_group_tests(tests, start_kernel_test, NULL);
 }

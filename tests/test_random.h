@@ -17,6 +17,8 @@ static inline uint64_t next_random(void) { // splitmix64
     return z ^ z >> 31;
 }
 static inline size_t random_below(size_t n) { return (size_t)(next_random() % n); }
+// 1 to 2^bits, each power of two as likely as the next.
+static inline size_t random_size(size_t bits) { return 1 + random_below((size_t)1 << random_below(bits + 1)); }
 static inline float random_float(void) { return (float)((double)next_random() / 0x1p64 * 2.0 - 1.0); } // -1..1
 
 // A group setup of cmocka.

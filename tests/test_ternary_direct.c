@@ -244,9 +244,6 @@ static void products_are_exact_for_every_depth(void **unused) {
     assert_true(checked > 0);
 }
 
-// 1 to 2^bits, each power of two as likely as the next.
-static size_t random_size(size_t bits) { return 1 + random_below((size_t)1 << random_below(bits + 1)); }
-
 static void products_are_exact_for_a_hundred_thousand_random_problems(void **unused) {
     (void)unused;
     enum { CASES = 100000, N_BITS = 8, M_BITS = 5, K_BITS = 10 };
