@@ -186,11 +186,12 @@ static void run_product(bench_state *state, const void *arg) {
 // ---- The list -----------------------------------------------------------------------------------------------------------
 
 static void register_case(const tern_variant_info *v, bench_source source, bench_matrix matrix, size_t way) {
-    char name[BENCH_NAME_MAX], shape[BENCH_NAME_MAX], block[BENCH_NAME_MAX] = "";
+    char name[BENCH_NAME_MAX], shape[BENCH_NAME_MAX], block[sizeof "_b18446744073709551615"] = "";
     product_case *c = &bench.cases[bench.n_cases++];
     *c = (product_case){v->symbol, source, matrix, ways[way].m, ways[way].dram, ways[way].kernel};
     if (matrix.block) (void)snprintf(block, sizeof block, "_b%zu", matrix.block);
-    (void)snprintf(shape, sizeof shape, "m%zu_n%zu_k%zu%s", c->m, matrix.n, matrix.k, block);
+    const char *levels = source == BENCH_FOUR_LEVEL ? "_four_level" : ""; // shares its kernel with ternary weights
+    (void)snprintf(shape, sizeof shape, "m%zu_n%zu_k%zu%s%s", c->m, matrix.n, matrix.k, block, levels);
     bench_name(name, v, shape, c->dram ? "dram" : c->kernel ? "hot/kernel" : "hot");
     bench_register(name, run_product, c, BENCH_CLOCK_MANUAL);
 }

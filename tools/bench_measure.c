@@ -46,7 +46,6 @@ static tern_status create_probes(bench *b) {
     tern_topology_info topology = {.struct_size = sizeof topology};
     const tern_status status = tern_get_topology_info(b->ctx, &topology);
     if (status != TERN_OK) return status;
-    b->l3_size = topology.l3_bytes;
     const size_t l2_bytes = L2_TIMES * topology.l2_bytes * (size_t)topology.threads;
     const size_t l3_bytes = min_size(max_size(topology.l3_bytes / L3_SHARE, l2_bytes), topology.l3_bytes / 2);
     const size_t dram_bytes = max_size(topology.l3_bytes * 2, DRAM_BYTES);
@@ -96,17 +95,24 @@ static double keep(bench_samples *samples, double value) {
     return value;
 }
 
-static double sweep(bench *b, bench_limit which) {
-    tern_read_probe *probe = which == BENCH_DRAM ? b->dram : b->l3;
-    // What ran before has left other data in the cache: the first sweep brings the memory back, and the fastest one counts.
-    const int sweeps = which == BENCH_L3 ? L3_SWEEPS : 1;
+// Bytes per second of the fastest of some sweeps.
+static double read_rate(bench *b, tern_read_probe *probe, size_t bytes, int sweeps) {
     double best = (double)INFINITY;
     for (int i = 0; i < sweeps; i++) {
         double seconds = 0;
         if (!probe || tern_read_probe_sweep(b->ctx, probe, &seconds) != TERN_OK) return (double)NAN;
         best = fmin(best, seconds);
     }
-    return keep(&b->limit[which], (double)(which == BENCH_DRAM ? b->dram_bytes : b->l3_bytes) / best);
+    return (double)bytes / best;
+}
+
+static double dram_rate(bench *b) { return keep(&b->limit[BENCH_DRAM], read_rate(b, b->dram, b->dram_bytes, 1)); }
+
+// How fast as many bytes are read as a hot matrix has, wherever this machine keeps them. What ran before has left other data in
+// the cache: the first sweep brings the memory back.
+static double cache_rate(bench *b, tern_read_probe *same, size_t bytes) {
+    (void)keep(&b->limit[BENCH_L3], read_rate(b, b->l3, b->l3_bytes, L3_SWEEPS));
+    return read_rate(b, same, bytes, L3_SWEEPS);
 }
 
 static double int8_peak(bench *b) {
@@ -157,13 +163,15 @@ static tern_status kernel(bench *b, const subject *s, size_t m, double *seconds)
 
 typedef tern_status product_fn(bench *b, const subject *s, size_t m, double *seconds);
 
-// The mean of as many products as a few milliseconds hold, after one that brings the weights back into cache.
+// The mean of as many products as a few milliseconds hold, after one that brings the weights back into cache; or that one, if
+// it is so long that this does not matter.
 static tern_status repeat(bench *b, product_fn *product, const subject *s, size_t m, double *seconds) {
     static const double round_seconds = 5e-3;
     enum { REPEATS_MAX = 256 };
     double total = 0, one = 0;
     size_t n = 0;
     tern_status status = product(b, s, m, &one);
+    if (one > round_seconds) total += one, n++;
     while (status == TERN_OK && n < REPEATS_MAX && (n == 0 || total < round_seconds)) {
         status = product(b, s, m, &one);
         total += one;
@@ -220,7 +228,7 @@ static void finish(const bench *b, const tern_weights_info *info, bench_limit me
 
 // ---- One copy, in cache as far as it fits ---------------------------------------------------------------------------
 
-static const double case_seconds = 3; // slow kernels stop after fewer rounds, but never before three
+static const double case_seconds = 1.5; // slow kernels stop after fewer rounds, but never before three
 enum { ROUNDS_MIN = 3, M_LARGE = 512 };
 
 // The largest power of two up to 512 whose product takes a quarter of a second at most.
@@ -238,17 +246,19 @@ static tern_status measure_hot(bench *b, bench_source source, bench_matrix matri
     rounds r = {.n = 0};
     tern_status status = create_subject(b, source, matrix, result->m ? result->m : M_LARGE, &w, &s);
     if (status == TERN_OK && result->m == BENCH_M_LARGE) status = choose_m(b, &s, &result->m);
-    const bench_limit memory = status == TERN_OK && s.info.bytes > b->l3_size && b->l3_size ? BENCH_DRAM : BENCH_L3;
+    tern_read_probe *same = NULL; // without it the fraction is not measured
+    if (status == TERN_OK) (void)tern_read_probe_create(b->ctx, &same, s.info.bytes);
     const double start = cli_seconds();
     while (status == TERN_OK && r.n < b->rounds) {
-        r.memory[r.n] = sweep(b, memory);
+        r.memory[r.n] = cache_rate(b, same, s.info.bytes);
         r.arithmetic[r.n] = int8_peak(b);
         r.clock[r.n] = clock_rate(b);
         status = repeat(b, end_to_end, &s, result->m, &r.seconds[r.n]);
         if (status == TERN_OK) status = repeat(b, kernel, &s, result->m, &r.kernel_seconds[r.n]);
         if (++r.n >= ROUNDS_MIN && cli_seconds() - start > case_seconds) break;
     }
-    if (status == TERN_OK) finish(b, &s.info, memory, &r, result);
+    if (status == TERN_OK) finish(b, &s.info, BENCH_L3, &r, result);
+    tern_read_probe_destroy(same);
     tern_weights_destroy(w);
     return status;
 }
@@ -304,7 +314,7 @@ static tern_status create_ring(bench *b, bench_source source, const bench_plan *
 static tern_status measure_ring(bench *b, const ring *copies, size_t m, rounds r[BENCH_MATRICES_MAX]) {
     const double copies_of_each = (double)copies->n / (double)copies->n_matrices; // a whole number
     const double start = cli_seconds();
-    double before = sweep(b, BENCH_DRAM);
+    double before = dram_rate(b);
     for (size_t round = 0; round <= b->rounds; round++) { // round 0 warms up
         double total[BENCH_MATRICES_MAX] = {0};
         for (size_t i = 0; i < copies->n; i++) {
@@ -313,7 +323,7 @@ static tern_status measure_ring(bench *b, const ring *copies, size_t m, rounds r
             if (status != TERN_OK) return status;
             total[i % copies->n_matrices] += seconds;
         }
-        const double after = sweep(b, BENCH_DRAM), arithmetic = int8_peak(b), clock = clock_rate(b);
+        const double after = dram_rate(b), arithmetic = int8_peak(b), clock = clock_rate(b);
         for (size_t i = 0; round > 0 && i < copies->n_matrices; i++) {
             r[i].seconds[r[i].n] = total[i] / copies_of_each;
             r[i].kernel_seconds[r[i].n] = (double)NAN;

@@ -31,6 +31,7 @@ typedef struct bench_plan {
     size_t n_matrices, n_cases;
 } bench_plan;
 
+// l3: reading, again and again, as many bytes as a hot matrix has.
 typedef enum bench_limit { BENCH_DRAM, BENCH_L3, BENCH_INT8_PEAK, BENCH_LIMITS } bench_limit;
 extern const char *const bench_limit_names[BENCH_LIMITS]; // "dram", "l3", "int8"
 
@@ -44,7 +45,6 @@ typedef struct bench {
     tern_context *ctx;
     size_t rounds;               // measured ones, at most BENCH_ROUNDS_MAX; a first one warms up
     size_t dram_bytes, l3_bytes; // read by one sweep of each probe; 0: not measured
-    size_t l3_size;              // one cache
     tern_read_probe *dram, *l3;
     bench_samples limit[BENCH_LIMITS], clock; // clock: Hz
     bench_data data;

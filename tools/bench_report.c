@@ -73,7 +73,7 @@ static void print_fraction(double fraction, bench_limit bound) {
 static void print_result(const bench *b, const bench_result *x) {
     const int threads = tern_context_threads(b->ctx);
     const char *symbol = strncmp(x->symbol, "tern_", strlen("tern_")) == 0 ? x->symbol + strlen("tern_") : x->symbol;
-    (void)printf("%-26s %-4s %4zu %6zu %5zu", symbol, residency(x), x->m, x->n, x->k);
+    (void)printf("%-10s %-26s %-4s %4zu %6zu %5zu", x->source, symbol, residency(x), x->m, x->n, x->k);
     if (x->rounds == 0) {
         (void)printf("  not measured\n");
         return;
@@ -101,8 +101,8 @@ void bench_report_print(const bench *b, const bench_report *r) {
     print_limit("INT8", limit_giga(b, BENCH_INT8_PEAK), "GOP/s");
     (void)printf(" (%s)", tern_stage_variant(b->ctx, "int8_peak"));
     print_limit("clock", clock_giga(b), "GHz\n\n");
-    (void)printf("%66s | %-36s | %s\n", "", "end to end, float32 to float32", "kernel");
-    (void)printf("%-26s %-4s %4s %6s %5s %5s %5s | %6s %7s %6s %-14s | %7s %6s %s\n", "kernel", "from", "m", "n", "k", "block",
-                 "bits", "GB/s", "GMAC/s", "MAC/cy", "  of the limit", "GMAC/s", "MAC/cy", "  of the limit");
+    (void)printf("%77s | %-36s | %s\n", "", "end to end, float32 to float32", "kernel");
+    (void)printf("%-10s %-26s %-4s %4s %6s %5s %5s %5s | %6s %7s %6s %-14s | %7s %6s %s\n", "weights", "kernel", "from", "m",
+                 "n", "k", "block", "bits", "GB/s", "GMAC/s", "MAC/cy", "  of the limit", "GMAC/s", "MAC/cy", "  of the limit");
     for (size_t i = 0; i < r->n; i++) print_result(b, &r->results[i]);
 }

@@ -9,8 +9,12 @@
 typedef enum bench_source {
     BENCH_TERNARY_LUT, // trits, for table lookup
     BENCH_TERNARY_MAD, // trits, for multiply-add
+    BENCH_FOUR_LEVEL,  // -1, 0, 1, 2
     BENCH_INT8,        // int8, one scale per row
-    BENCH_INT8_B32,    // int8, one scale per 32
+    BENCH_INT8_B32,    // int8, one scale per 32 (GGUF Q8_0)
+    BENCH_U4,          // 0..15, one scale per 32 (GGUF Q4_0)
+    BENCH_U4_MINS,     // the same with minima (GGUF Q4_1)
+    BENCH_Q4_K,        // GGUF Q4_K
     BENCH_SOURCES
 } bench_source;
 
@@ -21,12 +25,13 @@ typedef struct bench_matrix {
 
 // Random codes and scales for matrices up to a size; no two neighbouring scales are equal, so that none fold into one.
 typedef struct bench_data {
-    int8_t *codes, *trits;
+    int8_t *codes, *trits, *quads;
+    uint8_t *nibbles, *q4_k;
     float *scales;
     size_t n_weights, n_scales;
 } bench_data;
 
-const char *bench_source_name(bench_source source); // "ternary", "int8"
+const char *bench_source_name(bench_source source); // e.g. "ternary", "int8", "q4_1"
 int bench_source_ternary(bench_source source);      // whether bench_matrix.block may be other than 0
 
 // Room for all of the matrices. Returns 0 if there is no memory.

@@ -95,8 +95,10 @@ static const struct argp argp = {
         "kernel on the layer shapes of BitNet-2B. Takes under a minute.\v"
         "Columns: `dram' cycles through 320 MB or more of weights, `hot' repeats one matrix; m is the number of tokens; block "
         "is the width of ternary block scales; bits are those of a packed weight, scales included; GB/s are packed bytes / "
-        "time; MAC/cy are multiply-adds per clock cycle of each thread; the fraction is of the limit that binds (reading DRAM "
-        "or L3, or INT8 multiply-adds). It can pass 100 % where a matrix fits L2 or a lookup beats a multiply. End to end goes "
+        "time; MAC/cy are multiply-adds per clock cycle of each thread; the fraction is of the limit that binds: reading DRAM, "
+        "or as many bytes as the matrix has out of cache (l3), or INT8 multiply-adds (int8), each with a sum of its own: a "
+        "kernel "
+        "that adds up before it widens, or looks up, can pass 100 % of those. End to end goes "
         "from float32 X to float32 Y; kernel from ready activations (and tables) to int32 Y.\n"
         "\n"
         "Examples:\n"
@@ -140,10 +142,17 @@ static void add_matrix(const bench_options *options, bench_plan *plan, bench_mat
     if (!matrix.block) add_case(options, plan, i, BENCH_M_LARGE, false);
 }
 
-static bench_plan make_plan(const bench_options *options, bool with_blocks) {
+// Variations of a form that has been measured on all shapes get two.
+static bool two_shapes(bench_source source) {
+    return source == BENCH_FOUR_LEVEL || source == BENCH_U4_MINS || source == BENCH_Q4_K;
+}
+
+static bench_plan make_plan(const bench_options *options, bench_source source) {
     bench_plan plan = {.n_cases = 0};
-    const bench_matrix *shapes = options->n_shapes ? options->shapes : options->quick ? quick_shapes : all_shapes;
-    const size_t n_shapes = options->n_shapes ? options->n_shapes : options->quick ? QUICK_SHAPES : ALL_SHAPES;
+    const bool few = options->quick || two_shapes(source), with_blocks = bench_source_ternary(source);
+    const bool usual = !options->n_shapes, sweeps = usual && !few && with_blocks;
+    const bench_matrix *shapes = !usual ? options->shapes : few ? quick_shapes : all_shapes;
+    const size_t n_shapes = !usual ? options->n_shapes : few ? QUICK_SHAPES : ALL_SHAPES;
     for (size_t i = 0; i < n_shapes; i++) {
         const bool last = i + 1 == n_shapes;
         bench_matrix matrix = shapes[i];
@@ -152,8 +161,8 @@ static bench_plan make_plan(const bench_options *options, bool with_blocks) {
             if (with_blocks || !matrix.block) add_matrix(options, &plan, matrix, false);
         }
         if (options->blocks.n) continue;
-        add_matrix(options, &plan, matrix, last && !options->quick && !options->n_shapes);
-        for (size_t j = 0; last && with_blocks && !options->quick && !options->n_shapes && j < BLOCK_WIDTHS; j++) {
+        add_matrix(options, &plan, matrix, last && sweeps);
+        for (size_t j = 0; last && sweeps && j < BLOCK_WIDTHS; j++) {
             matrix.block = block_widths[j];
             add_matrix(options, &plan, matrix, false);
         }
@@ -164,7 +173,7 @@ static bench_plan make_plan(const bench_options *options, bool with_blocks) {
 // ---- Measuring --------------------------------------------------------------------------------------------------
 
 static int measure(bench *b, const bench_options *options, bench_source source, bench_report *r) {
-    const bench_plan plan = make_plan(options, bench_source_ternary(source));
+    const bench_plan plan = make_plan(options, source);
     if (r->room - r->n < plan.n_cases) {
         const size_t room = 2 * r->room + plan.n_cases;
         bench_result *larger = realloc(r->results, room * sizeof *larger);
@@ -184,7 +193,7 @@ static int measure(bench *b, const bench_options *options, bench_source source, 
 
 // Measures each source whose kernel is `symbol` (NULL: any) and contains options->op.
 static int measure_sources(bench *b, const bench_options *options, const char *symbol, double start, bench_report *r) {
-    const int n_sources = options->quick ? BENCH_INT8 : BENCH_SOURCES; // quick: ternary ones
+    const int n_sources = options->quick ? BENCH_FOUR_LEVEL : BENCH_SOURCES; // quick: ternary ones
     int rc = CLI_OK;
     for (int source = 0; source < n_sources && rc == CLI_OK; source++) {
         if (!symbol) cli_progress("measuring", start, 100 * source / n_sources);
@@ -218,7 +227,7 @@ static int run(bench *b, const bench_options *options, bench_report *r) {
 
 static int create(bench *b, tern_context *ctx, const bench_options *options) {
     const char *what = NULL;
-    const bench_plan plan = make_plan(options, true);
+    const bench_plan plan = make_plan(options, BENCH_TERNARY_LUT);
     const tern_status status = bench_create(b, ctx, &plan, options->quick ? QUICK_ROUNDS : ROUNDS, &what);
     if (what) return cli_fail("no memory for %s; close other programs", what);
     return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
