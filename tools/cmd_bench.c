@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIST_MAX = 8, TOKENS_MAX = 65536 };
+enum { LIST_MAX = 64, SHAPES_MAX = 8, TOKENS_MAX = 65536 };
 
 typedef struct size_list {
     size_t value[LIST_MAX], n;
@@ -17,7 +17,7 @@ typedef struct bench_options {
     bool quick, all;
     const char *op;      // part of a kernel's symbol; NULL: all
     size_list m, blocks; // empty: the usual ones
-    bench_matrix shapes[LIST_MAX];
+    bench_matrix shapes[SHAPES_MAX];
     size_t n_shapes;
     bool no_hot, no_dram;
 } bench_options;
@@ -37,7 +37,7 @@ static void add_sizes(size_list *list, const char *option, const char *arg, long
 }
 
 static void add_shape(bench_options *options, const char *arg) {
-    if (options->n_shapes == LIST_MAX) cli_usage("--shape: give at most %d shapes", LIST_MAX);
+    if (options->n_shapes == SHAPES_MAX) cli_usage("--shape: give at most %d shapes", SHAPES_MAX);
     size_t n, k;
     cli_shape("--shape", arg, &n, &k);
     options->shapes[options->n_shapes++] = (bench_matrix){.n = n, .k = k};

@@ -38,6 +38,7 @@ GIGA = 1e9
 TERNARY_SHAPES = [(4096, 4096), (2560, 6912), (6912, 2560), (11008, 4096)]
 FEW_TOKENS, MANY_TOKENS = (2, 4, 8, 16), 512
 HEAD_SHAPES, LARGE_HEAD_SHAPES = [(49152, 576)], [(128256, 2560)]
+PACKED = (8192, 8192)
 MODEL_SHAPES = [(2560, 6912), (6912, 2560)]
 
 
@@ -275,9 +276,14 @@ def print_case(rows: list[dict]) -> None:
     sys.stdout.flush()
 
 
+def command_line() -> str:
+    """As it was given, but for the folders of programs and sources, which are nobody else's."""
+    return " ".join(["tools/compare_kernels.py"] + [Path(a).name if "/" in a else a for a in sys.argv[1:]])
+
+
 def machine() -> dict:
     return {"cpu": cpu_model(), "kernel": platform.release(), "date": time.strftime("%Y-%m-%d"), "compiler": kernel_peers.compiler_version("cc"),
-            "load_before": os.getloadavg()[0], "command": " ".join(["tools/compare_kernels.py", *sys.argv[1:]])}
+            "load_before": os.getloadavg()[0], "command": command_line()}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -306,7 +312,7 @@ def main() -> int:
     cases = wanted_cases(args)
     engines = [e for e in ENGINES if (not args.engine or any(part in e.name for part in args.engine)) and any(c.op in e.ops for c in cases)]
     peers = kernel_peers.find(args.peer_python, args.peer_source, {e.peer for e in engines})
-    result = {"schema": SCHEMA, "machine": machine(), "peers": {}, "rows": []}
+    result = {"schema": SCHEMA, "machine": machine(), "peers": {}, "rows": [], "packing": []}
     warn_if_busy(result["machine"]["load_before"])
     print(f"machine   {result['machine']['cpu']}, {result['machine']['date']}, {result['machine']['compiler']}")
     for threads in args.threads:
@@ -322,6 +328,10 @@ def main() -> int:
             if "league" not in result and not args.no_league:
                 result["league"] = kernel_league.run([e for e in engines if not e.form.endswith(" kernel")], workers, NotMeasured)
                 kernel_league.print_table(result["league"])
+            if not args.league_only and any(c.op == "ternary" for c in cases):
+                packing = workers["Tern"].ask(pack={"n": PACKED[0], "k": PACKED[1], "rounds": args.rounds})
+                result["packing"].append({"threads": threads} | packing)
+                print(f"\npacking TQ2_0 {PACKED[0]}x{PACKED[1]}, {threads} thread{'s' if threads > 1 else ''}: {packing['weights_per_second'] / GIGA:.2f} G weights/s")
             for case in [] if args.league_only else cases:
                 rows = measure(case, engines, workers, args.rounds, args.seconds, threads)
                 result["rows"] += rows

@@ -127,7 +127,7 @@ def from_sources(sources: list[Path], wanted: set[str]) -> list[Peer]:
         except NotBuilt as error:
             peers.append(Peer(name, missing=str(error)))
     if "lut_mm" in wanted:
-        peers.append(Peer("lut_mm", missing="its source was not to be had where this tool was written"))
+        peers.append(Peer("lut_mm", missing="this tool knows no source of it"))
     return peers
 
 

@@ -6,6 +6,7 @@ Reads one JSON object per line on stdin and answers each with one on stdout; the
   {"run": id, "seconds": s}  -> {"seconds": mean of as many products as s seconds hold, after one that does not count}
   {"result": id, "to": path} -> {"to": path} with y[m][n] as a .npy file
   {"drop": id}
+Tern alone also answers {"limit": name, "bytes": n} with a sample of a limit, and {"pack": {"n", "k", "rounds"}} with its speed.
 x[m][k] (int8, or float32) and w[n][k] (int8) are .npy files. Products that start from float32 get x as floats, unless the subject
 wants integers.
 Peers are loaded from their own shared libraries, or from a small one that is compiled beside them; none is linked into Tern.
@@ -26,6 +27,7 @@ END_TO_END, KERNEL = "end to end", "kernel"  # from float32 X to float32 Y; from
 OUTPUT_BYTES = 1 << 20  # of all results of one call: more would push hot weights out of the cache
 CALL_PRODUCTS = 64      # most products of one call
 L3_SWEEPS = 4
+TQ2_0_ID, TQ2_0_WEIGHTS, TQ2_0_BYTES = 35, 256, 66  # codes in two bits, then a float16 scale
 BLOCK = 32              # weights per scale of Q8_0, Q4_0, Q4_1
 
 
@@ -147,6 +149,20 @@ class TernWorker:
         for w in s["weights"]:
             self.lib.tern_weights_destroy(w)
         self.lib.tern_activations_destroy(s["activations"])
+
+    def pack(self, n: int, k: int, rounds: int) -> dict:
+        """Packs random TQ2_0 rows: the median of some rounds, after one that does not count."""
+        blocks = np.empty((n, k // TQ2_0_WEIGHTS, TQ2_0_BYTES), dtype=np.uint8)
+        codes = np.random.default_rng(1).integers(0, 3, (4, *blocks[:, :, :-2].shape), dtype=np.uint8)
+        blocks[:, :, :-2] = codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6
+        blocks[:, :, -2:] = np.frombuffer(np.float16(1 / 64).tobytes(), dtype=np.uint8)
+        samples = []
+        for _ in range(rounds + 1):
+            handle, start = c_void_p(), time.perf_counter()
+            self.check(self.lib.tern_weights_from_gguf(self.ctx, byref(handle), TQ2_0_ID, address(blocks), blocks.nbytes, n, k, None))
+            samples.append(time.perf_counter() - start)
+            self.lib.tern_weights_destroy(handle)
+        return {"weights_per_second": n * k / sorted(samples[1:])[rounds // 2]}
 
     def limit(self, name: str, size: int) -> dict:
         """One sample of a limit: dram or l3 (bytes per second), int8 (operations per second), clock (Hz)."""
@@ -424,6 +440,8 @@ def answer(worker, command: dict) -> dict:
             wanted = command["make"]
             return worker.make(wanted["op"], wanted["form"], np.load(wanted["x"]), np.load(wanted["w"]), wanted["copies_bytes"],
                                integers=wanted.get("integers", False))
+        if "pack" in command:
+            return worker.pack(**command["pack"])
         if "limit" in command:
             return worker.limit(command["limit"], command.get("bytes", 0))
         if "run" in command:
