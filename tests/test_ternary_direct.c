@@ -226,10 +226,10 @@ static void products_are_exact_for_every_number_of_features(void **unused) {
 
 static void products_are_exact_for_every_number_of_tokens(void **unused) {
     (void)unused;
-    static const others n_k[] = {{1, 67}, {130, 31}, {704, 241}};
+    static const others n_k[] = {{1, 67}, {130, 31}, {704, 241}, {80, 2065}};
     size_t checked = 0;
     for (size_t at = 0; next_gemm(&at); checked++)
-        for (size_t i = 0; i < 3; i++)
+        for (size_t i = 0; i < sizeof n_k / sizeof n_k[0]; i++)
             for (size_t m = 1; m <= M_SWEEP; m++) check_product(&variants[at - 1], n_k[i].a, m, n_k[i].b, X_RANDOM, W_RANDOM);
     assert_true(checked > 0);
 }
