@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 // INT8 products for AVX-512 VNNI: tiles of 32 features by 6 tokens, features in lanes, four k per 32-bit lane.
+#include "dot_avx512vnni.h"
 #include "kernels.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#include "compiler.h"
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 // A tile is a function of its own, with constant panels and tokens: so gcc 12 keeps its sums in registers.
@@ -19,13 +15,6 @@ enum {
     CHUNK_GROUPS = 256, // K is cut so that a panel's chunk of weights (16 KB) stays in L1 while all tokens pass
     CHUNK_SUPERS = CHUNK_GROUPS * TERN_I8_GROUP_K / TERN_I8B_SUPER_K
 };
-
-// Four activations of one token in every 32-bit lane.
-TILE_INLINE __m512i broadcast_four(const int8_t *x) {
-    int32_t four;
-    memcpy(&four, x, sizeof four);
-    return _mm512_set1_epi32(four);
-}
 
 // The sums' start: takes the bias away. x_sum: sum of x over the k that the sums will cover.
 TILE_INLINE __m512i minus_bias(int32_t x_sum) { return _mm512_set1_epi32(-BIAS * x_sum); }
@@ -42,14 +31,19 @@ TILE_INLINE void add_groups(__m512i sum[SUMS], const uint8_t *w, size_t ld_panel
                             size_t panels, size_t tokens) {
     TERN_NO_UNROLL
     do {
+        TERN_COST_LOOP("INT8 groups", panels * TERN_I8_PANEL, tokens, TERN_I8_GROUP_K);
         __m512i codes[PANELS];
         TERN_UNROLL
         for (size_t p = 0; p < panels; p++) codes[p] = biased_codes(w + p * ld_panel);
         TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {
+            if (panels == 1) {
+                add_dots_at(&sum[t], codes[0], x + t * ldx);
+                continue;
+            }
             const __m512i four = broadcast_four(x + t * ldx);
             TERN_UNROLL
-            for (size_t p = 0; p < panels; p++) sum[p * tokens + t] = _mm512_dpbusd_epi32(sum[p * tokens + t], codes[p], four);
+            for (size_t p = 0; p < panels; p++) add_dots(&sum[p * tokens + t], codes[p], four);
         }
         TERN_UNROLL
         for (size_t i = 0; i < panels * tokens; i++) __asm__("" : "+v"(sum[i])); // keeps gcc 12 from copying them for the exit
@@ -64,14 +58,12 @@ TILE_INLINE __m512i add_groups_of_one(__m512i sum, const uint8_t *w, const int8_
     __m512i chain[CHAINS] = {sum, _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     size_t g = 0;
     for (; g + CHAINS <= groups; g += CHAINS) {
-        for (size_t c = 0; c < CHAINS; c++) {
-            const __m512i codes = biased_codes(w + (g + c) * TERN_I8_GROUP_BYTES);
-            chain[c] = _mm512_dpbusd_epi32(chain[c], codes, broadcast_four(x + (g + c) * TERN_I8_GROUP_K));
-        }
+        TERN_COST_LOOP("INT8 groups, one token", TERN_I8_PANEL, 1, CHAINS * TERN_I8_GROUP_K);
+        TERN_UNROLL
+        for (size_t c = 0; c < CHAINS; c++)
+            add_dots_at(&chain[c], biased_codes(w + (g + c) * TERN_I8_GROUP_BYTES), x + (g + c) * TERN_I8_GROUP_K);
     }
-    for (; g < groups; g++)
-        chain[0] =
-            _mm512_dpbusd_epi32(chain[0], biased_codes(w + g * TERN_I8_GROUP_BYTES), broadcast_four(x + g * TERN_I8_GROUP_K));
+    for (; g < groups; g++) add_dots_at(&chain[0], biased_codes(w + g * TERN_I8_GROUP_BYTES), x + g * TERN_I8_GROUP_K);
     return _mm512_add_epi32(_mm512_add_epi32(chain[0], chain[1]), _mm512_add_epi32(chain[2], chain[3]));
 }
 
@@ -182,6 +174,7 @@ TILE_INLINE void b32_tile(float *y, size_t ld_y, const uint8_t *super, size_t ld
     }
     const uint8_t *scales = super, *codes = super + TERN_I8B_CODES;
     for (size_t b = 0; b < supers * BLOCKS; b++) {
+        TERN_COST_LOOP("INT8 blocks, scales", panels * TERN_I8B_PANEL, tokens, TERN_I8B_BLOCK);
         __m512i sum[SUMS];
         TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {

@@ -3,10 +3,7 @@
 //
 // Part p of a byte is 4^p times its code. Few tokens: 16 features at a time, a sum for each part, one pass over the codes. Many
 // tokens: 64 features at a time, one sum, the parts one after the other from the highest, with the sum divided by 4 in between.
-#include <immintrin.h>
-#include <string.h>
-
-#include "compiler.h"
+#include "dot_avx512vnni.h"
 #include "kernels.h"
 
 enum {
@@ -17,28 +14,6 @@ enum {
     CHUNK_GROUPS = 64,              // K-chunk of many tokens: 16 KB of codes of 4 panels stay in L1, beside 6 KB of activations
     PREFETCH = 4096
 };
-
-// Every 32-bit lane holds the four activations at x.
-static inline __m512i load_lane(const int8_t *x) {
-    int32_t four;
-    memcpy(&four, x, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
-// Lane f of *sum += dot product of the four codes of feature f (unsigned) with four activations (signed): at x, or in `four`.
-static inline void dot4_at(__m512i *sum, __m512i codes, const int8_t *x) {
-    const int8_t(*four)[LANE] = (const int8_t(*)[LANE])x;
-    TERN_IN_PLACE(__asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0"
-                                   : "+v"(*sum)
-                                   : "v"(codes), "m"(*four)),
-                  *sum = _mm512_dpbusd_epi32(*sum, codes, load_lane(*four)));
-}
-static inline void dot4(__m512i *sum, __m512i codes, __m512i four) {
-    TERN_IN_PLACE(__asm__ volatile("vpdpbusd %2, %1, %0"
-                                   : "+v"(*sum)
-                                   : "v"(codes), "v"(four)),
-                  *sum = _mm512_dpbusd_epi32(*sum, codes, four));
-}
 
 // Every lane: the sum of the activations of token t, which codes t + 1 count once too often.
 static inline __m512i x_sum(const tern_gemm_args *args, size_t t) {
@@ -71,7 +46,7 @@ static inline __attribute__((always_inline)) void tile(const tern_gemm_args *arg
         for (size_t p = 0; p < PARTS; p++) {
             const __m512i part = _mm512_and_si512(codes, _mm512_set1_epi8((char)(0x03 << 2 * p)));
             TERN_UNROLL
-            for (size_t t = 0; t < tokens; t++) dot4_at(&sum[t][p], part, x[t] + g * TERN_M2_GROUP_K + p * LANE);
+            for (size_t t = 0; t < tokens; t++) add_dots_at(&sum[t][p], part, x[t] + g * TERN_M2_GROUP_K + p * LANE);
         }
     }
     TERN_UNROLL
@@ -145,9 +120,9 @@ static inline __attribute__((always_inline)) void chunk_tile(const tern_gemm_arg
                 part[i] = _mm512_and_si512(mask, _mm512_load_si512(codes + i * c.panel_bytes));
             TERN_UNROLL
             for (size_t t = 0; t < tokens; t++) {
-                const __m512i four = load_lane(x + t * args->ldx);
+                const __m512i four = broadcast_four(x + t * args->ldx);
                 TERN_UNROLL
-                for (size_t i = 0; i < TILE_PANELS; i++) dot4(&sum[t][i], part[i], four);
+                for (size_t i = 0; i < TILE_PANELS; i++) add_dots(&sum[t][i], part[i], four);
             }
             codes += TERN_M2_GROUP_BYTES;
             x += TERN_M2_GROUP_K;

@@ -93,11 +93,22 @@ def compiler_of(elf):
 # ---- loops ------------------------------------------------------------------------------------------------------------------------------
 
 
+def without_padding(instructions):
+    """Without what nobody reaches between a jump or return and the next aligned block: it would look like a way into that block."""
+    out, ended = [], False
+    for address, text in instructions:
+        if ended and text.startswith(("nop", "xchgw", "int3")):
+            continue
+        out.append((address, text))
+        ended = bool(re.match(r"(notrack )?jmp|ret|ud2", text))
+    return out
+
+
 class Function:
     """Basic blocks and natural loops of one function. instructions: (address, text), in order."""
 
     def __init__(self, instructions):
-        self.code = instructions
+        instructions = self.code = without_padding(instructions)
         addresses = [a for a, _ in instructions]
         inside = set(addresses)
         starts, jumps = {addresses[0]}, {}
