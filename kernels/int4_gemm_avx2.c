@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "compiler.h"
+#include "prefetch.h"
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 // A tile is a function of its own, with constant layout and tokens: so gcc 12 keeps its sums in registers.
@@ -118,6 +119,9 @@ TILE_INLINE __m256 add_term(__m256 y, __m256i dot, block_scales w, int has_min, 
 // int32 lane f: the two int16 lanes of feature f together.
 TILE_INLINE __m256i add_lanes(__m256i sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 
+// A few tokens wait for memory; past the end of the weights this does nothing.
+TILE_INLINE void fetch_ahead(const uint8_t *line) { _mm_prefetch((const char *)(line + PREFETCH_BYTES), _MM_HINT_T0); }
+
 // ---- few tokens: packed codes -----------------------------------------------------------------------------------
 
 TILE_INLINE void direct_block(tern_layout layout, __m256 y[HALVES * DIRECT_TOKENS], const uint8_t *super,
@@ -131,6 +135,7 @@ TILE_INLINE void direct_block(tern_layout layout, __m256 y[HALVES * DIRECT_TOKEN
     for (size_t i = 0; i < HALVES * tokens; i++) sum[i] = _mm256_setzero_si256();
     TERN_UNROLL
     for (size_t p = 0; p < LINES; p++) {
+        fetch_ahead(codes + p * TERN_I4_LINE_BYTES);
         TERN_UNROLL
         for (size_t h = 0; h < HALVES; h++) {
             __m256i low, high;
@@ -173,13 +178,11 @@ TILE_INLINE void direct_tile(tern_layout layout, float *y, size_t ld_y, const ui
             part[h * tokens + t] = first ? _mm256_setzero_ps() : _mm256_load_ps(y + t * ld_y + h * HALF);
     }
     for (size_t s = 0; s < supers; s++, super += tern_i4_super_bytes(layout)) {
+        for (size_t at = 0; at < tern_i4_head(layout); at += TERN_I4_LINE_BYTES) fetch_ahead(super + at);
         const block_scales of_super[HALVES] = {load_super(layout, super, 0), load_super(layout, super, 1)};
         TERN_NO_UNROLL
         for (size_t b = 0; b < super_blocks; b += 2) {
             TERN_COST_LOOP("4-bit pairs of blocks", TERN_I4_PANEL, tokens, 2 * TERN_I4_BLOCK);
-            // A few tokens wait for memory; past the end the prefetch does nothing.
-            for (size_t at = 0; at < 2 * TERN_I4_BLOCK_BYTES; at += TERN_I4_LINE_BYTES)
-                _mm_prefetch((const char *)(super + PREFETCH_BYTES + b * TERN_I4_BLOCK_BYTES + at), _MM_HINT_T0);
             direct_block(layout, part, super, of_super, b, x, s * super_blocks + b, tokens);
             direct_block(layout, part, super, of_super, b + 1, x, s * super_blocks + b + 1, tokens);
         }
@@ -375,10 +378,13 @@ TILE_INLINE void many_tokens(const tern_gemm_b32_args *args, tern_layout layout,
         const x_tile from = x_from(args, t0, s * super_blocks);
         copy_activations(&x, &from, m, blocks, has_min);
         for (size_t i = 0; i < args->n; i += TERN_I4_PANEL) {
-            unpack_weights(layout, &w, args->packed + (i / TERN_I4_PANEL * supers + s) * tern_i4_super_bytes(layout), count);
+            const uint8_t *super = args->packed + (i / TERN_I4_PANEL * supers + s) * tern_i4_super_bytes(layout);
+            unpack_weights(layout, &w, super, count);
             const chunk_entry *tile = has_min ? min_tiles : plain_tiles;
             for (size_t t = 0; t < m; t += tile->tokens) {
                 while (tile->tokens > m - t) tile++;
+                tern_prefetch_share(super + supers * tern_i4_super_bytes(layout), count * tern_i4_super_bytes(layout), t,
+                                    tile->tokens, m);
                 tile->run(args->y + (t0 + t) * args->ld_y + i, args->ld_y, &w, x.codes[t], x.blocks[t], blocks, s == 0);
             }
         }

@@ -47,7 +47,7 @@ typedef struct tern_gemm_args {
     const uint8_t *packed; // first byte of the slab (LUT) or of the first panel (MAD, INT8) of one K-slice
     size_t n, m, k;        // n: a multiple of the panel (LUT: the slab's features, a multiple of 64, <= TERN_SLAB_MAX); m, k >= 1
     const int8_t *x;       // MAD, INT8: rows of the K-slice, 16-byte aligned, ldx a multiple of 64;
-    size_t ldx;            //   readable and zero up to the layout's padding of k
+    size_t ldx;            //   zero up to the layout's padding of k, readable up to tern_round_up(k, 16)
     const int8_t *tables;  // LUT: tables of token t at tables + t * ld_tables, 64-byte aligned
     size_t ld_tables;
     const int32_t *x_sums; // MAD, INT8: sum of x over the K-slice of token t at x_sums[t * ld_x_sums]
@@ -70,13 +70,12 @@ typedef struct tern_gemm_b32_args {
     const float *x_scales; // [t * ld_x_blocks + b]; readable for 2 * tern_i8b_supers(k) blocks (0 past the last)
     const int32_t *x_sums; // the same shape: sum of x over block b
     size_t ld_x_blocks;
-    int x_has_min;
 } tern_gemm_b32_args;
 typedef void tern_gemm_b32_fn(const tern_gemm_b32_args *args);
 
 // ---- int4_gemm_b32: 4-bit codes, block-scaled on both sides, float32 ------------------------------------------
-// The same arguments and result for the layouts I4B32, I4M32 and I4K, n a multiple of TERN_I4_PANEL; x may hold -128 whatever
-// x_has_min says. With s = exact int32 dot product of block b with the stored codes 0..15 and X = x_sums of block b:
+// The same arguments and result for the layouts I4B32, I4M32 and I4K, n a multiple of TERN_I4_PANEL. With s = exact int32 dot
+// product of block b with the stored codes 0..15 and X = x_sums of block b:
 //   I4B32: y = y + (float)(s - 8 * X) * (d * da)               what int8_gemm_b32 gives for the codes less 8
 //   I4M32: y = y + (d * (float)s + m * (float)X) * da
 //   I4K:   the same with d = D * s_b, m = M * t_b

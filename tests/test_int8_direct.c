@@ -213,8 +213,7 @@ static void check_int8_gemm_b32(size_t n, size_t m, size_t k, code_pattern patte
                                      .ldx = p.ldx,
                                      .x_scales = p.x_scales,
                                      .x_sums = p.x_sums,
-                                     .ld_x_blocks = p.blocks,
-                                     .x_has_min = p.has_min};
+                                     .ld_x_blocks = p.blocks};
     FOR_EACH_VARIANT(int8_gemm_b32, gemm) {
         memset(p.out, OUT_FILL, ((m - 1) * p.ld_out + n) * sizeof(float));
         gemm(&args);
@@ -238,6 +237,10 @@ static void sweep_int8(void (*check)(size_t n, size_t m, size_t k, code_pattern 
             for (size_t m = 1; m <= M_SWEEP; m++) check(some_n[i], m, some_k[(i + m) % FEW], (code_pattern)pattern);
             for (size_t n = 16; n <= 144; n += 16) check(n, some_m[i], some_k[(i + n / 16) % FEW], (code_pattern)pattern);
         }
+        // past the tokens and the depths whose activations kernels prepare at once
+        check(16, 67, 130, (code_pattern)pattern);
+        check(32, 5, 1100, (code_pattern)pattern);
+        check(16, 2, 8300, (code_pattern)pattern);
         for (size_t k = 1; k <= K_SWEEP; k++) check(some_n[k % FEW], some_m[k / FEW % FEW], k, (code_pattern)pattern);
     }
     for (size_t i = 0; i < 300; i++)

@@ -150,7 +150,6 @@ static void run_b32(const tile *t) {
         .x_scales = v->scales + t->t0 * v->ld_blocks,
         .x_sums = v->sums + t->t0 * v->ld_blocks,
         .ld_x_blocks = v->ld_blocks,
-        .x_has_min = tern_act_any(v, t->t0, t->m, TERN_ACT_HAS_MIN),
     };
     ((tern_gemm_b32_fn *)t->kernels->chosen[w->traits->stage][w->layout]->fn)(&args);
     tern_epilogue_args e = output_of(t);
