@@ -10,5 +10,8 @@ if(TARGET tern)
     set_tests_properties(test_cli_old_cpus PROPERTIES FIXTURES_REQUIRED models)
     add_test(NAME test_cli_bench COMMAND ${test_cli} Bench)
     set_tests_properties(test_cli_bench PROPERTIES LABELS slow)
+    add_test(NAME test_compare_kernels
+             COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_compare_kernels.py ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared>)
+    set_tests_properties(test_compare_kernels PROPERTIES LABELS slow SKIP_RETURN_CODE 77)
   endif()
 endif()

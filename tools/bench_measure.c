@@ -215,6 +215,8 @@ static void finish(const bench *b, const tern_weights_info *info, bench_limit me
     describe(b, info->kernel, result);
     result->rounds = r->n;
     result->bits_per_weight = info->bits_per_weight;
+    result->bytes = bytes;
+    result->huge_page_bytes = (double)info->huge_page_bytes;
     result->clock = bench_median(r->clock, r->n);
     result->seconds = bench_median(r->seconds, r->n);
     result->kernel_seconds = bench_median(r->kernel_seconds, r->n);

@@ -63,6 +63,7 @@ typedef struct bench_result {
     bool dram;
     size_t m, n, k, block, rounds; // rounds 0: not measured
     double bits_per_weight, clock;
+    double bytes, huge_page_bytes;          // of one copy; how many lie on huge pages
     double seconds, fraction;               // end to end; fraction of the limit `bound`
     double kernel_seconds, kernel_fraction; //
     double gbps;                            // packed bytes, end to end

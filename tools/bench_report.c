@@ -12,6 +12,7 @@ static const char *residency(const bench_result *x) { return x->dram ? "dram" : 
 static double limit_giga(const bench *b, bench_limit limit) {
     return bench_median(b->limit[limit].value, b->limit[limit].n) / giga;
 }
+static double huge_share(const bench_result *x) { return x->rounds ? x->huge_page_bytes / x->bytes : (double)NAN; }
 static double clock_giga(const bench *b) { return bench_median(b->clock.value, b->clock.n) / giga; }
 
 // ---- JSON: keys are only ever added ---------------------------------------------------------------------------
@@ -25,12 +26,13 @@ static json_t *result_json(const bench *b, const bench_result *x) {
                                residency(x), "m", (json_int_t)x->m, "n", (json_int_t)x->n, "k", (json_int_t)x->k, "scale_block",
                                (json_int_t)x->block, "threads", threads, "rounds", (json_int_t)x->rounds);
     json_t *figures = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "bits_per_weight", cli_real_json(x->bits_per_weight),
-        "seconds", cli_real_json(x->seconds), "gops", cli_real_json(2 * rate), "gmacs", cli_real_json(rate), "gbps",
-        cli_real_json(x->gbps), "mac_per_cycle", cli_real_json(bench_macs_per_cycle(x, x->seconds, threads)), "fraction",
-        cli_real_json(x->fraction), "bound", x->rounds ? json_string(bench_limit_names[x->bound]) : json_null(), "kernel_gmacs",
-        cli_real_json(kernel), "kernel_mac_per_cycle", cli_real_json(bench_macs_per_cycle(x, x->kernel_seconds, threads)),
-        "kernel_fraction", cli_real_json(x->kernel_fraction), "clock_ghz", cli_real_json(x->clock / giga));
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "huge_page_share", cli_real_json(huge_share(x)),
+        "bits_per_weight", cli_real_json(x->bits_per_weight), "seconds", cli_real_json(x->seconds), "gops",
+        cli_real_json(2 * rate), "gmacs", cli_real_json(rate), "gbps", cli_real_json(x->gbps), "mac_per_cycle",
+        cli_real_json(bench_macs_per_cycle(x, x->seconds, threads)), "fraction", cli_real_json(x->fraction), "bound",
+        x->rounds ? json_string(bench_limit_names[x->bound]) : json_null(), "kernel_gmacs", cli_real_json(kernel),
+        "kernel_mac_per_cycle", cli_real_json(bench_macs_per_cycle(x, x->kernel_seconds, threads)), "kernel_fraction",
+        cli_real_json(x->kernel_fraction), "clock_ghz", cli_real_json(x->clock / giga));
     const bool whole = object && figures && json_object_update(object, figures) == 0;
     json_decref(figures);
     if (whole) return object;
@@ -94,13 +96,23 @@ static void print_result(const bench *b, const bench_result *x) {
     (void)printf("\n");
 }
 
+static void print_huge_pages(const bench_report *r) {
+    double bytes = 0, huge = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        bytes += r->results[i].bytes;
+        huge += r->results[i].huge_page_bytes;
+    }
+    if (bytes > 0) (void)printf("   %.0f %% of the packed bytes lie on huge pages\n\n", percent * huge / bytes);
+}
+
 void bench_report_print(const bench *b, const bench_report *r) {
     (void)printf("limits (measured between the products, with %d threads):\n", tern_context_threads(b->ctx));
     print_limit("DRAM", limit_giga(b, BENCH_DRAM), "GB/s");
     print_limit("L3", limit_giga(b, BENCH_L3), "GB/s");
     print_limit("INT8", limit_giga(b, BENCH_INT8_PEAK), "GOP/s");
     (void)printf(" (%s)", tern_stage_variant(b->ctx, "int8_peak"));
-    print_limit("clock", clock_giga(b), "GHz\n\n");
+    print_limit("clock", clock_giga(b), "GHz\n");
+    print_huge_pages(r);
     (void)printf("%77s | %-36s | %s\n", "", "end to end, float32 to float32", "kernel");
     (void)printf("%-10s %-26s %-4s %4s %6s %5s %5s %5s | %6s %7s %6s %-14s | %7s %6s %s\n", "weights", "kernel", "from", "m",
                  "n", "k", "block", "bits", "GB/s", "GMAC/s", "MAC/cy", "  of the limit", "GMAC/s", "MAC/cy", "  of the limit");

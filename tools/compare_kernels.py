@@ -64,8 +64,6 @@ class Engine:
 
 
 ENGINES = [
-    Engine("Tern LUT", "Tern", "lut", ("ternary",)), Engine("Tern LUT kernel", "Tern", "lut kernel", ("ternary",)),
-    Engine("Tern MAD", "Tern", "mad", ("ternary",)), Engine("Tern MAD kernel", "Tern", "mad kernel", ("ternary",)),
     Engine("Tern", "Tern", "auto", ("int8", "q8_0", "q4_0", "q4_1")), Engine("Tern kernel", "Tern", "auto kernel", ("int8", "q8_0", "q4_0", "q4_1")),
     Engine("ggml TQ1_0", "ggml", "tq1_0", ("ternary",)), Engine("ggml TQ2_0", "ggml", "tq2_0", ("ternary",)),
     Engine("ik wheel IQ2_BN", "ik wheel", "iq2_bn", ("ternary",)), Engine("ik wheel IQ2_BN_R4", "ik wheel", "iq2_bn_r4", ("ternary",)),
@@ -78,6 +76,12 @@ ENGINES = [
     Engine("ik native Q4_1", "ik native", "q4_1", ("q4_1",)), Engine("ik native Q8_0_R8", "ik native", "q8_0_r8", ("q8_0",)),
     Engine("ik native Q4_0_R8", "ik native", "q4_0_r8", ("q4_0",)),
 ]
+
+
+def tern_engines(worker: "Worker", wanted) -> list[Engine]:
+    """Tern's kernel for each layout of ternary weights, from its own list: end to end, and the kernel alone."""
+    return [Engine(f"Tern {name}{scope}", "Tern", symbol + scope, ("ternary",)) for name, symbol in worker.about["ternary"].items()
+            for scope in ("", " kernel") if wanted(f"Tern {name}{scope}")]
 
 
 class NotMeasured(Exception):
@@ -310,7 +314,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     args = parse_arguments()
     cases = wanted_cases(args)
-    engines = [e for e in ENGINES if (not args.engine or any(part in e.name for part in args.engine)) and any(c.op in e.ops for c in cases)]
+    wanted = lambda name: not args.engine or any(part in name for part in args.engine)
+    engines = [e for e in ENGINES if wanted(e.name) and any(c.op in e.ops for c in cases)]
     peers = kernel_peers.find(args.peer_python, args.peer_source, {e.peer for e in engines})
     result = {"schema": SCHEMA, "machine": machine(), "peers": {}, "rows": [], "packing": []}
     warn_if_busy(result["machine"]["load_before"])
@@ -318,7 +323,8 @@ def main() -> int:
     for threads in args.threads:
         workers = Workers(peers, args.library, threads)
         try:
-            workers["Tern"]
+            if not any(e.name.startswith("Tern ") and "ternary" in e.ops for e in engines):
+                engines = tern_engines(workers["Tern"], wanted) + engines
             for peer in peers:
                 worker = workers.workers.get(peer.name)
                 about = {"flags": peer.flags, **(worker.about if worker else {"not_measured": workers.missing[peer.name]})}

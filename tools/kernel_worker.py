@@ -76,11 +76,23 @@ class TernWorker:
 
     def __init__(self, threads: int, library: str):
         import ternlib
+        self.ternlib = ternlib
         self.tern = ternlib.Tern(library, threads)
         self.lib, self.ctx, self.check = self.tern.lib, self.tern.handle, self.tern.check
-        self.subjects, self.ternlib = [], ternlib
-        self.about = {"version": "libtern " + self.lib.tern_version().decode(), "features": self.tern.variant("int8_peak")}
+        self.subjects = []
+        self.about = {"version": "libtern " + self.lib.tern_version().decode(), "features": self.tern.variant("int8_peak"), "ternary": self.ternary()}
         self.probes = {}
+
+    def ternary(self) -> dict[str, str]:
+        """{form and layout: symbol} of the best kernel for each layout of ternary weights; scalar ones only where there is nothing else."""
+        best = {}
+        for i in range(self.lib.tern_variant_count()):
+            v = self.ternlib.VariantInfo()
+            self.check(self.lib.tern_variant_get(self.ctx, i, byref(v)))
+            if v.usable and v.stage in (b"lut_gemm", b"mad_gemm"):  # listed from the lowest tier to the highest
+                best[f"{v.stage[:3].decode().upper()} {v.layout.decode().upper()}"] = v.symbol.decode()
+        vector = {name: symbol for name, symbol in best.items() if not symbol.endswith("_scalar")}
+        return vector or best
 
     def create(self, op: str, form: str, w: np.ndarray, blocks: np.ndarray | None) -> c_void_p:
         n, k = w.shape
@@ -422,16 +434,19 @@ class OnednnWorker:
 
 
 def run(worker, subject: dict, seconds: float) -> dict:
-    """The mean of whole turns through the copies."""
-    turn, first, total, count = worker.copies(subject), 0, 0.0, 0
-    worker.begin(subject)
-    worker.products(subject, turn, first)
-    while count == 0 or total < seconds:
+    """The mean of whole turns through the copies, after one that brings the weights back; or that one, if it is long."""
+    turn = worker.copies(subject)
+
+    def one_turn() -> float:
         start = time.perf_counter()
-        worker.products(subject, turn, first)
-        total += time.perf_counter() - start
-        count += turn
-    return {"seconds": total / count}
+        worker.products(subject, turn, 0)
+        return time.perf_counter() - start
+
+    worker.begin(subject)
+    first, turns = one_turn(), []
+    while first < seconds and sum(turns) < seconds:
+        turns.append(one_turn())
+    return {"seconds": sum(turns or [first]) / len(turns or [first]) / turn}
 
 
 def answer(worker, command: dict) -> dict:

@@ -44,6 +44,10 @@ class ModelInfo(Params):
                 [("bits_per_weight", c_double), ("n_ternary", c_size_t), ("n_int8", c_size_t)])
 
 
+class VariantInfo(Params):
+    _fields_ = ([("struct_size", c_size_t)] + [(n, c_char_p) for n in ("stage", "tier", "layout", "symbol")] + [("usable", c_int), ("chosen", c_int)])
+
+
 class WeightsParams(Params):
     _fields_ = [("struct_size", c_size_t), ("form", c_int)]
 
@@ -61,6 +65,8 @@ PROTOTYPES = {
     "tern_context_error": (c_char_p, [c_void_p]),
     "tern_context_threads": (c_int, [c_void_p]),
     "tern_stage_variant": (c_char_p, [c_void_p, c_char_p]),
+    "tern_variant_count": (c_size_t, []),
+    "tern_variant_get": (c_int, [c_void_p, c_size_t, POINTER(VariantInfo)]),
     "tern_force_variant": (c_int, [c_void_p, c_char_p]),
     "tern_weights_from_trits": (c_int, [c_void_p, POINTER(c_void_p), c_void_p, POINTER(c_float)] + [c_size_t] * 4 + [POINTER(WeightsParams)]),
     "tern_weights_from_s8": (c_int, [c_void_p, POINTER(c_void_p), c_void_p, POINTER(c_float)] + [c_size_t] * 4 + [POINTER(WeightsParams)]),
