@@ -2,20 +2,7 @@
 // LUT product of T2N with AVX-512 BW: byte shuffles as table lookups, for CPUs without VBMI.
 #include "lut_slab_avx512.h"
 
-enum {
-    VECTOR = SLAB_VECTOR,
-    BLOCK_VECTORS = TERN_T2N_BLOCK / VECTOR,
-    LOOKUP = 16, // bytes that a shuffle looks up in
-    PREFETCH = 4096
-};
-
-// The 16 bytes at p in every lane of 128 bits.
-static inline __m512i load_plane(const int8_t *p) { return _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)p)); }
-
-// *sum += v, bytes.
-static inline void add_in_place(__m512i *sum, __m512i v) {
-    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(v)), *sum = _mm512_add_epi8(*sum, v));
-}
+enum { VECTOR = SLAB_VECTOR, BLOCK_VECTORS = TERN_T2N_BLOCK / VECTOR, PREFETCH = 4096 };
 
 // `vectors` vectors of features for `tokens` tokens.
 static inline __attribute__((always_inline)) void block(int16_t *restrict sums, slab_tile a, const size_t vectors,
@@ -43,8 +30,8 @@ static inline __attribute__((always_inline)) void block(int16_t *restrict sums, 
         TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {
             const int8_t *table = a.tables + t * a.ld_tables;
-            const __m512i lo0 = load_plane(table), hi0 = load_plane(table + LOOKUP);
-            const __m512i lo1 = load_plane(table + 2 * LOOKUP), hi1 = load_plane(table + 3 * LOOKUP);
+            const __m512i lo0 = load_plane(table), hi0 = load_plane(table + SLAB_LOOKUP);
+            const __m512i lo1 = load_plane(table + 2 * SLAB_LOOKUP), hi1 = load_plane(table + 3 * SLAB_LOOKUP);
             TERN_UNROLL
             for (size_t v = 0; v < vectors; v++) {
                 add_in_place(&lo[t][v], _mm512_shuffle_epi8(lo0, low[v]));
@@ -89,6 +76,7 @@ static void any_block(int16_t *restrict sums, slab_tile a, size_t tokens) {
 }
 
 void tern_lut_gemm_t2n_avx512(const tern_gemm_args *args) {
-    const slab_shape t2n = {TERN_T2N_TRITS, TERN_T2N_TILE_ROWS, TERN_T2N_BLOCK, TERN_T2N_TABLE_BYTES};
+    const slab_shape t2n = {tern_t2n_rows(args->k), TERN_T2N_TILE_ROWS, TERN_T2N_BLOCK, TERN_T2N_TILE_ROWS * TERN_T2N_TRITS,
+                            TERN_T2N_TILE_ROWS * TERN_T2N_TABLE_BYTES};
     slab_product(args, t2n, any_block);
 }

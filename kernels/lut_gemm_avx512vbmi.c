@@ -26,12 +26,6 @@ static inline __m512i lookup(__m512i first, __m512i codes, __m512i second) {
     return codes;
 }
 
-// *sum += part, or -= part where negative, bytes.
-static inline void add_signed(__m512i *sum, __m512i part, __mmask64 negative) {
-    const __m512i value = _mm512_mask_sub_epi8(part, negative, _mm512_setzero_si512(), part);
-    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(value)), *sum = _mm512_add_epi8(*sum, value));
-}
-
 // `vectors` vectors of features for `tokens` tokens, whose sums are TERN_SLAB_MAX apart.
 static inline __attribute__((always_inline)) void block(int16_t *restrict sums, slab_tile a, const size_t vectors,
                                                         const size_t tokens) {
@@ -136,6 +130,7 @@ static void any_block(int16_t *restrict sums, slab_tile a, size_t tokens) {
 }
 
 void tern_lut_gemm_t5_avx512vbmi(const tern_gemm_args *args) {
-    const slab_shape t5 = {TERN_T5_TRITS, TERN_T5_TILE_ROWS, TERN_T5_BLOCK, TERN_T5_TABLE_BYTES};
+    const slab_shape t5 = {tern_t5_rows(args->k), TERN_T5_TILE_ROWS, TERN_T5_BLOCK, TERN_T5_TILE_ROWS * TERN_T5_TRITS,
+                           TERN_T5_TILE_ROWS * TERN_T5_TABLE_BYTES};
     slab_product(args, t5, any_block);
 }

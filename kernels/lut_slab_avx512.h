@@ -13,6 +13,7 @@
 
 enum {
     SLAB_VECTOR = 64, // features of a vector
+    SLAB_LOOKUP = 16, // bytes that a byte shuffle looks up in
     SLAB_TOKENS = 4,  // tokens that share one pass over the slab: a block's codes stay in L1 meanwhile
     // |value| <= 128 per trit, or 127 where no activation is -128; that times these stays within int16: 32640, 32766. The
     // larger one takes a whole K-slice of 256.
@@ -33,8 +34,22 @@ typedef struct slab_tile {
 typedef void slab_block_fn(int16_t *restrict sums, slab_tile tile, size_t tokens);
 
 typedef struct slab_shape {
-    size_t trits, tile_rows, widest, table_bytes; // of a layout: trits per byte row, TERN_*_TILE_ROWS, _BLOCK, _TABLE_BYTES
+    size_t rows, tile_rows, widest; // byte rows; of a K-tile (the last may have fewer); features of the widest block
+    size_t tile_k, tile_tables;     // depth of a K-tile, bytes of its tables
 } slab_shape;
+
+// The 16 bytes at p in every lane of 128 bits.
+static inline __m512i load_plane(const int8_t *p) { return _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)p)); }
+
+// *sum += v, bytes.
+static inline void add_in_place(__m512i *sum, __m512i v) {
+    TERN_IN_PLACE(__asm__ volatile("vpaddb %1, %0, %0" : "+v"(*sum) : "v"(v)), *sum = _mm512_add_epi8(*sum, v));
+}
+
+// The same, with the sign turned where negative.
+static inline void add_signed(__m512i *sum, __m512i v, __mmask64 negative) {
+    add_in_place(sum, _mm512_mask_sub_epi8(v, negative, _mm512_setzero_si512(), v));
+}
 
 // sums (+)= lo + step * hi of 64 features: the octets of features 0, 2, 4, 6, then the octets 1, 3, 5, 7. kept: the sums that
 // count, all or none.
@@ -71,25 +86,26 @@ static void slab_spill(int32_t *restrict acc, const int16_t *restrict sums, size
 static inline __attribute__((always_inline)) void slab_pass(const tern_gemm_args *args, size_t t0, size_t tokens,
                                                             const slab_shape shape, slab_block_fn *block) {
     _Alignas(64) int16_t sums[SLAB_TOKENS * TERN_SLAB_MAX]; // token t at t * TERN_SLAB_MAX
-    const size_t n = args->n, rows = tern_ceil_div(args->k, shape.trits);
-    const size_t spill_k = args->x_has_min ? SLAB_SPILL_K : SLAB_SPILL_K_NO_MIN;
+    const size_t n = args->n, spill_k = args->x_has_min ? SLAB_SPILL_K : SLAB_SPILL_K_NO_MIN;
     const uint8_t *codes = args->packed;
-    size_t first = 0; // first byte row in sums; those before it are in acc
-    for (size_t row = 0, end; row < rows; row = end) {
-        end = row + shape.tile_rows < rows ? row + shape.tile_rows : rows;
-        slab_tile tile = {.rows = end - row, .ld_tables = args->ld_tables, .kept = row == first ? 0 : 0xFFFFFFFF};
-        tile.tables = args->tables + t0 * args->ld_tables + row * shape.table_bytes;
+    size_t first_k = 0; // what lies before it is in acc, the rest in sums
+    slab_tile tile = {.tables = args->tables + t0 * args->ld_tables, .ld_tables = args->ld_tables};
+    for (size_t row = 0, k = 0, end_k; row < shape.rows; row += tile.rows, k = end_k) {
+        end_k = args->k - k < shape.tile_k ? args->k : k + shape.tile_k;
+        tile.rows = shape.rows - row < shape.tile_rows ? shape.rows - row : shape.tile_rows;
+        tile.kept = k == first_k ? 0 : 0xFFFFFFFF;
         for (size_t f = 0; f < n; f += tile.width) {
             tile.width = tern_slab_block(n - f, shape.widest);
             tile.codes = codes;
             block(sums + f, tile, tokens);
             codes += tile.rows * tile.width;
         }
-        const size_t next = end + shape.tile_rows < rows ? (end + shape.tile_rows) * shape.trits : args->k;
-        if (end < rows && next - first * shape.trits <= spill_k) continue;
+        tile.tables += shape.tile_tables;
+        const size_t next_k = args->k - end_k < shape.tile_k ? args->k : end_k + shape.tile_k;
+        if (end_k < args->k && next_k - first_k <= spill_k) continue;
         for (size_t t = 0; t < tokens; t++)
-            slab_spill(args->acc + (t0 + t) * args->ld_acc, sums + t * TERN_SLAB_MAX, n, first == 0);
-        first = end;
+            slab_spill(args->acc + (t0 + t) * args->ld_acc, sums + t * TERN_SLAB_MAX, n, first_k == 0);
+        first_k = end_k;
     }
 }
 
