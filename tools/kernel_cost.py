@@ -24,6 +24,7 @@ import struct
 import subprocess
 import sys
 from bisect import bisect_right
+from functools import cache
 from pathlib import Path
 
 LLVM = 16  # knows znver4, and is what Debian 12 has beside its default
@@ -177,7 +178,7 @@ class Function:
         return loops
 
     def loop_at(self, address):
-        """(header, instructions) of the innermost loop around address, without those of loops inside it; None outside loops."""
+        """(address, instructions) of the innermost loop around address, without those of loops inside it; None outside loops."""
         block = bisect_right(self.starts, address) - 1
         around = [(len(body), header) for header, body in self.loops.items() if block in body]
         if not around:
@@ -187,17 +188,17 @@ class Function:
         for other, inner in self.loops.items():
             if other != header and inner < self.loops[header]:
                 body -= inner
-        return header, [text for b in sorted(body) for _, text in self.blocks[b]]
+        return self.starts[header], [text for b in sorted(body) for _, text in self.blocks[b]]
 
 
 def functions(path):
-    """(section, Function) of each function of an object file."""
+    """(section, instructions) of each function of an object file. instructions: (address, text), in order."""
     out, section, code = [], "", []
     listing = run("llvm-objdump", ["-d", "--no-show-raw-insn", "--x86-asm-syntax=att", path])
     for line in listing.splitlines() + ["Disassembly of section :"]:
         if line.startswith("Disassembly of section") or line.endswith(">:"):
             if code:
-                out.append((section, Function(code)))
+                out.append((section, code))
             code = []
             if line.startswith("Dis"):
                 section = line.split()[-1].rstrip(":")
@@ -209,8 +210,9 @@ def functions(path):
 # ---- costs ------------------------------------------------------------------------------------------------------------------------------
 
 
+@cache  # copies of a loop are often the same
 def cycles(code, model):
-    # The last branch goes to a local label, so that the assembler need not place addresses of the object file.
+    # Branches go to a local label, so that the assembler need not place addresses of the object file.
     text = "\n".join(re.sub(r"^(j\w+)\s.*", r"\1 1b", line) for line in code)
     report = run("llvm-mca", ["-mtriple=x86_64", f"-mcpu={model}", f"-iterations={ITERATIONS}"], f"1:\n{text}\n")
     return int(re.search(r"^Total Cycles:\s+(\d+)", report, re.M)[1]) / ITERATIONS
@@ -220,21 +222,26 @@ def costs_of(path, only):
     """{name: {"instructions": …, model: …}}: costs of the marked loops of one object file."""
     source = path.name.split(".")[0]
     found = {}  # (name, loop) -> [products of one round, instructions]
-    for section, address, name, n, m, k in markers(path.read_bytes()):
+    marked = markers(path.read_bytes())
+    listing = functions(path) if marked else []
+    flow = {}  # (section, first address) -> Function
+    for section, address, name, n, m, k in marked:
         name = f"{source}: {name}, {n} x {m} x {k}"
         if only not in name:
             continue
-        holders = [f for s, f in functions(path) if s == section and f.code[0][0] <= address <= f.code[-1][0]]
-        loop = holders[0].loop_at(address) if holders else None
+        code = next((c for s, c in listing if s == section and c[0][0] <= address <= c[-1][0]), None)
+        if code and (section, code[0][0]) not in flow:
+            flow[section, code[0][0]] = Function(code)
+        loop = flow[section, code[0][0]].loop_at(address) if code else None
         if not loop:
             raise NotMeasured(f"{name}: its mark lies outside any loop")
-        entry = found.setdefault((name, section, holders[0].code[0][0], loop[0]), [0, loop[1]])
+        entry = found.setdefault((name, section, loop[0]), [0, loop[1]])
         entry[0] += n * m * k  # an unrolled loop holds its mark several times
     costs = {}
     for (name, *_), (products, code) in found.items():
         cost = {"instructions": len(code) * UNIT / products}
         for model in MODELS[source.rsplit("_", 1)[1]]:
-            cost[model] = cycles(code, model) * UNIT / products
+            cost[model] = cycles(tuple(code), model) * UNIT / products
         worst = costs.setdefault(name, cost)
         for key, value in cost.items():
             worst[key] = round(max(worst[key], value), 3)
