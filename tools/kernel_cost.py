@@ -9,6 +9,9 @@ code. For each marked loop this prints instructions per 64 products (one product
 llvm-mca 16 expects for them, all data in L1. Code in an inner loop counts for that loop only; a loop that the compiler emitted several
 times counts as its slowest copy.
 
+The models are not the machines: LLVM 16 gives Zen 4 half its rate of vpdpbusd between registers (with a memory operand it is right), and
+Ice Lake three times its rate of vpermi2b. The figures tell better from worse, not how fast a kernel is.
+
 Costs are compared with --table, which holds one column of costs for each compiler (name and major version): other versions choose
 other instructions, so objects of a compiler without a column are shown and not compared.
 
@@ -276,8 +279,9 @@ def write_table(path, table):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n")[0], description=__doc__.split("\n\n")[1])
-    parser.add_argument("objects", type=Path)
+    _, usage, text = __doc__.split("\n\n", 2)
+    parser = argparse.ArgumentParser(usage=usage.removeprefix("usage: "), description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("objects", type=Path, metavar="OBJECT_DIR")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--rewrite", action="store_true")
     parser.add_argument("--only", default="")
