@@ -7,7 +7,7 @@ usage: kernel_cost.py OBJECT_DIR [--table FILE] [--rewrite] [--only TEXT]
 A kernel marks a loop with TERN_COST_LOOP (kernels/compiler.h), which leaves a record in the object file and no instruction in the
 code. For each marked loop this prints instructions per 64 products (one product: one weight times one activation) and the cycles that
 llvm-mca 16 expects for them, all data in L1. Code in an inner loop counts for that loop only; a loop that the compiler emitted several
-times counts as its slowest copy.
+times counts as its slowest copy. Every GEMM kernel with vectors must have a mark.
 
 The models are not the machines: LLVM 16 gives Zen 4 half its rate of vpdpbusd between registers (with a memory operand it is right), and
 Ice Lake three times its rate of vpermi2b. The figures tell better from worse, not how fast a kernel is.
@@ -291,6 +291,9 @@ def main():
         costs = {}
         for path in paths:
             costs |= costs_of(path, args.only)
+        unmarked = [p.name.split(".")[0] for p in paths if re.search("_gemm_.*avx", p.name) and not markers(p.read_bytes())]
+        if unmarked:
+            raise NotMeasured(f"no loop is marked in {', '.join(unmarked)}; see docs/add_a_kernel.md")
         if not costs:
             raise NotMeasured(f"no object file in {args.objects} holds a marked loop" + (f" named {args.only}" if args.only else ""))
         compiler = compiler_of(paths[0].read_bytes())
