@@ -20,8 +20,8 @@ static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 typedef struct tiled_product {
     tern_product product;
-    size_t tile_rows;  // features of one tile: one slab, or several panels
-    size_t first_tile; // along N, over all products
+    size_t tiles;      // along N, which share its units: a slab each, or several panels
+    size_t first_tile; // of them, over all products
 } tiled_product;
 
 // Tokens token0 .. token0 + n_tokens - 1 of a group of products.
@@ -31,19 +31,31 @@ typedef struct gemm_args {
     size_t token0, n_tokens;
     size_t chunk;    // tokens of one tile
     size_t n_chunks; // tiles along M
-    size_t n_tiles;
+    size_t n_tiles, streams;
     size_t n_products;
     tiled_product products[];
 } gemm_args;
 
-static void gemm_tile(void *arg, size_t tile) {
+// Tiles are claimed in order. Claim c belongs to stream c mod streams, so workers that keep in step each go forward through one
+// contiguous part of the weights, and find it in their own cache the next time.
+static size_t tile_of_claim(size_t claim, size_t tiles, size_t streams) {
+    const size_t whole = tiles / streams, rest = tiles % streams; // the first `rest` streams have one tile more
+    const bool last = claim >= whole * streams;
+    const size_t stream = last ? claim - whole * streams : claim % streams;
+    return stream * whole + min_size(stream, rest) + (last ? whole : claim / streams);
+}
+
+static void gemm_tile(void *arg, size_t claim) {
     const gemm_args *g = arg;
+    const size_t tile = tile_of_claim(claim, g->n_tiles, g->streams);
     const size_t along_n = tile / g->n_chunks, chunk = tile % g->n_chunks;
     size_t i = g->n_products - 1;
     while (along_n < g->products[i].first_tile) i--;
     const tiled_product *p = &g->products[i];
-    const size_t n0 = (along_n - p->first_tile) * p->tile_rows;
-    const size_t n = min_size(p->tile_rows, p->product.w->n_padded - n0);
+    const tern_weights *w = p->product.w;
+    const size_t nth = along_n - p->first_tile;
+    const size_t n0 = w->n_units * nth / p->tiles * w->unit_rows, n1 = w->n_units * (nth + 1) / p->tiles * w->unit_rows;
+    const size_t n = min_size(n1, w->n_padded) - n0;
     const size_t t0 = chunk * g->chunk, m = min_size(g->chunk, g->n_tokens - t0);
     tern_tile_run(&g->view, g->kernels, &p->product, n0, n, g->token0 + t0, m, g->token0);
 }
@@ -52,7 +64,7 @@ static void gemm_tile(void *arg, size_t tile) {
 static void gemm_alone(void *arg, size_t unused) {
     (void)unused;
     const gemm_args *g = arg;
-    for (size_t tile = 0; tile < g->n_tiles; tile++) gemm_tile(arg, tile);
+    for (size_t claim = 0; claim < g->n_tiles; claim++) gemm_tile(arg, claim);
 }
 
 static size_t gemm_args_bytes(size_t n_products) { return sizeof(gemm_args) + n_products * sizeof(tiled_product); }
@@ -73,15 +85,17 @@ static void add_gemm(tern_region *region, const tern_act_view *view, const tern_
         const tern_weights *w = products[i].w;
         tiled_product *p = &g->products[i];
         p->product = products[i];
-        p->tile_rows = tern_tile_rows_max(w, g->chunk);
+        p->tiles = w->n_units;
         if (!w->traits->table_bytes) {
-            const size_t share = tern_round_up(tern_ceil_div(rows_total * g->n_chunks, want_tiles), w->unit_rows);
-            p->tile_rows = min_size(p->tile_rows, share);
+            const size_t share = tern_ceil_div(want_tiles * w->n_padded, rows_total * g->n_chunks); // of the tiles wanted
+            const size_t fewest = tern_ceil_div(w->n_units, tern_tile_rows_max(w, g->chunk) / w->unit_rows);
+            p->tiles = min_size(w->n_units, max_size(share, fewest));
         }
         p->first_tile = tiles;
-        tiles += tern_ceil_div(w->n_padded, p->tile_rows);
+        tiles += p->tiles;
     }
     g->n_tiles = tiles * g->n_chunks;
+    g->streams = worth <= 1 ? 1 : (size_t)region->ctx->threads;
     if (worth <= 1)
         tern_region_commit(region, gemm_alone, 1);
     else
