@@ -38,8 +38,10 @@ int main(int argc, char **argv) {
     }
     bench_register_products(ctx);
     bench_register_stages(ctx);
+    bench_register_pack(ctx);
     const int rc = bench_run(argc, argv);
     bench_release_products();
+    bench_release_pack();
     tern_context_destroy(ctx);
     return rc;
 }
