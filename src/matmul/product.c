@@ -36,18 +36,9 @@ typedef struct gemm_args {
     tiled_product products[];
 } gemm_args;
 
-// Tiles are claimed in order. Claim c belongs to stream c mod streams, so workers that keep in step each go forward through one
-// contiguous part of the weights, and find it in their own cache the next time.
-static size_t tile_of_claim(size_t claim, size_t tiles, size_t streams) {
-    const size_t whole = tiles / streams, rest = tiles % streams; // the first `rest` streams have one tile more
-    const bool last = claim >= whole * streams;
-    const size_t stream = last ? claim - whole * streams : claim % streams;
-    return stream * whole + min_size(stream, rest) + (last ? whole : claim / streams);
-}
-
 static void gemm_tile(void *arg, size_t claim) {
     const gemm_args *g = arg;
-    const size_t tile = tile_of_claim(claim, g->n_tiles, g->streams);
+    const size_t tile = tern_stream_tile(claim, g->n_tiles, g->streams);
     const size_t along_n = tile / g->n_chunks, chunk = tile % g->n_chunks;
     size_t i = g->n_products - 1;
     while (along_n < g->products[i].first_tile) i--;

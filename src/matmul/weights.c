@@ -13,6 +13,7 @@
 #include "matmul/pack_int4.h"
 #include "matmul/pack_int8.h"
 #include "matmul/pack_ternary.h"
+#include "matmul/region.h"
 
 // Rows are decoded and packed in chunks of this many: a divisor of every slab, a multiple of every panel.
 enum { TERN_CHUNK_ROWS = 64 };
@@ -195,9 +196,9 @@ static void pack_share(void *arg, size_t share) {
     const size_t n_padded = w->many && w->many->n_padded > w->n_padded ? w->many->n_padded : w->n_padded;
     const size_t chunks = tern_ceil_div(n_padded, TERN_CHUNK_ROWS);
     for (;;) {
-        const size_t c = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed); // relaxed: it guards no data
-        if (c >= chunks) return;
-        const size_t row0 = c * TERN_CHUNK_ROWS;
+        const size_t claim = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed); // relaxed: it guards no data
+        if (claim >= chunks) return;
+        const size_t row0 = tern_stream_tile(claim, chunks, job->n_shares) * TERN_CHUNK_ROWS; // first touch of pages: apart
         const size_t n_rows = row0 >= w->n ? 0 : w->n - row0 < TERN_CHUNK_ROWS ? w->n - row0 : TERN_CHUNK_ROWS;
         const char *fault = NULL;
         size_t bad_row = job->slice.row0 + row0;
