@@ -9,7 +9,7 @@
 
 #include "cpu/choice.h"
 
-static const tern_choice square = {.n = 4096, .k = 4096, .threads = 2};
+static const tern_choice square = {.n = 4096, .k = 4096, .m = 1, .threads = 2};
 
 static tern_kernels kernels_of(tern_tier tier) {
     tern_kernels kernels;
@@ -120,6 +120,34 @@ static void a_forced_variant_wins_over_the_table_where_its_form_is_allowed(void 
     assert_int_equal(tern_choose_layout(&kernels, &choice, table), M2);
 }
 
+static void without_expectations_the_layout_that_loses_least_is_chosen(void **state) {
+    (void)state;
+    const tern_kernels kernels = kernels_of(TERN_TIER_AVX2);
+    const tern_tune_table *table = TABLE({4096, 4096, 0, 1, false, T2N, 105}, {4096, 4096, 0, 1, false, M2, 100},
+                                         {4096, 4096, 0, 512, true, T2N, 100}, {4096, 4096, 0, 512, true, M2, 200});
+    tern_choice choice = square;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, table), T2N);
+    choice.m = 0;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, table), M2);
+    choice.form = TERN_FORM_LUT;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, table), T2N);
+    choice.form = TERN_FORM_AUTO;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, TABLE({4096, 4096, 0, 1, false, T2N, 105})), T2N);
+}
+
+static void few_bits_are_built_in_for_one_token_from_dram_on_avx2(void **state) {
+    (void)state;
+    const tern_kernels kernels = kernels_of(TERN_TIER_AVX2);
+    tern_choice choice = square;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), TERN_LAYOUT_T3);
+    choice.cached = true;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), T2N);
+    choice.m = 0;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), M2);
+    choice.m = 512;
+    assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), M2);
+}
+
 static void every_built_in_choice_is_a_ternary_layout_that_the_tier_reads(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 576, 4096, 131071}, tokens[] = {0, 1, 2, 16, 512};
@@ -148,6 +176,8 @@ int main(void) {
         cmocka_unit_test(far_shapes_and_other_scale_blocks_fall_back_to_the_built_in_choice),
         cmocka_unit_test(a_form_asked_for_restricts_the_choice),
         cmocka_unit_test(a_forced_variant_wins_over_the_table_where_its_form_is_allowed),
+        cmocka_unit_test(without_expectations_the_layout_that_loses_least_is_chosen),
+        cmocka_unit_test(few_bits_are_built_in_for_one_token_from_dram_on_avx2),
         cmocka_unit_test(every_built_in_choice_is_a_ternary_layout_that_the_tier_reads),
     };
     return cmocka_run_group_tests_name("choice", tests, NULL, NULL);

@@ -241,7 +241,7 @@ static void a_second_form_is_reported_apart_and_gives_the_same_products(void **u
     (void)unused;
     fill(&sources[2]);
     for (size_t j = 0; j < M * K; j++) q[j] = (int8_t)next_random();
-    const tern_weights_params one = {.struct_size = sizeof one, .form = TERN_FORM_LUT};
+    const tern_weights_params one = {.struct_size = sizeof one, .form = TERN_FORM_LUT, .expect_m = 1};
     const tern_weights_params two = {
         .struct_size = sizeof two, .form = TERN_FORM_LUT, .many_tokens = M, .many_tokens_form = TERN_FORM_MAD};
     tern_weights *few = pack(&sources[2], &one), *both = pack(&sources[2], &two);

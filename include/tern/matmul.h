@@ -41,7 +41,7 @@ typedef enum tern_form {
 typedef struct tern_weights_params {
     size_t struct_size;
     tern_form form;    // ternary weights only
-    size_t expect_m;   // tokens of most products, for the choice of a layout; 0: one
+    size_t expect_m;   // tokens of most products, for the choice of a layout; 0: not known, one or many
     int expect_cached; // nonzero: the weight is likely to be in cache when it is used (all weights together fit); for the choice
     int row_sums;      // nonzero: keep the sum of each row's codes, which u8 activations with a zero point other than 128 need
                        // (4 bytes per row and scale block). Not with INT8 per 32; INT8 weights then have k <= TERN_K_MAX_U8

@@ -9,7 +9,7 @@
 typedef struct tern_choice {
     size_t n, k;
     size_t scale_block; // 0: no ternary block scales
-    size_t m;           // tokens expected in one product; 0: one
+    size_t m;           // tokens expected in one product; 0: not known, one or many
     bool cached;        // it is expected to stay in cache from one product to the next
     int threads;
     tern_form form;

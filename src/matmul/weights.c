@@ -59,7 +59,7 @@ static bool is_sliced(const tern_build *build) {
     return build->ternary && build->scale_block != 0 && build->scale_block < build->k;
 }
 
-// For products of m tokens (0: one).
+// For products of m tokens (0: not known).
 static tern_layout choose_layout(const tern_context *ctx, const tern_build *build, const tern_slice *slice, size_t m,
                                  tern_form form) {
     if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
@@ -285,7 +285,8 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     tern_slice slice;
     tern_status status = read_slice(ctx, build, &slice);
     if (status != TERN_OK) return status;
-    const tern_layout layout = choose_layout(ctx, build, &slice, p->expect_m, p->form);
+    const size_t m = p->expect_m || !p->many_tokens ? p->expect_m : 1; // with a second layout for many, the first is for one
+    const tern_layout layout = choose_layout(ctx, build, &slice, m, p->form);
     const tern_layout many = p->many_tokens ? choose_layout(ctx, build, &slice, p->many_tokens, p->many_tokens_form) : layout;
     status = check_row_sums(ctx, build, &slice, layout);
     if (status != TERN_OK) return status;
