@@ -230,8 +230,8 @@ static void finish(const bench *b, const tern_weights_info *info, bench_limit me
 
 // ---- One copy, in cache as far as it fits ---------------------------------------------------------------------------
 
-static const double case_seconds = 1.5; // slow kernels stop after fewer rounds, but never before three
-enum { ROUNDS_MIN = 3, M_LARGE = 512 };
+static const double case_seconds = 1.5;                  // slow kernels stop after fewer rounds, but never before three
+enum { ROUNDS_MIN = 3, M_LARGE = 512, SAME_MIN = 4096 }; // SAME_MIN: a probe reads whole units
 
 // The largest power of two up to 512 whose product takes a quarter of a second at most.
 static tern_status choose_m(bench *b, const subject *s, size_t *m) {
@@ -249,10 +249,11 @@ static tern_status measure_hot(bench *b, bench_source source, bench_matrix matri
     tern_status status = create_subject(b, source, matrix, result->m ? result->m : M_LARGE, &w, &s);
     if (status == TERN_OK && result->m == BENCH_M_LARGE) status = choose_m(b, &s, &result->m);
     tern_read_probe *same = NULL; // without it the fraction is not measured
-    if (status == TERN_OK) (void)tern_read_probe_create(b->ctx, &same, s.info.bytes);
+    const size_t same_bytes = status == TERN_OK ? max_size(s.info.bytes, SAME_MIN) : SAME_MIN;
+    if (status == TERN_OK) (void)tern_read_probe_create(b->ctx, &same, same_bytes);
     const double start = cli_seconds();
     while (status == TERN_OK && r.n < b->rounds) {
-        r.memory[r.n] = cache_rate(b, same, s.info.bytes);
+        r.memory[r.n] = cache_rate(b, same, same_bytes);
         r.arithmetic[r.n] = int8_peak(b);
         r.clock[r.n] = clock_rate(b);
         status = repeat(b, end_to_end, &s, result->m, &r.seconds[r.n]);
