@@ -13,7 +13,7 @@ enum {
     HALF_BYTES = 32,                //
     LANE = 4,                       // consecutive k of a feature in a 32-bit lane
     PARTS = TERN_M2_GROUP_K / LANE, // codes in a byte
-    PREFETCH = 2048
+    PREFETCH = 2048                 // Zen 3, from DRAM: 512 and 8192 are slower by a tenth, none at all by a quarter
 };
 
 static inline __m256i load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
@@ -49,60 +49,79 @@ enum {
     // Divided by 4 they join the unscaled pairs: 4 * 16 * 512 = 2^15 and 4 * 10 * 768 just fit.
     SCALED_GROUPS_3 = 16,
     SCALED_GROUPS_4 = 10,
-    SCALED_TOKENS = 2
+    SCALED_TOKENS = 2,
+    SCALED_PANELS = 2
 };
 
-static inline __attribute__((always_inline)) void scaled_panel(const tern_gemm_args *args, const uint8_t *group, size_t f,
+// Adds one group to the sums.
+static inline __attribute__((always_inline)) void scaled_group(__m256i sum[SCALED_TOKENS][2][3], const uint8_t *group,
+                                                               const int8_t *x, size_t ldx, __m256i mask1, __m256i mask4,
                                                                const size_t tokens) {
-    const __m256i mask1 = _mm256_set1_epi8(0x03), mask4 = _mm256_set1_epi8(0x0C);
-    const size_t spill = (args->four_level ? SCALED_GROUPS_4 : SCALED_GROUPS_3) / tokens;
-    const int8_t *x = args->x;
-    __m256i total[SCALED_TOKENS][2]; // int32, features 0..7 and 8..15
+    const __m256i low[2] = {load(group), load(group + HALF_BYTES)};
+    const __m256i high[2] = {_mm256_srli_epi16(low[0], 4), _mm256_srli_epi16(low[1], 4)};
     TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++) total[t][0] = total[t][1] = minus_x_sum(args, t);
-    for (size_t left = tern_m2_groups(args->k), n; left > 0; left -= n) {
-        n = left < spill ? left : spill;
-        __m256i sum[SCALED_TOKENS][2][3]; // int16 pairs: 0 of parts 0 and 2; 1 and 2 (one token), or 1, of parts 1 and 3
+    for (size_t p = 0; p < PARTS; p++) {
+        const __m256i mask = p % 2 ? mask4 : mask1;
+        const __m256i code0 = _mm256_and_si256(p / 2 ? high[0] : low[0], mask);
+        const __m256i code1 = _mm256_and_si256(p / 2 ? high[1] : low[1], mask);
+        const size_t s = p % 2 == 0 ? 0 : tokens == 1 ? p / 2 + 1 : 1;
         TERN_UNROLL
         for (size_t t = 0; t < tokens; t++) {
-            TERN_UNROLL
-            for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
+            const __m256i four = load_lane(x + t * ldx + p * LANE);
+            add_dots(&sum[t][0][s], code0, four);
+            add_dots(&sum[t][1][s], code1, four);
         }
-        TERN_NO_UNROLL
-        for (size_t i = 0; i < n; i++, group += TERN_M2_GROUP_BYTES, x += TERN_M2_GROUP_K) {
-            TERN_COST_LOOP("M2 groups, scaled", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
-            _mm_prefetch((const char *)group + PREFETCH, _MM_HINT_T0);
-            const __m256i low[2] = {load(group), load(group + HALF_BYTES)};
-            const __m256i high[2] = {_mm256_srli_epi16(low[0], 4), _mm256_srli_epi16(low[1], 4)};
+    }
+}
+
+// One or two panels of 16 features, alternating: a spill of one, then the same k of the other. They lie half a tile apart,
+// because two forward streams come from DRAM faster than one.
+static inline __attribute__((always_inline)) void scaled_panels(const tern_gemm_args *args, size_t f0, size_t f_step,
+                                                                const size_t panels, const size_t tokens) {
+    const __m256i mask1 = _mm256_set1_epi8(0x03), mask4 = _mm256_set1_epi8(0x0C);
+    const size_t spill = (args->four_level ? SCALED_GROUPS_4 : SCALED_GROUPS_3) / tokens;
+    const size_t groups = tern_m2_groups(args->k);
+    __m256i total[SCALED_PANELS][SCALED_TOKENS][2]; // int32, features 0..7 and 8..15
+    for (size_t i = 0; i < panels; i++)
+        for (size_t t = 0; t < tokens; t++) total[i][t][0] = total[i][t][1] = minus_x_sum(args, t);
+    for (size_t g = 0; g < groups; g += spill)
+        for (size_t i = 0; i < panels; i++) {
+            const uint8_t *group = args->packed + ((f0 + i * f_step) / TERN_M2_PANEL * groups + g) * TERN_M2_GROUP_BYTES;
+            const int8_t *x = args->x + g * TERN_M2_GROUP_K;
+            const size_t n = groups - g < spill ? groups - g : spill;
+            __m256i sum[SCALED_TOKENS][2][3]; // int16 pairs: 0 of parts 0 and 2; 1 and 2 (one token), or 1, of parts 1 and 3
             TERN_UNROLL
-            for (size_t p = 0; p < PARTS; p++) {
-                const __m256i mask = p % 2 ? mask4 : mask1;
-                const __m256i code0 = _mm256_and_si256(p / 2 ? high[0] : low[0], mask);
-                const __m256i code1 = _mm256_and_si256(p / 2 ? high[1] : low[1], mask);
-                const size_t s = p % 2 == 0 ? 0 : tokens == 1 ? p / 2 + 1 : 1;
+            for (size_t t = 0; t < tokens; t++) {
                 TERN_UNROLL
-                for (size_t t = 0; t < tokens; t++) {
-                    const __m256i four = load_lane(x + t * args->ldx + p * LANE);
-                    add_dots(&sum[t][0][s], code0, four);
-                    add_dots(&sum[t][1][s], code1, four);
+                for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
+            }
+            TERN_NO_UNROLL
+            for (size_t j = 0; j < n; j++, group += TERN_M2_GROUP_BYTES, x += TERN_M2_GROUP_K) {
+                TERN_COST_LOOP("M2 groups, scaled", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
+                _mm_prefetch((const char *)group + PREFETCH, _MM_HINT_T0);
+                scaled_group(sum, group, x, args->ldx, mask1, mask4, tokens);
+            }
+            TERN_UNROLL
+            for (size_t t = 0; t < tokens; t++) {
+                TERN_UNROLL
+                for (size_t h = 0; h < 2; h++) {
+                    __m256i all = _mm256_add_epi16(sum[t][h][0], _mm256_srai_epi16(sum[t][h][1], 2));
+                    if (tokens == 1) all = _mm256_add_epi16(all, _mm256_srai_epi16(sum[t][h][2], 2));
+                    total[i][t][h] = widen(total[i][t][h], all);
                 }
             }
         }
-        TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) {
-            TERN_UNROLL
-            for (size_t h = 0; h < 2; h++) {
-                __m256i all = _mm256_add_epi16(sum[t][h][0], _mm256_srai_epi16(sum[t][h][1], 2));
-                if (tokens == 1) all = _mm256_add_epi16(all, _mm256_srai_epi16(sum[t][h][2], 2));
-                total[t][h] = widen(total[t][h], all);
-            }
-        }
-    }
-    TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++) {
-        store(args->acc + t * args->ld_acc + f, total[t][0]);
-        store(args->acc + t * args->ld_acc + f + HALF, total[t][1]);
-    }
+    for (size_t i = 0; i < panels; i++)
+        for (size_t t = 0; t < tokens; t++)
+            for (size_t h = 0; h < 2; h++) store(args->acc + t * args->ld_acc + f0 + i * f_step + h * HALF, total[i][t][h]);
+}
+
+static inline __attribute__((always_inline)) void scaled(const tern_gemm_args *args, const size_t tokens) {
+    // Shallow slices are over before a stream begins.
+    const size_t panels = args->n / TERN_M2_PANEL, paired = tern_m2_groups(args->k) > SCALED_GROUPS_3 ? panels / 2 : 0;
+    const size_t step = paired * TERN_M2_PANEL;
+    for (size_t f = 0; f < step; f += TERN_M2_PANEL) scaled_panels(args, f, step, SCALED_PANELS, tokens);
+    for (size_t f = 2 * step; f < args->n; f += TERN_M2_PANEL) scaled_panels(args, f, 0, 1, tokens);
 }
 
 // ---- more tokens ------------------------------------------------------------------------------------------------------
@@ -256,14 +275,12 @@ static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 void tern_mad_gemm_m2_avx2(const tern_gemm_args *args) {
     const size_t groups = tern_m2_groups(args->k), panel_bytes = groups * TERN_M2_GROUP_BYTES;
-    if (args->m <= SCALED_TOKENS) {
-        for (size_t f = 0; f < args->n; f += TERN_M2_PANEL) {
-            const uint8_t *panel = args->packed + f / TERN_M2_PANEL * panel_bytes;
-            if (args->m == 1)
-                scaled_panel(args, panel, f, 1);
-            else
-                scaled_panel(args, panel, f, 2);
-        }
+    if (args->m == 1) {
+        scaled(args, 1);
+        return;
+    }
+    if (args->m == SCALED_TOKENS) {
+        scaled(args, SCALED_TOKENS);
         return;
     }
     const bool stream = args->m <= STREAM_TOKENS;
