@@ -39,7 +39,7 @@ typedef tern_quantize_half_fn tern_quantize_bf16_fn;
 // tern_lut_build of rows [row0, row1) only: table r lies at tables + r * TABLE_BYTES.
 typedef void tern_lut_build_fn(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1);
 
-// ---- lut_gemm, mad_gemm, int8_gemm: exact int32 -------------------------------------------------------------
+// ---- lut_gemm, sign_gemm (table lookup of binary weights), mad_gemm, int8_gemm: exact int32 -------------------------------------------------------------
 // acc[t * ld_acc + i] = sum over k of x[t][k] * code[i][k], for tokens t = 0..m-1 and the n features of this tile.
 typedef struct tern_gemm_args {
     int32_t *acc;          // 64-byte aligned; ld_acc a multiple of 16, >= n; written, never read
@@ -139,7 +139,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 // ---- variants -------------------------------------------------------------------------------------------------
 
 #define TERN_STAGES(X) \
-    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
+    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
     X(epilogue) X(rmsnorm) X(silu_mul) X(attention) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
@@ -150,6 +150,7 @@ typedef enum tern_stage_id {
 } tern_stage_id;
 
 typedef tern_gemm_fn tern_lut_gemm_fn;
+typedef tern_gemm_fn tern_sign_gemm_fn;
 typedef tern_gemm_fn tern_mad_gemm_fn;
 typedef tern_gemm_fn tern_int8_gemm_fn;
 typedef tern_gemm_b32_fn tern_int8_gemm_b32_fn;

@@ -15,6 +15,7 @@ typedef enum tern_layout {
     TERN_LAYOUT_T5,    // five trits per byte, 1.6 bits per weight: table lookup
     TERN_LAYOUT_T2N,   // two trits per nibble, 2 bits per weight: table lookup with byte shuffles
     TERN_LAYOUT_T3,    // three trits per nibble plus a sign bit, 1.72 bits per weight: the same, where memory binds
+    TERN_LAYOUT_B1,    // four signs per nibble, 1 bit per weight: table lookup of binary weights
     TERN_LAYOUT_M2,    // 2-bit codes, four k per byte: multiply-add
     TERN_LAYOUT_I8,    // int8, four k per 32-bit lane
     TERN_LAYOUT_I8B32, // the same in 64-deep groups that carry float16 scales per 32
@@ -30,7 +31,7 @@ static inline size_t tern_round_up(size_t a, size_t b) { return tern_ceil_div(a,
 // Quantized activation rows are zero-padded to a multiple of this, and 64-byte aligned.
 enum { TERN_X_ALIGN = 64 };
 
-// ---- slabs (T5, T2N, T3) -----------------------------------------------------------------------------------
+// ---- slabs (T5, T2N, T3, B1) -----------------------------------------------------------------------------------
 // LUT layouts keep K outermost, so that the tables of a few groups stay in L1 while all features of a slab use them:
 //
 //   slab (<= TERN_SLAB_MAX features) > K-tile (a fixed number of byte rows) > block of features > byte row > features
@@ -93,6 +94,16 @@ static inline size_t tern_t3_rows(size_t k) {
 }
 static inline size_t tern_t3_table_bytes(size_t k) { return tern_t3_pairs(k) * TERN_T3_TABLE_BYTES; }
 static inline size_t tern_t3_bytes(size_t n_padded, size_t k) { return n_padded * tern_t3_rows(k); }
+
+// ---- B1 -------------------------------------------------------------------------------------------------
+// Binary weights, -1 or +1. Byte row b of a feature holds k = 8b .. 8b + 7: bit j of the low nibble is (w[8b + j] > 0), j = 0..3,
+// the high nibble the same of w[8b + 4 + j]. There is no zero weight: features past the last one have any result, and k past the
+// last one counts nothing because its activations are 0. Slabs, K-tiles, blocks and tables are those of T2N: a table's value is
+// value(e) = lo + 24 * hi = floor((sum of +-x) / 2), e = 0..15, so that |value| <= 256 although |sum| <= 512; see kernels/lut_b1.h.
+enum { TERN_B1_SIGNS = 8, TERN_B1_TABLE_BYTES = TERN_T2N_TABLE_BYTES };
+static inline size_t tern_b1_rows(size_t k) { return tern_ceil_div(k, TERN_B1_SIGNS); }
+static inline size_t tern_b1_table_bytes(size_t k) { return tern_b1_rows(k) * TERN_B1_TABLE_BYTES; }
+static inline size_t tern_b1_bytes(size_t n_padded, size_t k) { return n_padded * tern_b1_rows(k); }
 
 // ---- M2 -------------------------------------------------------------------------------------------------
 // Panel of 16 features, then groups of 16 k; a group is 64 bytes: byte 4f + j (feature f = 0..15, j = 0..3) holds the codes

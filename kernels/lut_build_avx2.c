@@ -6,7 +6,7 @@
 #include "kernels.h"
 #include "lut_patterns.h"
 
-enum { CHUNK_ROWS = 64, STAGED_MAX = CHUNK_ROWS * TERN_T3_PAIR_K + 1 }; // one more byte: T5 and T3 read pairs
+enum { CHUNK_ROWS = 64, STAGED_MAX = CHUNK_ROWS * TERN_B1_SIGNS + 1 }; // one more byte: T5 and T3 read pairs
 
 static inline __m256i load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
 static inline void store(void *p, __m256i v) { _mm256_store_si256((__m256i *)p, v); }
@@ -102,6 +102,28 @@ void tern_lut_build_t3_avx2(int8_t *restrict tables, const int8_t *restrict q, s
             int8_t *table = tables + (r + i) * TERN_T3_TABLE_BYTES;
             t3_group(table, staged + i * TERN_T3_PAIR_K);
             t3_group(table + TERN_T3_TABLE_BYTES / 2, staged + i * TERN_T3_PAIR_K + TERN_T3_TRITS);
+        }
+    }
+}
+
+static inline void b1_group(int8_t *restrict table, const uint8_t *restrict x) {
+    const __m256i v01 = _mm256_maddubs_epi16(pair(x), load(tern_b1_pairs01));
+    const __m256i v23 = _mm256_maddubs_epi16(pair(x + 2), load(tern_b1_pairs23));
+    const __m256i v = _mm256_add_epi16(_mm256_add_epi16(v01, v23), load(tern_b1_biases)); // lane e: -512..512
+    const __m256i positive = _mm256_set1_epi16(TERN_T2N_HI_OFFSET * TERN_T2N_STEP + TERN_T2N_HALF_STEP);
+    store_group(table, _mm256_add_epi16(_mm256_srai_epi16(v, 1), positive), TERN_T2N_STEP, TERN_T2N_HALF_STEP,
+                TERN_T2N_HI_OFFSET, TERN_T2N_RECIPROCAL);
+}
+
+void tern_lut_build_b1_avx2(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
+    uint8_t staged[STAGED_MAX];
+    for (size_t r = row0; r < row1; r += CHUNK_ROWS) {
+        const size_t n = row1 - r < CHUNK_ROWS ? row1 - r : CHUNK_ROWS;
+        stage(staged, q, k, r * TERN_B1_SIGNS, n * TERN_B1_SIGNS);
+        for (size_t i = 0; i < n; i++) {
+            int8_t *table = tables + (r + i) * TERN_B1_TABLE_BYTES;
+            b1_group(table, staged + i * TERN_B1_SIGNS);
+            b1_group(table + TERN_B1_TABLE_BYTES / 2, staged + i * TERN_B1_SIGNS + TERN_B1_SIGNS / 2);
         }
     }
 }

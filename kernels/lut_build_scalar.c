@@ -80,3 +80,17 @@ void tern_lut_build_t3_scalar(int8_t *restrict tables, const int8_t *restrict q,
         }
     }
 }
+
+void tern_lut_build_b1_scalar(int8_t *restrict tables, const int8_t *restrict q, size_t k, size_t row0, size_t row1) {
+    enum { GROUP_K = TERN_B1_SIGNS / 2, HALF = TERN_B1_TABLE_BYTES / 2, PLANE = HALF / 2 };
+    for (size_t g = 2 * row0; g < 2 * row1; g++) {
+        int32_t x[GROUP_K];
+        load_group(x, q, k, g * GROUP_K, GROUP_K);
+        for (size_t e = 0; e < PLANE; e++) {
+            int32_t value = 0;
+            for (size_t j = 0; j < GROUP_K; j++) value += e >> j & 1 ? x[j] : -x[j];
+            int8_t *lo = tables + g * HALF + e;
+            split(lo, lo + PLANE, (value - (value & 1)) / 2, TERN_T2N_STEP, TERN_T2N_STEP * TERN_T2N_STEP);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// LUT product of T2N with AVX2: byte shuffles as table lookups, one forward stream of weights.
+// LUT products of T2N and B1 with AVX2: byte shuffles as table lookups, one forward stream of weights.
+#include "lut_b1.h"
 #include "lut_slab_avx2.h"
 
 enum {
@@ -8,8 +9,8 @@ enum {
     GROUP_TABLE_BYTES = TERN_T2N_TABLE_BYTES / GROUPS,
     TILE_GROUPS = TERN_T2N_TILE_ROWS * GROUPS,
     PREFETCH = 4096, // into L2: measured ahead of L1 and of other distances
-    // A nibble's value is a dot product of two activations, |value| <= 256; a K-tile has 10 of them, |sum| <= 2560;
-    // 12 * 2560 = 30720 <= 32767.
+    // A nibble's value is a dot product of two activations (B1: half of one of four), |value| <= 256; a K-tile has 10 of them,
+    // |sum| <= 2560; 12 * 2560 = 30720 <= 32767.
     SPILL_TILES = 12
 };
 
@@ -110,11 +111,18 @@ static __attribute__((noinline)) void several(int16_t *restrict sums, const uint
         several_of(sums, codes, tables, ld_tables, rows, tokens, BLOCK_VECTORS / 2);
 }
 
-void tern_lut_gemm_t2n_avx2(const tern_gemm_args *args) {
-    const lut_shape shape = {.rows = tern_t2n_rows(args->k),
+static void all_rows(const tern_gemm_args *args, size_t rows) {
+    const lut_shape shape = {.rows = rows,
                              .tile_rows = TERN_T2N_TILE_ROWS,
                              .block = TERN_T2N_BLOCK,
                              .tile_table_bytes = TERN_T2N_TILE_ROWS * TERN_T2N_TABLE_BYTES,
                              .spill_tiles = SPILL_TILES};
     lut_slab(args, shape, one, several);
+}
+
+void tern_lut_gemm_t2n_avx2(const tern_gemm_args *args) { all_rows(args, tern_t2n_rows(args->k)); }
+
+void tern_sign_gemm_b1_avx2(const tern_gemm_args *args) {
+    all_rows(args, tern_b1_rows(args->k));
+    tern_b1_finish(args);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "lut_b1.h"
 
 enum { CODES = 256, TILE_ROWS_MAX = TERN_T5_TILE_ROWS };
 
@@ -58,4 +59,10 @@ void tern_lut_gemm_t5_scalar(const tern_gemm_args *args) {
 
 void tern_lut_gemm_t2n_scalar(const tern_gemm_args *args) {
     all_tokens(args, (shape){tern_t2n_rows(args->k), TERN_T2N_TILE_ROWS, TERN_T2N_BLOCK, TERN_T2N_TABLE_BYTES, join_t2n});
+}
+
+// A byte of B1 is looked up like one of T2N: two nibbles, two tables.
+void tern_sign_gemm_b1_scalar(const tern_gemm_args *args) {
+    all_tokens(args, (shape){tern_b1_rows(args->k), TERN_T2N_TILE_ROWS, TERN_T2N_BLOCK, TERN_B1_TABLE_BYTES, join_t2n});
+    tern_b1_finish(args);
 }

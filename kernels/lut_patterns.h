@@ -55,6 +55,15 @@ _Alignas(64) static const int8_t tern_t2n_pairs[4 * TERN_T2N_PLANE] = {TERN_T2N_
 _Alignas(64) static const int16_t tern_t2n_offsets[2 * TERN_T2N_PLANE] = {TERN_T2N_ALL(TERN_T2N_OFFSET)
                                                                               TERN_T2N_ALL(TERN_T2N_OFFSET)};
 
+// B1: bit j of the entry is the sign of activation j; the signs of activations 0, 1 and of 2, 3.
+#define TERN_B1_SIGN(e, j) ((e) >> (j)&1 ? 1 : -1)
+#define TERN_B1_PAIR01(e) TERN_B1_SIGN(e, 0), TERN_B1_SIGN(e, 1),
+#define TERN_B1_PAIR23(e) TERN_B1_SIGN(e, 2), TERN_B1_SIGN(e, 3),
+#define TERN_B1_BIAS(e) -TERN_X_BIAS *(TERN_B1_SIGN(e, 0) + TERN_B1_SIGN(e, 1) + TERN_B1_SIGN(e, 2) + TERN_B1_SIGN(e, 3)),
+_Alignas(64) static const int8_t tern_b1_pairs01[2 * TERN_T2N_PLANE] = {TERN_T2N_ALL(TERN_B1_PAIR01)};
+_Alignas(64) static const int8_t tern_b1_pairs23[2 * TERN_T2N_PLANE] = {TERN_T2N_ALL(TERN_B1_PAIR23)};
+_Alignas(64) static const int16_t tern_b1_biases[TERN_T2N_PLANE] = {TERN_T2N_ALL(TERN_B1_BIAS)};
+
 // T3: 16 entries in natural order, 14 used; balanced base-3 digits of the entry (adding 13 = 111 in base 3 makes digits 0..2).
 enum {
     TERN_T3_HALF_STEP = TERN_T3_STEP / 2,

@@ -66,6 +66,11 @@ typedef struct tern_weights_params {
 TERN_API tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
                                              size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
 
+// Binary weights: as tern_weights_from_trits, with signs[n * ldw + k] in {-1, +1} (GGUF Q1_0). They are packed in one bit and
+// multiplied by table lookup, or, with TERN_FORM_MAD, as ternary weights. Errors: ARG (a value that is no sign is named), MEMORY.
+TERN_API tern_status tern_weights_from_signs(tern_context *ctx, tern_weights **w, const int8_t *signs, const float *scales,
+                                             size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
+
 // Four-level weights: as tern_weights_from_trits, with codes[n * ldw + k] in {-1, 0, +1, +2} (GGUF Q2_0). They are packed in two
 // bits and multiplied in the multiply-add form; without a +2 among them they are ternary weights. Errors: ARG (a value that is
 // no such code is named), UNSUPPORTED (TERN_FORM_LUT asked for where there is a +2), MEMORY.
@@ -91,9 +96,9 @@ TERN_API tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights 
                                                 size_t k, size_t ldw, const tern_weights_params *params);
 
 // Rows in a GGUF block type (ggml_type: the id in the file). size is the byte size of the data and must be exact.
-// TQ1_0, TQ2_0 become ternary, Q2_0 four-level (ternary where it holds no +2; blocks of 64, or of 128 as older files have under the
-// same id: size tells), Q8_0 INT8 per 32, Q4_0, Q4_1, Q4_K 4-bit per 32, all exactly; Q6_K, F16, BF16, F32 are re-quantized to INT8
-// per 32.
+// TQ1_0, TQ2_0 become ternary, Q1_0 binary, Q2_0 four-level (ternary where it holds no +2; blocks of 64, or of 128 as older files
+// have under the same id: size tells), Q8_0 INT8 per 32, Q4_0, Q4_1, Q4_K 4-bit per 32, all exactly; Q6_K, F16, BF16, F32 are
+// re-quantized to INT8 per 32.
 // k must be a multiple of the type's block. Errors: ARG, UNSUPPORTED (type), FORMAT (values that no writer makes), MEMORY.
 TERN_API tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                             size_t n, size_t k, const tern_weights_params *params);

@@ -18,7 +18,7 @@ static const char *const stage_names[TERN_STAGE_COUNT] = {
 #undef STAGE_NAME
 };
 
-static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k"};
+static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k"};
 
 const char *tern_stage_name(tern_stage_id stage) { return stage_names[stage]; }
 const char *tern_layout_name(tern_layout layout) { return layout_names[layout]; }
@@ -100,6 +100,9 @@ const tern_variant *tern_kernels_default(const tern_kernels *kernels, tern_stage
     case TERN_STAGE_lut_build:
     case TERN_STAGE_lut_gemm:
         layout = kernels->lut_layout;
+        break;
+    case TERN_STAGE_sign_gemm:
+        layout = TERN_LAYOUT_B1;
         break;
     case TERN_STAGE_mad_gemm:
         layout = TERN_LAYOUT_M2;

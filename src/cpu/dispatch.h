@@ -42,7 +42,7 @@ bool tern_stage_parse(const char *name, tern_stage_id *stage); // exact names on
 
 const char *tern_stage_name(tern_stage_id stage);
 bool tern_layout_parse(const char *name, tern_layout *layout); // exact names only, not "-"
-const char *tern_layout_name(tern_layout layout);              // "-", "t5", "t2n", "t3", "m2", "i8", "i8b32", "i4b32", ...
+const char *tern_layout_name(tern_layout layout);              // "-", "t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", ...
 
 // The chosen function of a stage, with its real type: TERN_KERNEL(kernels, lut_gemm, layout)(&args)
 #define TERN_KERNEL(kernels, stage, layout) ((tern_##stage##_fn *)(kernels)->chosen[TERN_STAGE_##stage][layout]->fn)

@@ -41,6 +41,8 @@ enum {
     TQ2_CODE_BYTES = QK_K / TQ2_PER_BYTE,
     TQ2_BYTES = TQ2_CODE_BYTES + F16_BYTES, // qs, d
     Q2_PER_BYTE = 4,
+    Q1_QK = 128,                                // elements of a Q1_0 block
+    Q1_BYTES = F16_BYTES + Q1_QK / 8,           // d, bits: bit j % 8 of byte j / 8 set where element j is +d, else -d
     Q2_QK = 64,                                 // elements of a Q2_0 block
     Q2_QK_OLD = 128,                            // the same in older files
     Q2_BYTES = F16_BYTES + Q2_QK / Q2_PER_BYTE, // d, qs: element j at bits 2 (j % 4) of byte j / 4
@@ -313,6 +315,25 @@ bool tern_q2_has_two(const tern_block_type *type, const uint8_t *blocks, size_t 
     return false;
 }
 
+// ---- Binary -------------------------------------------------------------------------------------------------
+
+static bool q1_0_to_codes(int8_t *restrict codes, float *restrict scales, const uint8_t *restrict row, size_t k) {
+    for (size_t b = 0; b < k / Q1_QK; b++, row += Q1_BYTES) {
+        scales[b] = load_f16(row);
+        for (size_t j = 0; j < Q1_QK; j++) codes[b * Q1_QK + j] = row[F16_BYTES + j / 8] >> j % 8 & 1 ? 1 : -1;
+    }
+    return true;
+}
+
+static void q1_0_to_f32(float *restrict out, const uint8_t *restrict row, size_t k) {
+    int8_t codes[Q1_QK];
+    for (size_t i = 0; i < k; i += Q1_QK, row += Q1_BYTES) {
+        float d;
+        q1_0_to_codes(codes, &d, row, Q1_QK);
+        for (size_t j = 0; j < Q1_QK; j++) out[i + j] = codes[j] > 0 ? d : -d;
+    }
+}
+
 // ---- The table --------------------------------------------------------------------------------------------
 
 static const tern_block_type readable[] = {
@@ -328,6 +349,7 @@ static const tern_block_type readable[] = {
      TQ1_BYTES - F16_BYTES},
     {TERN_GGML_TQ2_0, "TQ2_0", QK_K, TQ2_BYTES, tq2_0_to_f32, tq2_0_to_codes, QK_K, NULL, 0, true, false,
      TQ2_BYTES - F16_BYTES},
+    {TERN_GGML_Q1_0, "Q1_0", Q1_QK, Q1_BYTES, q1_0_to_f32, q1_0_to_codes, Q1_QK, NULL, 0, true, false, 0},
     {TERN_GGML_Q2_0, "Q2_0", Q2_QK, Q2_BYTES, q2_0_to_f32, q2_0_to_codes, Q2_QK, NULL, 0, false, true, 0},
     {TERN_GGML_Q2_0, "Q2_0", Q2_QK_OLD, Q2_OLD_BYTES, q2_0_old_to_f32, q2_0_old_to_codes, Q2_QK_OLD, NULL, 0, false, true, 0},
 };

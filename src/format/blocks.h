@@ -16,6 +16,7 @@ enum { // ggml_type ids, as in the file
     TERN_GGML_BF16 = 30,
     TERN_GGML_TQ1_0 = 34,
     TERN_GGML_TQ2_0 = 35,
+    TERN_GGML_Q1_0 = 41,
     TERN_GGML_Q2_0 = 42 // two block sizes, see tern_block_type_of
 };
 

@@ -14,6 +14,7 @@ typedef struct tern_build {
     size_t n, k;
     bool ternary;          // trits, or four-level codes
     bool four_level;       // some code is +2
+    bool binary;           // trits without zeros
     tern_layout int4;      // I4B32, I4M32 or I4K for 4-bit codes, scales as tern_pack_i4 takes them; else NONE
     size_t scale_block;    // as the weight will have it: 0 one scale, k per row, else per block
     float uniform_scale;   // when scale_block is 0

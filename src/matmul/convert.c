@@ -34,7 +34,7 @@ static bool all_equal(const float *scales, size_t count) {
 
 // ---- trits, four-level codes and int8 -----------------------------------------------------------------------
 
-typedef enum code_kind { CODES_S8, CODES_TRITS, CODES_Q2 } code_kind;
+typedef enum code_kind { CODES_S8, CODES_TRITS, CODES_SIGNS, CODES_Q2 } code_kind;
 
 typedef struct code_source {
     const int8_t *codes;
@@ -50,9 +50,13 @@ static const char *read_codes(const void *source, size_t row, int8_t *codes, flo
     memcpy(codes, from, s->k);
     if (s->scales_per_row) memcpy(scales, s->scales + row * s->scales_per_row, s->scales_per_row * sizeof *scales);
     if (s->kind == CODES_S8) return NULL;
-    const int largest = s->kind == CODES_TRITS ? 1 : 2;
-    int bad = 0;
-    for (size_t i = 0; i < s->k; i++) bad |= (uint8_t)(from[i] + 1) > largest + 1;
+    const int largest = s->kind == CODES_Q2 ? 2 : 1;
+    int bad = 0, zero = 0;
+    for (size_t i = 0; i < s->k; i++) {
+        bad |= (uint8_t)(from[i] + 1) > largest + 1;
+        zero |= from[i] == 0;
+    }
+    if (s->kind == CODES_SIGNS) return bad | zero ? "a value is not a sign (-1 or +1)" : NULL;
     if (!bad) return NULL;
     return s->kind == CODES_TRITS ? "a value is not a trit (-1, 0 or +1)" : "a value is not -1, 0, +1 or +2";
 }
@@ -84,6 +88,7 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
                               .k = k,
                               .ternary = small,
                               .four_level = kind == CODES_Q2 && any_two(codes, n, k, ld),
+                              .binary = kind == CODES_SIGNS,
                               .scale_block = fold ? 0 : scale_block,
                               .uniform_scale = scales[0],
                               .scales_per_row = source.scales_per_row,
@@ -110,6 +115,11 @@ static tern_status from_small_codes(tern_context *ctx, tern_weights **w, const i
 tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
                                     size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
     return from_small_codes(ctx, w, trits, scales, scale_block, n, k, ldw, params, CODES_TRITS);
+}
+
+tern_status tern_weights_from_signs(tern_context *ctx, tern_weights **w, const int8_t *signs, const float *scales,
+                                    size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params) {
+    return from_small_codes(ctx, w, signs, scales, scale_block, n, k, ldw, params, CODES_SIGNS);
 }
 
 tern_status tern_weights_from_q2(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales,
@@ -240,6 +250,9 @@ typedef struct block_source {
     bool fold; // all blocks share one scale, or are all zero
 } block_source;
 
+// Codes are -1 and +1: a block whose scale is 0 cannot become zeros.
+static bool is_binary(const tern_block_type *type) { return type->id == TERN_GGML_Q1_0; }
+
 static const char *read_blocks(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
     const block_source *s = source;
     float *to = s->fold ? work : scales;
@@ -247,7 +260,7 @@ static const char *read_blocks(const void *source, size_t row, int8_t *codes, fl
         return "a block holds a code that its type does not allow";
     for (size_t b = 0; b * s->type->code_block < s->k; b++) {
         if (!isfinite(to[b])) return "a block's scale is NaN or infinite";
-        if (s->fold && to[b] == 0)
+        if (s->fold && to[b] == 0 && !is_binary(s->type))
             memset(codes + b * s->type->code_block, 0, s->type->code_block); // a zero block of a folded weight
     }
     return NULL;
@@ -275,16 +288,18 @@ static void scan_tile(void *arg, size_t tile) {
     bool other = false;
     for (size_t b = begin; b < end; b++) {
         const uint16_t d = block_scale(scan, b);
-        other |= d != scan->first && (d & F16_SIGNLESS) != 0;
+        other |= d != scan->first && ((d & F16_SIGNLESS) != 0 || is_binary(scan->type));
     }
     if (other) atomic_store_explicit(&scan->other, true, memory_order_relaxed); // relaxed: read after the region
 }
 
-// Whether all non-zero blocks share one finite scale, and it.
+// Whether all blocks share one finite scale (zero blocks apart, where codes can be 0), and it.
 static tern_status uniform_scale(tern_context *ctx, const tern_block_type *type, const uint8_t *data, size_t n_blocks,
                                  bool *uniform, float *scale) {
     scale_scan scan = {.type = type, .data = data, .n_blocks = n_blocks};
-    for (size_t b = 0; b < n_blocks && (scan.first & F16_SIGNLESS) == 0; b++) scan.first = block_scale(&scan, b);
+    scan.first = block_scale(&scan, 0);
+    for (size_t b = 1; b < n_blocks && (scan.first & F16_SIGNLESS) == 0 && !is_binary(type); b++)
+        scan.first = block_scale(&scan, b);
     const tern_stage stage = {scan_tile, &scan, tern_ceil_div(n_blocks, SCAN_BLOCKS)};
     const tern_status status = tern_context_run(ctx, &stage, 1);
     *scale = (scan.first & F16_SIGNLESS) == 0 ? 0.0f : tern_f16_to_f32(scan.first);
@@ -332,6 +347,7 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
     }
     block_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k};
     build.ternary = type->ternary || type->four_level;
+    build.binary = is_binary(type);
     build.four_level = type->four_level && tern_q2_has_two(type, data, size / type->block_bytes);
     if (build.ternary) {
         const tern_status scanned =

@@ -13,6 +13,7 @@ enum {
     CHUNK_T3 = CHUNK_MAX / TERN_T3_PAIR_K,
     CHUNK_T5 = CHUNK / TERN_T5_TRITS,
     CHUNK_T2N = CHUNK / TERN_T2N_TRITS,
+    CHUNK_B1 = CHUNK / TERN_B1_SIGNS,
     CHUNK_M2 = CHUNK / TERN_M2_GROUP_K
 };
 
@@ -107,6 +108,19 @@ static void pack_t2n(uint8_t *slab, const strip *s, size_t n_padded, size_t row,
                 encode_t2n(&s->cols[b * TERN_T2N_TRITS]));
 }
 
+// 16 bytes of B1 of the eight columns at c: bit j = column j is positive.
+static inline __m128i encode_b1(const int8_t (*c)[STRIP]) {
+    __m128i v = _mm_setzero_si128();
+    for (int j = TERN_B1_SIGNS - 1; j >= 0; j--) v = _mm_sub_epi8(twice(v), _mm_cmpgt_epi8(load16(c[j]), _mm_setzero_si128()));
+    return v;
+}
+
+static void pack_b1(uint8_t *slab, const strip *s, size_t n_padded, size_t row, size_t b0, size_t rows) {
+    for (size_t b = 0; b < CHUNK_B1 && b0 + b < rows; b++)
+        store16(slab + tern_slab_offset(n_padded, rows, TERN_T2N_TILE_ROWS, TERN_T2N_BLOCK, b0 + b, row),
+                encode_b1(&s->cols[b * TERN_B1_SIGNS]));
+}
+
 // Adds bit `bit` of T3's row of signs where negative; the first bit of a K-tile starts the row.
 static inline void add_signs(uint8_t *signs, __m128i negative, uint8_t bit) {
     const __m128i others = bit == TERN_T3_SIGN ? _mm_set1_epi8(TERN_T3_POSITIVE) : load16(signs);
@@ -151,6 +165,8 @@ void tern_pack_ternary(tern_layout layout, uint8_t *restrict unit, const int8_t 
                     pack_t5(unit, &s, n_padded, row, step * CHUNK_T5, tern_t5_rows(k));
                 else if (layout == TERN_LAYOUT_T2N)
                     pack_t2n(unit, &s, n_padded, row, step * CHUNK_T2N, tern_t2n_rows(k));
+                else if (layout == TERN_LAYOUT_B1)
+                    pack_b1(unit, &s, n_padded, row, step * CHUNK_B1, tern_b1_rows(k));
                 else if (layout == TERN_LAYOUT_T3)
                     pack_t3(unit, &s, n_padded, row, step * CHUNK_T3, k);
                 else
@@ -192,6 +208,14 @@ static void unpack_t2n(int8_t *restrict trits, const uint8_t *slab, size_t n_pad
     }
 }
 
+static void unpack_b1(int8_t *restrict signs, const uint8_t *slab, size_t n_padded, size_t row, size_t k) {
+    const size_t rows = tern_b1_rows(k);
+    for (size_t i = 0; i < k; i++) {
+        const size_t at = tern_slab_offset(n_padded, rows, TERN_T2N_TILE_ROWS, TERN_T2N_BLOCK, i / TERN_B1_SIGNS, row);
+        signs[i] = slab[at] >> i % TERN_B1_SIGNS & 1 ? 1 : -1;
+    }
+}
+
 static void unpack_t3(int8_t *restrict trits, const uint8_t *slab, size_t n_padded, size_t row, size_t k) {
     enum { HALF = TERN_T3_ENTRIES - 1 }; // v + 13 has digits 0..2 in base 3
     const size_t rows = tern_t3_rows(k), groups = tern_ceil_div(k, TERN_T3_TRITS);
@@ -224,6 +248,8 @@ void tern_unpack_ternary(tern_layout layout, int8_t *restrict trits, size_t ldt,
             unpack_t5(out, unit, n_padded, first_row + i, k);
         else if (layout == TERN_LAYOUT_T2N)
             unpack_t2n(out, unit, n_padded, first_row + i, k);
+        else if (layout == TERN_LAYOUT_B1)
+            unpack_b1(out, unit, n_padded, first_row + i, k);
         else if (layout == TERN_LAYOUT_T3)
             unpack_t3(out, unit, n_padded, first_row + i, k);
         else

@@ -21,6 +21,7 @@ enum { TERN_CHUNK_ROWS = 64 };
 static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
     [TERN_LAYOUT_T5] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t5_bytes, TERN_T5_TABLE_BYTES, tern_t5_rows},
     [TERN_LAYOUT_T2N] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t2n_bytes, TERN_T2N_TABLE_BYTES, tern_t2n_rows},
+    [TERN_LAYOUT_B1] = {TERN_STAGE_sign_gemm, TERN_SLAB_ALIGN, tern_b1_bytes, TERN_B1_TABLE_BYTES, tern_b1_rows},
     [TERN_LAYOUT_T3] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t3_bytes, TERN_T3_TABLE_BYTES, tern_t3_pairs},
     [TERN_LAYOUT_M2] = {TERN_STAGE_mad_gemm, TERN_M2_PANEL, tern_m2_bytes, 0, NULL},
     [TERN_LAYOUT_I8] = {TERN_STAGE_int8_gemm, TERN_I8_PANEL, tern_i8_bytes, 0, NULL},
@@ -65,7 +66,8 @@ static tern_layout choose_layout(const tern_context *ctx, const tern_build *buil
     if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
     if (!build->ternary)
         return build->scale_block == TERN_I8B_BLOCK && slice->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
-    if (build->four_level) return TERN_LAYOUT_M2; // tables hold trits only
+    if (build->four_level) return TERN_LAYOUT_M2;                      // tables hold trits only
+    if (build->binary && form != TERN_FORM_MAD) return TERN_LAYOUT_B1; // fewest bits, and the fewest operations
     const tern_choice choice = {.n = slice->n,
                                 .k = slice->k,
                                 .scale_block = is_sliced(build) ? build->scale_block : 0,
