@@ -135,11 +135,13 @@ static void without_expectations_the_layout_that_loses_least_is_chosen(void **st
     assert_int_equal(tern_choose_layout(&kernels, &choice, TABLE({4096, 4096, 0, 1, false, T2N, 105})), T2N);
 }
 
-static void few_bits_are_built_in_for_one_token_from_dram_on_avx2(void **state) {
+static void few_bits_are_built_in_for_one_token_where_threads_share_dram_on_avx2(void **state) {
     (void)state;
     const tern_kernels kernels = kernels_of(TERN_TIER_AVX2);
     tern_choice choice = square;
     assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), TERN_LAYOUT_T3);
+    choice.threads = 1; // alone, a thread does not saturate it
+    assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), M2);
     choice.cached = true;
     assert_int_equal(tern_choose_layout(&kernels, &choice, NULL), T2N);
     choice.m = 0;
@@ -177,7 +179,7 @@ int main(void) {
         cmocka_unit_test(a_form_asked_for_restricts_the_choice),
         cmocka_unit_test(a_forced_variant_wins_over_the_table_where_its_form_is_allowed),
         cmocka_unit_test(without_expectations_the_layout_that_loses_least_is_chosen),
-        cmocka_unit_test(few_bits_are_built_in_for_one_token_from_dram_on_avx2),
+        cmocka_unit_test(few_bits_are_built_in_for_one_token_where_threads_share_dram_on_avx2),
         cmocka_unit_test(every_built_in_choice_is_a_ternary_layout_that_the_tier_reads),
     };
     return cmocka_run_group_tests_name("choice", tests, NULL, NULL);

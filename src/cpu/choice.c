@@ -101,8 +101,9 @@ static tern_form built_in_form(const tern_kernels *kernels, const tern_choice *c
     switch (kernels->tier) {
     case TERN_TIER_SCALAR:
         return c->n < SCALAR_LUT_ROWS ? TERN_FORM_MAD : TERN_FORM_LUT;
-    case TERN_TIER_AVX2: // one token: fewer bits where DRAM binds; several: a panel is decoded once for all of them
-        return c->m == 1 && (!c->cached || c->n * c->k >= LARGE_WEIGHTS) ? TERN_FORM_LUT : TERN_FORM_MAD;
+    case TERN_TIER_AVX2: // one token: fewer bits where several threads share DRAM; several: a panel is decoded once for all of
+                         // them
+        return c->m == 1 && (c->cached ? c->n * c->k >= LARGE_WEIGHTS : c->threads > 1) ? TERN_FORM_LUT : TERN_FORM_MAD;
     case TERN_TIER_AVX512VBMI:
         return c->m > VBMI_LUT_TOKENS ? TERN_FORM_MAD : TERN_FORM_LUT;
     default:
