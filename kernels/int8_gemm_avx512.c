@@ -25,7 +25,7 @@ typedef struct wide_x {
 
 static inline void widen(wide_x *restrict wide, const int8_t *restrict x, size_t groups) {
     for (size_t g = 0; g < groups; g += LANES) {
-        const __mmask16 given = groups - g < LANES ? (__mmask16)((1u << (groups - g)) - 1) : 0xFFFF;
+        const __mmask16 given = (__mmask16)(groups - g < LANES ? (1u << (groups - g)) - 1 : UINT16_MAX);
         const __m512i v = _mm512_maskz_loadu_epi32(given, x + g * TERN_I8_GROUP_K);
         _mm512_store_si512(wide->even + g, even_bytes(v));
         _mm512_store_si512(wide->odd + g, odd_bytes(v));
