@@ -93,8 +93,8 @@ typedef struct chunk {
 
 static inline __attribute__((always_inline)) void chunk_tile(const tern_gemm_args *args, chunk c, size_t t0,
                                                              const size_t tokens) {
-    // lane f of sum[t][i]: dot product of panel i so far, scaled by 4^p during part p: less than 4 * 3 * 64 * 128 *
-    // CHUNK_GROUPS.
+    // lane f of sum[t][i]: dot product of panel i so far, scaled by 4^p during part p: at most 4 * 3 * 64 * 128 *
+    // CHUNK_GROUPS, where all codes are 3 and p = 3; the parts after it reach half of that.
     __m512i sum[TILE_TOKENS][TILE_PANELS];
     TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
