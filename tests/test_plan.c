@@ -477,6 +477,41 @@ static void wrong_plans_and_batches_are_refused_and_leave_outputs_alone(void **u
     tern_context_destroy(ctx);
 }
 
+// Rows that were not prepared hold anything: a workspace of the caller's is not even zero.
+static void parts_multiply_what_was_prepared_and_nothing_else(void **unused) {
+    (void)unused;
+    tern_context *ctx = create_context(1, NULL);
+    tern_weights *w = make_weights(ctx, 1, 8, false);
+    tern_plan_params p = {.struct_size = sizeof p, .weights = (const tern_weights *const[]){w}, .n_weights = 1, .max_m = 4};
+    assert_int_equal(tern_plan_workspace_bytes(ctx, &p, &p.workspace_bytes), TERN_OK);
+    p.workspace = aligned_alloc(64, p.workspace_bytes);
+    assert_non_null(p.workspace);
+    memset(p.workspace, 0xFF, p.workspace_bytes);
+    tern_plan *plan = NULL;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_OK);
+    static float in[4 * K], y[4 * 8];
+    y[0] = 77;
+    const tern_plan_output output = {.struct_size = sizeof output, .y = y, .ldy = 8};
+    tern_plan_input input = {.struct_size = sizeof input, .x = in, .ldx = K, .m = 2};
+    assert_int_equal(tern_matmul_part(plan, 2, &output, 0, 1), TERN_ERR_STATE);
+    assert_int_equal(tern_prepare_part(plan, &input, 0, 1), TERN_OK);
+    assert_int_equal(tern_matmul_part(plan, 3, &output, 0, 1), TERN_ERR_STATE);
+    assert_int_equal(tern_matmul_part(plan, 1, &output, 0, 1), TERN_ERR_STATE);
+    assert_true(y[0] == 77);
+    assert_int_equal(tern_matmul_part(plan, 2, &output, 0, 1), TERN_OK);
+    assert_true(y[0] == 0);
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_OK);
+    assert_int_equal(tern_matmul_part(plan, 2, &output, 0, 1), TERN_ERR_STATE);
+    assert_int_equal(tern_prepare_part(plan, &input, 0, 1), TERN_OK);
+    input.m = 5;
+    assert_int_equal(tern_prepare_part(plan, &input, 0, 1), TERN_ERR_ARG);
+    assert_int_equal(tern_matmul_part(plan, 2, &output, 0, 1), TERN_ERR_STATE);
+    tern_plan_destroy(plan);
+    free(p.workspace);
+    tern_weights_destroy(w);
+    tern_context_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_of_input_and_output_has_the_bits_of_the_single_calls),
@@ -484,6 +519,7 @@ int main(void) {
         cmocka_unit_test(u8_products_are_exact_for_every_zero_point_and_at_the_ends_of_int32),
         cmocka_unit_test(u8_without_row_sums_takes_zero_points_of_128_only),
         cmocka_unit_test(wrong_plans_and_batches_are_refused_and_leave_outputs_alone),
+        cmocka_unit_test(parts_multiply_what_was_prepared_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, start_random, NULL);
 }

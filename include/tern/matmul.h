@@ -231,8 +231,9 @@ TERN_API tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input
 //   the engine's barrier
 //   tern_matmul_part(plan, input->m, outputs, ith, nth);
 // and another barrier before the plan is prepared again. Nothing in either call waits, locks or allocates; results have the bits
-// of tern_plan_run. nth may differ from run to run, not between the two calls. Status: as tern_plan_run, but without a message;
-// a part sees errors of its own tokens only, so an engine that cannot trust x combines the statuses at its barrier.
+// of tern_plan_run. nth may differ from run to run, not between the two calls. Status: as tern_plan_run, but without a message,
+// and STATE for products of another m than was prepared; a part sees errors of its own tokens only, so an engine that cannot
+// trust x combines the statuses at its barrier. The threads need 256 KiB of stack.
 TERN_API tern_status tern_prepare_part(tern_plan *plan, const tern_plan_input *input, size_t ith, size_t nth);
 TERN_API tern_status tern_matmul_part(tern_plan *plan, size_t m, const tern_plan_output *outputs, size_t ith, size_t nth);
 

@@ -69,6 +69,8 @@ tern_status tern_prepare_part(tern_plan *plan, const tern_plan_input *input, siz
     if (!plan || nth == 0 || ith >= nth) return TERN_ERR_ARG;
     tern_plan_input in;
     const tern_status status = tern_plan_check_input(plan, input, &in, NULL);
+    // relaxed: every part writes the same, and the engine's barrier orders it before the products
+    atomic_store_explicit(&plan->prepared_m, status == TERN_OK ? in.m : 0, memory_order_relaxed);
     if (status != TERN_OK) return status;
     const size_t n = min_size(nth, plan->max_parts);
     if (ith >= n) return TERN_OK;
@@ -144,6 +146,7 @@ tern_status tern_matmul_part(tern_plan *plan, size_t m, const tern_plan_output *
         const tern_status status = tern_plan_read_output(plan, forms, i, outputs, m, &unused, NULL);
         if (status != TERN_OK) return status;
     }
+    if (m != atomic_load_explicit(&plan->prepared_m, memory_order_relaxed)) return TERN_ERR_STATE; // rows that nobody wrote
     for (size_t s = 0; s < forms->n_sets; s++) {
         const tern_plan_set *set = &forms->sets[s];
         set_run run = {plan, forms, set, outputs, plan->groups[set->group].view, ith, nth};

@@ -321,12 +321,14 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
     tern_error *err = &plan->ctx->error;
     tern_plan_input in;
     tern_status status = tern_plan_check_input(plan, input, &in, err);
+    if (status != TERN_OK) return status;
     const tern_plan_forms *forms = tern_plan_forms_for(plan, in.m);
     for (size_t i = 0; i < plan->n_weights && status == TERN_OK; i++)
         status = tern_plan_read_output(plan, forms, i, outputs, in.m, &plan->products[i], err);
     if (status != TERN_OK) return status;
     tern_region region;
     tern_region_init(&region, plan->ctx, plan->stages, plan->max_stages, plan->args, plan->args_bytes);
+    atomic_store_explicit(&plan->prepared_m, 0, memory_order_relaxed); // the region takes the rows and tables of the parts
     atomic_store_explicit(&plan->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
     tern_act_prepare prepare = {.kernels = &plan->ctx->kernels, .source = tern_plan_source(plan, &in)};
     for (size_t g = 0; g < plan->n_groups; g++) {

@@ -52,7 +52,8 @@ struct tern_plan {
     unsigned char *workspace;
     size_t workspace_bytes;
     bool owns_workspace;
-    atomic_int not_finite; // set by a tile that met NaN or infinity
+    atomic_int not_finite;    // set by a tile that met NaN or infinity
+    atomic_size_t prepared_m; // tokens that the parts prepared last, each of which writes it; 0: none
 };
 
 static inline const tern_plan_forms *tern_plan_forms_for(const tern_plan *plan, size_t m) {
