@@ -209,6 +209,66 @@ static void slices_outside_the_source_or_inside_a_block_are_refused(void **unuse
     }
 }
 
+static void a_slice_of_Q4_K_ends_with_a_block_of_256(void **unused) {
+    (void)unused;
+    const source *s = &sources[17];
+    assert_string_equal(s->name, "Q4_K");
+    fill(s);
+    for (size_t depth = 32; depth <= 512; depth += 32) { // more would read activations and scales that do not exist
+        const tern_weights_params params = {.struct_size = sizeof params, .first_k = 256, .depth = depth};
+        tern_weights *w = NULL;
+        assert_int_equal(tern_weights_from_gguf(ctx, &w, s->type, blocks, gguf_bytes(s), N, K, &params),
+                         depth % 256 ? TERN_ERR_ARG : TERN_OK);
+        tern_weights_destroy(w);
+    }
+}
+
+static void a_cut_of_the_only_4_bit_block_of_a_row_keeps_its_scale(void **unused) {
+    (void)unused;
+    enum { DEPTH = 20, FIRST = 9, LEFT = DEPTH - FIRST };
+    fill(&sources[0]);
+    static uint8_t u4[N * DEPTH];
+    for (size_t i = 0; i < N * DEPTH; i++) u4[i] = (uint8_t)random_below(16);
+    memset(q, 0, sizeof q);
+    for (size_t t = 0; t < M; t++)
+        for (size_t j = 0; j < LEFT; j++) q[t * DEPTH + FIRST + j] = q_part[t * LEFT + j] = (int8_t)next_random();
+    const tern_weights_params params = {.struct_size = sizeof params, .first_k = FIRST};
+    for (int with_mins = 0; with_mins < 2; with_mins++) {
+        tern_weights *whole = NULL, *slice = NULL;
+        const float *mins = with_mins ? scales + N : NULL;
+        assert_int_equal(tern_weights_from_u4(ctx, &whole, u4, scales, mins, N, DEPTH, DEPTH, NULL), TERN_OK);
+        assert_int_equal(tern_weights_from_u4(ctx, &slice, u4, scales, mins, N, DEPTH, DEPTH, &params), TERN_OK);
+        multiply(whole, q, DEPTH, y_all);
+        multiply(slice, q_part, LEFT, y_part);
+        for (size_t i = 0; i < M * N; i++) assert_true(y_part[i] == y_all[i]);
+        tern_weights_destroy(whole);
+        tern_weights_destroy(slice);
+    }
+}
+
+// Alone it needs no layout of blocks, and its scale is kept in another place.
+static void one_block_of_int8_per_32_rounds_its_scales_as_the_whole_does(void **unused) {
+    (void)unused;
+    const source *s = &sources[7];
+    assert_string_equal(s->name, "s8 per 32");
+    fill(s);
+    for (size_t i = 0; i < N * K / 32; i++) scales[i] = (float)(1 + i % 100) / 7; // no float16 values
+    memset(q, 0, sizeof q);
+    for (size_t t = 0; t < M; t++)
+        for (size_t j = 0; j < 32; j++) q[t * K + 64 + j] = q_part[t * 32 + j] = (int8_t)next_random();
+    const tern_weights_params params = {.struct_size = sizeof params, .first_k = 64, .depth = 32};
+    tern_weights *whole = pack(s, NULL), *slice = pack(s, &params);
+    multiply(whole, q, K, y_all);
+    multiply(slice, q_part, 32, y_part);
+    for (size_t i = 0; i < M * N; i++) assert_true(y_part[i] == y_all[i]);
+    tern_weights_destroy(whole);
+    tern_weights_destroy(slice);
+    scales[2] = 1e6f; // of the block, and not finite in float16
+    tern_weights *none = NULL;
+    assert_int_equal(tern_weights_from_s8(ctx, &none, codes, scales, 32, N, K, K, &params), TERN_ERR_ARG);
+    assert_null(none);
+}
+
 // ---- bytes --------------------------------------------------------------------------------------------------------
 
 static void scales_that_float16_holds_take_two_bytes(void **unused) {
@@ -291,6 +351,9 @@ int main(void) {
         cmocka_unit_test(slices_along_n_are_the_rows_of_the_whole),
         cmocka_unit_test(slices_along_k_add_up_to_the_whole),
         cmocka_unit_test(slices_outside_the_source_or_inside_a_block_are_refused),
+        cmocka_unit_test(a_slice_of_Q4_K_ends_with_a_block_of_256),
+        cmocka_unit_test(a_cut_of_the_only_4_bit_block_of_a_row_keeps_its_scale),
+        cmocka_unit_test(one_block_of_int8_per_32_rounds_its_scales_as_the_whole_does),
         cmocka_unit_test(scales_that_float16_holds_take_two_bytes),
         cmocka_unit_test(a_second_form_is_reported_apart_and_gives_the_same_products),
         cmocka_unit_test(huge_pages_are_never_more_than_the_codes),

@@ -50,7 +50,7 @@ typedef struct tern_weights_params {
     // rows of the whole weight and slices along K add up to it.
     size_t first_row, n_rows; // n_rows 0: all from first_row on
     size_t first_k, depth;    // depth 0: all from first_k on. first_k is the start of a scale block
-                              // (Q4_K: of a block of 256)
+                              // (Q4_K: of a block of 256, and depth is a multiple of it)
     // Ternary weights: also keep the codes in the layout that is chosen for products of many_tokens tokens, and use it for as many
     // and more (in plans: for as many as the largest many_tokens of its weights). 0, or the same layout: none. Its bytes are
     // reported apart.

@@ -19,7 +19,7 @@ typedef struct tern_build {
     size_t scale_block;    // as the weight will have it: 0 one scale, k per row, else per block
     float uniform_scale;   // when scale_block is 0
     size_t scales_per_row; // what read gives: 0 when scale_block is 0
-    bool half_scales;      // every scale that read gives is a float16 value: they are then stored as such
+    bool half_scales;      // scales are stored as float16: those that read gives are such values, or are rounded to them
     size_t work_floats;
     tern_read_row_fn *read;
     const void *source;

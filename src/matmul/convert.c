@@ -82,6 +82,7 @@ static tern_status from_codes(tern_context *ctx, tern_weights **w, const int8_t 
         if (!isfinite(scales[i])) return tern_fail(&ctx->error, TERN_ERR_ARG, "scales[%zu] is NaN or infinite", i);
         half = half && tern_f16_to_f32(tern_f32_to_f16(scales[i])) == scales[i];
     }
+    half = half || (!small && scale_block < k && !one); // INT8 per 32 is rounded, a slice of one block too
     const bool fold = one || ((small || scale_block >= k) && all_equal(scales, count));
     const code_source source = {codes, scales, k, ld, fold ? 0 : per_row, kind};
     const tern_build build = {.n = n,

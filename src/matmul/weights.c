@@ -52,6 +52,9 @@ static tern_status read_slice(tern_context *ctx, const tern_build *build, tern_s
         return tern_fail(err, TERN_ERR_ARG, "first_k = %zu is not the start of a scale block of %zu", p->first_k, block);
     *slice = (tern_slice){p->first_row, p->n_rows ? p->n_rows : build->n - p->first_row, p->first_k,
                           p->depth ? p->depth : build->k - p->first_k};
+    if (build->int4 == TERN_LAYOUT_I4K && slice->k % TERN_I4K_SUPER_K)
+        return tern_fail(err, TERN_ERR_ARG, "depth = %zu of the slice is not a multiple of %d, Q4_K's block", slice->k,
+                         TERN_I4K_SUPER_K);
     return TERN_OK;
 }
 
@@ -113,8 +116,9 @@ typedef struct pack_job {
     atomic_size_t next_chunk; // of TERN_CHUNK_ROWS rows: shares take them in turn, so that a slow worker gets fewer
     size_t share_bytes;       // scratch of one share
     unsigned char *scratch;
-    _Atomic(const char *) fault; // first text returned by read, and its row
-    atomic_size_t fault_row;
+    atomic_flag faulty; // its winner alone writes the two below, which are read after the region
+    const char *fault;  // what is wrong with row fault_row, or NULL
+    size_t fault_row;
 } pack_job;
 
 static size_t align_up(size_t bytes) { return tern_round_up(bytes, TERN_CACHE_LINE); }
@@ -133,11 +137,11 @@ static int32_t sum_codes(const int8_t *codes, size_t n) {
     return sum;
 }
 
-static void put_scale(tern_weights *w, size_t at, float scale) {
-    if (w->scale_kind == TERN_SCALE_F16)
-        ((uint16_t *)w->scales)[at] = tern_f32_to_f16(scale);
-    else
-        ((float *)w->scales)[at] = scale;
+// False if what is stored is not finite.
+static bool put_scale(tern_weights *w, size_t at, float scale) {
+    if (w->scale_kind == TERN_SCALE_F16) return scales_to_f16((uint16_t *)w->scales + at, &scale, 1);
+    ((float *)w->scales)[at] = scale;
+    return isfinite(scale);
 }
 
 // Packs n_rows rows from row0 (a multiple of TERN_CHUNK_ROWS) whose codes and scales have been read: whole rows of the source,
@@ -149,7 +153,7 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
     const int8_t *codes = rows + job->slice.k0;
     const float *scales = row_scales;
     if (b->int4 != TERN_LAYOUT_NONE)
-        scales += tern_i4_scales(b->int4, job->slice.k0);
+        scales += tern_i4_scales(b->int4, job->slice.k0 - job->slice.k0 % TERN_I4_BLOCK); // a row's only block may be cut
     else if (b->scale_block && b->scale_block < b->k)
         scales += job->slice.k0 / b->scale_block;
     const size_t left = w->n_padded - row0;
@@ -178,9 +182,8 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
     if (w->n_scales && w->scale_kind != TERN_SCALE_UNIFORM) {
         for (size_t i = 0; i < n_rows; i++)
             for (size_t s = 0; s < w->n_slices; s++) {
-                const float scale = scales[i * b->scales_per_row + s];
-                if (!isfinite(scale)) return "a scale is NaN or infinite";
-                put_scale(w, s * w->n_padded + row0 + i, scale);
+                if (!put_scale(w, s * w->n_padded + row0 + i, scales[i * b->scales_per_row + s]))
+                    return w->scale_kind == TERN_SCALE_F16 ? "a scale is not finite in float16" : "a scale is NaN or infinite";
             }
     }
     return NULL;
@@ -212,16 +215,17 @@ static void pack_share(void *arg, size_t share) {
         if (!fault && w->many && row0 < w->many->n_padded)
             fault = pack_chunk(job, w->many, row0, n_rows, codes, scales, halves);
         if (fault) {
-            // relaxed: both are read after the region's own barrier; whichever share writes last names a true fault
-            atomic_store_explicit(&job->fault_row, bad_row, memory_order_relaxed);
-            atomic_store_explicit(&job->fault, fault, memory_order_relaxed);
+            if (!atomic_flag_test_and_set_explicit(&job->faulty, memory_order_relaxed)) { // relaxed: the region's end orders
+                job->fault_row = bad_row;
+                job->fault = fault;
+            }
             return;
         }
     }
 }
 
 static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *build, const tern_slice *slice) {
-    pack_job job = {.w = w, .build = build, .slice = *slice, .n_shares = (size_t)ctx->threads};
+    pack_job job = {.w = w, .build = build, .slice = *slice, .n_shares = (size_t)ctx->threads, .faulty = ATOMIC_FLAG_INIT};
     job.share_bytes = align_up(TERN_CHUNK_ROWS * build->k) + align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) +
                       align_up(build->work_floats * sizeof(float));
     job.scratch = tern_alloc(&ctx->allocator, job.n_shares, job.share_bytes);
@@ -229,10 +233,9 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
     const tern_stage stage = {pack_share, &job, job.n_shares};
     tern_status status = tern_context_run(ctx, &stage, 1);
     tern_free(&ctx->allocator, job.scratch, job.n_shares, job.share_bytes);
-    const char *fault = atomic_load_explicit(&job.fault, memory_order_relaxed);
-    if (status == TERN_OK && fault)
-        status = tern_fail(&ctx->error, build->bad_row, "row %zu of a %zu x %zu weight: %s",
-                           atomic_load_explicit(&job.fault_row, memory_order_relaxed), build->n, build->k, fault);
+    if (status == TERN_OK && job.fault)
+        status = tern_fail(&ctx->error, build->bad_row, "row %zu of a %zu x %zu weight: %s", job.fault_row, build->n, build->k,
+                           job.fault);
     return status;
 }
 
@@ -274,7 +277,7 @@ static tern_status create(tern_context *ctx, tern_weights **out, const tern_buil
         tern_weights_destroy(w);
         return status;
     }
-    if (w->scale_kind == TERN_SCALE_UNIFORM) put_scale(w, 0, build->uniform_scale);
+    if (w->scale_kind == TERN_SCALE_UNIFORM) *(float *)w->scales = build->uniform_scale;
     *out = w;
     return TERN_OK;
 }
