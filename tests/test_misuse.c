@@ -100,6 +100,54 @@ static void every_allocation_of_a_product_may_fail_and_none_is_leaked(void **unu
     assert_false(h.wrong);
 }
 
+// Weights in two forms with row sums and a plan of them, to outputs y[2][N].
+static tern_status plan_and_run(tern_context *ctx, float *y) {
+    enum { M = 2 };
+    const tern_weights_params params = {.struct_size = sizeof params,
+                                        .form = TERN_FORM_LUT,
+                                        .row_sums = 1,
+                                        .many_tokens = TOKENS,
+                                        .many_tokens_form = TERN_FORM_MAD};
+    tern_weights *w[2] = {NULL, NULL};
+    tern_plan *plan = NULL;
+    tern_status status = tern_weights_from_trits(ctx, &w[0], trits, scales, BLOCK, N, K, K, &params);
+    if (status == TERN_OK) status = tern_weights_from_trits(ctx, &w[1], trits, scales, 0, N, K, K, &params);
+    const tern_plan_params plan_params = {
+        .struct_size = sizeof plan_params, .weights = (const tern_weights *const *)w, .n_weights = 2, .max_m = TOKENS};
+    if (status == TERN_OK) status = tern_plan_create(ctx, &plan, &plan_params);
+    if (status != TERN_OK) assert_null(plan);
+    static float in[M * K];
+    const tern_plan_input input = {.struct_size = sizeof input, .x = in, .ldx = K, .m = M};
+    const tern_plan_output outputs[2] = {{.struct_size = sizeof *outputs, .y = y, .ldy = N},
+                                         {.struct_size = sizeof *outputs, .y = y + M * N, .ldy = N}};
+    if (status == TERN_OK) status = tern_plan_run(plan, &input, outputs);
+    tern_plan_destroy(plan);
+    tern_weights_destroy(w[0]);
+    tern_weights_destroy(w[1]);
+    return status;
+}
+
+static void every_allocation_of_a_plan_may_fail_and_none_is_leaked(void **unused) {
+    (void)unused;
+    heap h = {.allowed = SIZE_MAX};
+    tern_context *ctx = context_on(&h, 2);
+    const size_t live = h.live, bytes = h.bytes;
+    tern_status status = TERN_ERR_MEMORY;
+    for (size_t allowed = 0; status != TERN_OK; allowed++) {
+        assert_in_range(allowed, 0, ATTEMPTS_MAX);
+        h.allowed = allowed;
+        static float y[4 * N];
+        status = plan_and_run(ctx, y);
+        assert_int_equal(h.live, live);
+        assert_int_equal(h.bytes, bytes);
+        if (status != TERN_OK) assert_int_equal(status, TERN_ERR_MEMORY);
+    }
+    h.allowed = SIZE_MAX;
+    tern_context_destroy(ctx);
+    assert_int_equal(h.live, 0);
+    assert_false(h.wrong);
+}
+
 static void sizes_beyond_the_address_space_are_out_of_memory(void **unused) {
     (void)unused;
     heap h = {.allowed = SIZE_MAX};
@@ -276,6 +324,7 @@ static int fill(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_of_a_product_may_fail_and_none_is_leaked),
+        cmocka_unit_test(every_allocation_of_a_plan_may_fail_and_none_is_leaked),
         cmocka_unit_test(sizes_beyond_the_address_space_are_out_of_memory),
         cmocka_unit_test(null_never_crashes),
         cmocka_unit_test(an_uninitialized_struct_size_is_refused),
