@@ -25,8 +25,11 @@ add_test(NAME readme_example_compiles_and_runs
                  -Wl,-rpath,$<TARGET_FILE_DIR:tern_shared> ${sanitize})
 # Optimized objects only: what the loops of a debug or sanitized build cost says nothing.
 if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT TERN_SANITIZE)
+  set(kernel_objects ${CMAKE_BINARY_DIR}/CMakeFiles/tern_objects.dir/kernels)
+  add_test(NAME test_kernel_cost
+           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_kernel_cost.py ${CMAKE_SOURCE_DIR} ${kernel_objects})
   add_test(NAME marked_loops_cost_what_the_table_says
-           COMMAND ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/kernel_cost.py ${CMAKE_BINARY_DIR}/CMakeFiles/tern_objects.dir/kernels
+           COMMAND ${TERN_PYTHON} ${CMAKE_SOURCE_DIR}/tools/kernel_cost.py ${kernel_objects}
                    --table ${CMAKE_CURRENT_SOURCE_DIR}/data/kernel_costs.json)
   set_tests_properties(marked_loops_cost_what_the_table_says PROPERTIES SKIP_RETURN_CODE 77) # another compiler than the table's
 endif()

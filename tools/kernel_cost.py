@@ -15,7 +15,7 @@ Ice Lake three times its rate of vpermi2b. The figures tell better from worse, n
 Costs are compared with --table, which holds one column of costs for each compiler (name and major version): other versions choose
 other instructions, so objects of a compiler without a column are shown and not compared.
 
-  --rewrite    writes the costs of these objects to the table, in their compiler's column
+  --rewrite    writes the costs of these objects to the table, in their compiler's column (makes the table where there is none)
   --only TEXT  only loops whose name contains TEXT, shown and not compared
 
 Exit code: 0 equal or better; 1 a loop costs more than 2 % more, is new or is gone; 2 not measured; 77 no column for this compiler.
@@ -28,6 +28,7 @@ import subprocess
 import sys
 from bisect import bisect_right
 from functools import cache
+from math import inf
 from pathlib import Path
 
 LLVM = 16  # knows znver4, and is what Debian 12 has beside its default
@@ -263,11 +264,20 @@ def compare(costs, table):
         if old is None or new is None:
             bad = True
             lines.append(("+ not in the table: " + row(name, new)) if new else ("- in the table, but no such loop: " + name))
-        elif changed := [k for k in new if abs(new[k] - old.get(k, 0)) > TOLERANCE * old.get(k, 0)]:
-            worse = [k for k in changed if new[k] > old.get(k, 0)]
+        elif changed := [k for k in sorted(new.keys() | old.keys()) if abs(new.get(k, inf) - old.get(k, 0)) > TOLERANCE * old.get(k, 0)]:
+            worse = [k for k in changed if new.get(k, inf) > old.get(k, 0)]  # a figure that is new or gone, too
             bad |= bool(worse)
             lines += [f"{'WORSE' if worse else 'better'}  {name}", "    table  " + row("", old).strip(), "    now    " + row("", new).strip()]
     return lines, bad
+
+
+def read_table(path, may_be_new):
+    if not path or (may_be_new and not path.exists()):
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:  # a gate without its table must not pass
+        raise NotMeasured(f"{path}: {error}; --rewrite makes a new table where there is none") from None
 
 
 def write_table(path, table):
@@ -286,8 +296,11 @@ def main():
     parser.add_argument("--rewrite", action="store_true")
     parser.add_argument("--only", default="")
     args = parser.parse_args()
+    if args.rewrite and (args.only or not args.table):
+        parser.error("--rewrite writes every loop to --table FILE; give that, and no --only")
     paths = sorted(args.objects.glob("*.o"))
     try:
+        table = read_table(args.table, args.rewrite)
         costs = {}
         for path in paths:
             costs |= costs_of(path, args.only)
@@ -301,7 +314,6 @@ def main():
         print(f"not measured: {error}")
         return 2
     print(f"{compiler}, llvm-mca {LLVM}: instructions and cycles per {UNIT} products")
-    table = json.loads(args.table.read_text()) if args.table and args.table.exists() else {}
     if args.only or not args.table:
         print("\n".join(row(name, costs[name]) for name in sorted(costs)))
         return 0
