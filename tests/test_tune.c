@@ -418,6 +418,43 @@ static void a_folder_that_cannot_be_written_is_an_io_error(void **state) {
     tern_context_destroy(ctx);
 }
 
+// What the file holds is neither replaced nor removed.
+static void expect_untouched(const char *path) {
+    tern_context *ctx = context(path);
+    assert_true(tern_context_warning(ctx)[0]);
+    assert_int_equal(tern_tune_save(ctx, fast_t2n, 2), TERN_ERR_IO);
+    assert_non_null(strstr(tern_context_error(ctx), path));
+    assert_int_equal(tern_tune_clear(ctx), TERN_ERR_IO);
+    assert_non_null(strstr(tern_context_error(ctx), "TERN_TUNE"));
+    tern_context_destroy(ctx);
+}
+
+static void what_is_no_tuning_table_is_neither_replaced_nor_removed(void **state) {
+    (void)state;
+    char path[300], text[16];
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    for (int large = 0; large <= 1; large++) {
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        assert_true(fputs("GGUF", f) >= 0);
+        assert_int_equal(fclose(f), 0);
+        if (large) assert_int_equal(truncate(path, 2 * TERN_TUNE_BYTES_MAX), 0);
+        expect_untouched(path);
+        f = fopen(path, "r");
+        assert_non_null(f);
+        assert_int_equal(fread(text, 1, 4, f), 4);
+        assert_memory_equal(text, "GGUF", 4);
+        assert_int_equal(fclose(f), 0);
+    }
+    struct stat st;
+    snprintf(path, sizeof path, "%s/pipe2", folder); // as /dev/null would be
+    assert_int_equal(mkfifo(path, 0600), 0);
+    expect_untouched(path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISFIFO(st.st_mode));
+    expect_untouched(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_table_is_read_as_it_was_written),
@@ -436,6 +473,7 @@ int main(void) {
         cmocka_unit_test(the_place_comes_from_the_parameter_then_tern_tune_then_the_cache_folder),
         cmocka_unit_test(a_result_that_makes_no_sense_is_refused_and_the_file_stays),
         cmocka_unit_test(a_folder_that_cannot_be_written_is_an_io_error),
+        cmocka_unit_test(what_is_no_tuning_table_is_neither_replaced_nor_removed),
     };
     return cmocka_run_group_tests_name("tune", tests, make_folder, remove_folder);
 }

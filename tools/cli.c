@@ -164,7 +164,8 @@ int cli_open_context(const cli_options *options, tern_context **ctx) {
                                         .error = message,
                                         .error_size = sizeof message};
     const tern_status status = tern_context_create(ctx, &params);
-    if (status == TERN_OK && *tern_context_warning(*ctx)) (void)cli_fail("warning: %s", tern_context_warning(*ctx));
+    if (status == TERN_OK && !options->no_warning && *tern_context_warning(*ctx))
+        (void)cli_fail("warning: %s", tern_context_warning(*ctx));
     if (status == TERN_OK) return CLI_OK;
     return cli_fail("%s", *message ? message : tern_status_string(status));
 }

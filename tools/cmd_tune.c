@@ -216,9 +216,9 @@ static json_t *report_json(const report *r, tern_context *ctx, bool saved) {
     }
     tern_cpu_info cpu = {.struct_size = sizeof cpu};
     (void)tern_get_cpu_info(ctx, &cpu);
-    return json_pack("{s:s, s:s, s:o, s:b, s:s, s:s, s:i, s:o}", "schema", "tern.tune/1", "version", tern_version(), "path",
-                     cli_text_json(tern_tune_path(ctx)), "saved", saved, "cpu", cpu.model, "tier", cpu.tier, "threads",
-                     tern_context_threads(ctx), "results", results);
+    return json_pack("{s:s, s:s, s:o, s:b, s:o, s:s, s:i, s:o}", "schema", "tern.tune/1", "version", tern_version(), "path",
+                     cli_text_json(tern_tune_path(ctx)), "saved", saved, "cpu", cli_text_json(cpu.model), "tier", cpu.tier,
+                     "threads", tern_context_threads(ctx), "results", results);
 }
 
 // ---- what the command does -----------------------------------------------------------------------------------------
@@ -277,23 +277,29 @@ static int clear(const tune_options *o, tern_context *ctx) {
     return cli_flush();
 }
 
+static int show(const tune_options *o, report *r, tern_context *ctx) {
+    if (!*tern_tune_path(ctx)) return cli_fail("there is no file for tuning results: TERN_TUNE is off, or HOME is not set");
+    const int rc = read_kept(ctx, r);
+    return rc == CLI_OK ? print_report(o, r, ctx, false) : rc;
+}
+
+// Figures that could not be kept are shown, too.
+static int keep(const tune_options *o, const report *r, tern_context *ctx) {
+    const tern_status status = o->dry_run ? TERN_OK : tern_tune_save(ctx, r->results, r->n);
+    const int rc = status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
+    const int printed = print_report(o, r, ctx, !o->dry_run && status == TERN_OK);
+    return rc == CLI_OK ? printed : rc;
+}
+
 static int run(tune_options *o, report *r) {
-    const bool measuring = !o->show && !o->clear;
-    int rc = measuring ? measure(o, r) : CLI_OK;
-    tern_context *ctx = NULL; // with the table
+    int rc = o->show || o->clear ? CLI_OK : measure(o, r);
+    tern_context *ctx = NULL;      // with the table
+    o->base.no_warning = !o->show; // of a table that is replaced or removed
     if (rc == CLI_OK) rc = cli_open_context(&o->base, &ctx);
     if (rc != CLI_OK) return rc;
-    bool saved = false;
-    if (o->show) {
-        rc = read_kept(ctx, r);
-    } else if (measuring && !o->dry_run) {
-        const tern_status status = tern_tune_save(ctx, r->results, r->n);
-        saved = status == TERN_OK;
-        if (!saved) rc = cli_fail_status(ctx, status);
-    }
-    const int printed = o->clear ? clear(o, ctx) : print_report(o, r, ctx, saved); // figures that were not kept are shown, too
+    rc = o->show ? show(o, r, ctx) : o->clear ? clear(o, ctx) : keep(o, r, ctx);
     tern_context_destroy(ctx);
-    return rc == CLI_OK ? printed : rc;
+    return rc;
 }
 
 int cmd_tune(int argc, char **argv) {

@@ -18,7 +18,7 @@ typedef struct tune_case {
 } tune_case;
 
 enum { TUNE_CASES = 4, TUNE_LAYOUTS_MAX = 16 };
-extern const tune_case tune_cases[TUNE_CASES]; // one token from DRAM and from cache, few tokens, many
+extern const tune_case tune_cases[TUNE_CASES]; // one token in cache and from DRAM, few tokens, many
 
 typedef struct tune_speed {
     const char *layout;              // static

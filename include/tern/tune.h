@@ -34,11 +34,12 @@ TERN_API tern_status tern_tune_get(tern_context *ctx, size_t index, tern_tune_re
 
 // Writes results for this context's CPU, tier and number of threads. Results already in the file stay, except those of the same
 // case (n, k, scale_block, m, cached) and those of another version on this machine. The file is replaced at once (rename), and
-// its folders are made. Contexts that exist do not change. results: n of them, all with the struct_size of the first.
-// Errors: ARG (a value out of range, unknown layout, too many results), STATE (no path), IO, MEMORY.
+// its folders are made; of two writers at once the later one's file stays. Contexts that exist do not change. results: n of them, all
+// with the struct_size of the first. Errors: ARG (a value out of range, unknown layout, too many results), STATE (no path), IO (also
+// where the path holds something that is not a tuning table: that stays), MEMORY.
 TERN_API tern_status tern_tune_save(tern_context *ctx, const tern_tune_result *results, size_t n);
 
-// Removes the file; OK if there is none. Errors: STATE (no path), IO.
+// Removes the file; OK if there is none. Errors: STATE (no path), IO (as for tern_tune_save), MEMORY.
 TERN_API tern_status tern_tune_clear(tern_context *ctx);
 
 #ifdef __cplusplus

@@ -8,6 +8,7 @@
 
 #include "tern/matmul.h"
 
+static const char magic[] = "tern-tune ";
 static const char header[] = "tern-tune 1\n# n k scale_block m residency layout million_multiply_adds_per_second\n";
 static const char *const residencies[] = {"dram", "cache"}; // [cached]
 
@@ -27,6 +28,10 @@ tern_tune_key tern_tune_key_of(const tern_cpu *cpu, tern_tier tier, int threads)
     for (size_t n = strlen(key.cpu); n > 0 && key.cpu[n - 1] == ' '; n--) key.cpu[n - 1] = '\0';
     if (!key.cpu[0]) snprintf(key.cpu, sizeof key.cpu, "unknown");
     return key;
+}
+
+bool tern_tune_is_ours(const char *text, size_t size) {
+    return size == 0 || (size >= sizeof magic - 1 && memcmp(text, magic, sizeof magic - 1) == 0);
 }
 
 // ---- lines and words ---------------------------------------------------------------------------------------------

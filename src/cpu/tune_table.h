@@ -51,6 +51,9 @@ typedef enum tern_tune_verdict {
     TERN_TUNE_DAMAGED // not a tuning table, or not whole
 } tern_tune_verdict;
 
+// Whether a file that begins with these bytes may be replaced: a tuning table, whole or not, of any version; or nothing.
+bool tern_tune_is_ours(const char *text, size_t size);
+
 // The key of this library on a CPU: its brand string without what would not stand in one line.
 tern_tune_key tern_tune_key_of(const tern_cpu *cpu, tern_tier tier, int threads);
 

@@ -27,7 +27,7 @@ static bool find_path(tern_tuning *tuning, const char *choice, tern_error *warni
     if (choice) {
         if (strcmp(choice, "off") == 0) return false;
         if (!fill_path(tuning->path, choice, ""))
-            tern_error_set(warning, "the path of the tuning table is longer than %d bytes; it is ignored",
+            tern_error_set(warning, "the path of the tuning table is empty, or longer than %d bytes; it is ignored",
                            TERN_TUNE_PATH_MAX - 1);
         return true;
     }
@@ -205,6 +205,21 @@ static bool replace_file(const char *path, const char *bytes, size_t size) {
     return false;
 }
 
+// Reads what is to be replaced or removed; nothing, where there is no file. TERN_TUNE may name anything, a model or /dev/null:
+// what is there and is no tuning table stays as it is.
+static tern_status read_own(tern_context *ctx, file_text *old) {
+    old->size = 0;
+    if (!read_file(ctx->tune.path, old) && errno != EFBIG) {
+        old->size = 0;
+        if (errno == ENOENT || errno == ENOTDIR) return TERN_OK;
+        return tern_fail(&ctx->error, TERN_ERR_IO, "%s: cannot read: %s; give another place with TERN_TUNE", ctx->tune.path,
+                         strerror(errno));
+    }
+    if (tern_tune_is_ours(old->bytes, old->size)) return TERN_OK;
+    return tern_fail(&ctx->error, TERN_ERR_IO, "%s is not a tuning table and stays as it is; give another place with TERN_TUNE",
+                     ctx->tune.path);
+}
+
 static tern_status no_path(tern_context *ctx) {
     return tern_fail(&ctx->error, TERN_ERR_STATE, "there is no file for tuning results: TERN_TUNE is off, or HOME is not set");
 }
@@ -222,7 +237,8 @@ static tern_status save(tern_context *ctx, const tern_tune_result *results, size
     }
     if (status != TERN_OK) return status;
     file_text old = {m->old, 0};
-    if (!read_file(ctx->tune.path, &old)) old.size = 0;
+    status = read_own(ctx, &old);
+    if (status != TERN_OK) return status;
     keep_older(ctx, &old, &m->older, &m->rows);
     const size_t size = tern_tune_format(m->text, sizeof m->text, &ctx->tune.key, m->rows.rows, m->rows.n, old.bytes, old.size);
     // What is written is read back by the same rules, so that no value out of range gets into a file.
@@ -248,6 +264,11 @@ tern_status tern_tune_save(tern_context *ctx, const tern_tune_result *results, s
 tern_status tern_tune_clear(tern_context *ctx) {
     if (!ctx) return TERN_ERR_ARG;
     if (!ctx->tune.path[0]) return no_path(ctx);
+    file_text old = {tern_alloc(&ctx->allocator, TERN_TUNE_BYTES_MAX + 1, 1), 0};
+    if (!old.bytes) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "no memory to read the tuning table");
+    const tern_status status = read_own(ctx, &old);
+    tern_free(&ctx->allocator, old.bytes, TERN_TUNE_BYTES_MAX + 1, 1);
+    if (status != TERN_OK) return status;
     if (unlink(ctx->tune.path) == 0 || errno == ENOENT || errno == ENOTDIR) return TERN_OK;
     return tern_fail(&ctx->error, TERN_ERR_IO, "%s: cannot remove: %s", ctx->tune.path, strerror(errno));
 }
