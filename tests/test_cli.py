@@ -54,6 +54,13 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
         self.check(USAGE, "bench", "--shape", "4096", says=["--shape", "4096x2560"])
         self.check(USAGE, "bench", "--residency", "l2", says=["--residency", "hot or dram"])
+        self.check(USAGE, "bench", "--m", "", says=["--m", "comma"])
+        self.check(USAGE, "bench", "--m", ",", says=["--m", "comma"])
+        self.check(USAGE, "bench", "--m", "1,,2", says=["--m", "comma"])
+        self.check(USAGE, "bench", "--block", "64,7", says=["--block", "7", "multiple of 16"])
+        shapes = [text for i in range(8) for text in ("--shape", f"64x{64 + i}")]
+        self.check(USAGE, "bench", *shapes, "--block", "0,64,128", says=["--shape", "fewer"])  # none is left out in silence
+        self.check(USAGE, "bench", *shapes, "--m", ",".join(map(str, range(1, 20))), says=["--shape", "fewer"])
         self.check(USAGE, "tune", "--show", "--clear", says=["--show"])
         self.check(USAGE, "tune", "--shape", "64x64", "--show", says=["--show"])
         self.check(USAGE, "tune", "--shape", "64", says=["--shape", "4096x2560"])
@@ -338,6 +345,30 @@ class Tune(unittest.TestCase):
         self.assertEqual(result.returncode, FAILED)
         self.assertIn(b"TERN_TUNE", result.stderr)
         self.assertIn(b"dram", result.stdout)
+
+
+    def test_showing_without_a_place_is_an_error_that_tells_why(self):
+        for args in (("--show",), ("--show", "--json")):
+            result = self.tune(*args, TERN_TUNE="off")
+            self.assertEqual((result.returncode, result.stdout), (FAILED, b""))
+            self.assertIn(b"TERN_TUNE", result.stderr)
+
+    def test_the_first_tuning_of_a_named_file_and_of_a_damaged_one_warns_of_nothing(self):
+        for content in (None, "tern-tune 1\nnonsense\n"):
+            if content:
+                self.file.write_text(content)
+            result = self.tune("--shape", "64x96", TERN_TUNE=str(self.file))
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            self.assertTrue(self.file.read_text().endswith("\n"))
+
+    def test_a_file_that_is_no_table_is_neither_replaced_nor_removed(self):
+        self.file.parent.mkdir()
+        self.file.write_text("my notes")
+        for args in (("--shape", "64x96"), ("--clear",)):
+            result = self.tune(*args, TERN_TUNE=str(self.file))
+            self.assertEqual((result.returncode, result.stderr.count(b"\n")), (FAILED, 1))
+            self.assertIn(b"not a tuning table", result.stderr)
+            self.assertEqual(self.file.read_text(), "my notes")
 
 
 class OldCpus(unittest.TestCase):

@@ -111,7 +111,8 @@ void bench_report_print(const bench *b, const bench_report *r) {
     print_limit("L3", limit_giga(b, BENCH_L3), "GB/s");
     print_limit("INT8", limit_giga(b, BENCH_INT8_PEAK), "GOP/s");
     (void)printf(" (%s)", tern_stage_variant(b->ctx, "int8_peak"));
-    print_limit("clock", clock_giga(b), "GHz\n");
+    print_limit("clock", clock_giga(b), "GHz");
+    (void)printf("\n");
     print_huge_pages(r);
     (void)printf("%77s | %-36s | %s\n", "", "end to end, float32 to float32", "kernel");
     (void)printf("%-10s %-26s %-4s %4s %6s %5s %5s %5s | %6s %7s %6s %-14s | %7s %6s %s\n", "weights", "kernel", "from", "m",

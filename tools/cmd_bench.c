@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIST_MAX = 64, SHAPES_MAX = 8, TOKENS_MAX = 65536 };
+enum { LIST_MAX = 64, SHAPES_MAX = 8, BLOCK_STEP = 16 };
 
 typedef struct size_list {
     size_t value[LIST_MAX], n;
@@ -28,7 +28,10 @@ enum { KEY_QUICK = CLI_KEY_OWN, KEY_ALL, KEY_OP, KEY_SHAPE, KEY_M, KEY_BLOCK, KE
 
 static void add_sizes(size_list *list, const char *option, const char *arg, long long min, long long max) {
     char text[BUFSIZ], *rest = NULL;
-    if (strlen(arg) >= sizeof text) cli_usage("%s: the list is too long", option);
+    const size_t length = strlen(arg);
+    if (length >= sizeof text) cli_usage("%s: the list is too long", option);
+    if (!length || arg[0] == ',' || arg[length - 1] == ',' || strstr(arg, ",,"))
+        cli_usage("%s '%s': give numbers with one comma between them", option, arg);
     memcpy(text, arg, strlen(arg) + 1);
     for (const char *item = strtok_r(text, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
         if (list->n == LIST_MAX) cli_usage("%s: give at most %d numbers", option, LIST_MAX);
@@ -66,6 +69,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case KEY_BLOCK:
         add_sizes(&options->blocks, "--block", arg, 0, TERN_K_MAX);
+        for (size_t i = 0; i < options->blocks.n; i++)
+            if (options->blocks.value[i] % BLOCK_STEP)
+                cli_usage("--block %zu: give 0 or a multiple of %d", options->blocks.value[i], BLOCK_STEP);
         return 0;
     case KEY_RESIDENCY:
         options->no_hot = strcmp(arg, "dram") == 0;
@@ -120,12 +126,15 @@ enum { BLOCK_WIDTHS = sizeof block_widths / sizeof *block_widths, FEW_TOKENS = s
 enum { ROUNDS = 5, QUICK_ROUNDS = 3 };
 
 static void add_case(const bench_options *options, bench_plan *plan, size_t matrix, size_t m, bool dram) {
-    if (plan->n_cases == BENCH_CASES_MAX || (dram ? options->no_dram : options->no_hot)) return;
+    if (dram ? options->no_dram : options->no_hot) return;
+    if (plan->n_cases == BENCH_CASES_MAX)
+        cli_usage("more than %d products for one kernel; give fewer --shape, --m or --block", BENCH_CASES_MAX);
     plan->cases[plan->n_cases++] = (bench_case){matrix, m, dram};
 }
 
 static void add_matrix(const bench_options *options, bench_plan *plan, bench_matrix matrix, bool sweep_tokens) {
-    if (plan->n_matrices == BENCH_MATRICES_MAX) return;
+    if (plan->n_matrices == BENCH_MATRICES_MAX)
+        cli_usage("more than %d matrices for one kernel; give fewer --shape or --block", BENCH_MATRICES_MAX);
     const size_t i = plan->n_matrices++;
     plan->matrices[i] = matrix;
     for (size_t j = 0; j < options->m.n; j++) {
