@@ -317,6 +317,62 @@ static void a_readable_type_comes_with_its_decoder(void **state) {
     builder_free(&b);
 }
 
+// A file with two Q2_0 tensors of k x rows, in blocks of `bytes` for `elems`, and one behind them unless they are last.
+static tern_gguf *open_q2_0(builder *b, uint64_t k, uint64_t rows, size_t elems, size_t bytes, bool last) {
+    const size_t size = k / elems * rows * bytes,
+                 padded = (size + BUILDER_ALIGNMENT - 1) / BUILDER_ALIGNMENT * BUILDER_ALIGNMENT;
+    put_header(b, 3, last ? 2 : 3, 0);
+    put_tensor(b, "b", TERN_GGML_Q2_0, k, rows, padded); // in any order
+    put_tensor(b, "a", TERN_GGML_Q2_0, k, rows, 0);
+    if (!last) put_tensor(b, "c", TERN_GGML_F32, 1, 0, 2 * padded);
+    put_padding(b, BUILDER_ALIGNMENT);
+    put_data(b, last ? padded + size : 2 * padded + sizeof(float));
+    return open_good(b);
+}
+
+static void q2_0_has_the_block_size_that_fits_the_places_of_its_tensors(void **state) {
+    (void)state;
+    static const struct { size_t elems, bytes; } blocks[] = {{64, 18}, {128, 34}};
+    for (size_t i = 0; i < 2; i++)
+        for (int last = 0; last <= 1; last++) {
+            builder b = {0};
+            tern_gguf *gguf = open_q2_0(&b, 256, 33, blocks[i].elems, blocks[i].bytes, last);
+            for (size_t t = 0; t < 2; t++) {
+                const tern_gguf_tensor *tensor = tern_gguf_tensor_at(gguf, t);
+                const tern_block_type *type = NULL;
+                tern_error err;
+                assert_int_equal(tern_gguf_tensor_type(gguf, tensor, &type, &err), TERN_OK);
+                assert_int_equal(tensor->size, 256 / blocks[i].elems * 33 * blocks[i].bytes);
+                assert_int_equal(type->block_elems, blocks[i].elems);
+                assert_int_equal(type->block_bytes, blocks[i].bytes);
+            }
+            tern_gguf_close(gguf);
+            builder_free(&b);
+        }
+}
+
+static void q2_0_of_which_both_or_no_block_sizes_fit_is_refused_at_use(void **state) {
+    (void)state;
+    static const struct {
+        size_t k, rows, elems, bytes;
+    } files[] = {
+        {128, 1, 64, 18},  // 36 bytes or 34: both padded to 64
+        {256, 33, 64, 20}, // no block is that large
+        {96, 64, 32, 18},  // a row is no whole number of blocks
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        builder b = {0};
+        tern_gguf *gguf = open_q2_0(&b, files[i].k, files[i].rows, files[i].elems, files[i].bytes, false);
+        const tern_block_type *type = NULL;
+        tern_error err = {{0}};
+        assert_int_equal(tern_gguf_tensor_at(gguf, 0)->size, 0);
+        assert_int_equal(tern_gguf_tensor_type(gguf, tern_gguf_tensor_at(gguf, 0), &type, &err), TERN_ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.text, "Q2_0 (42), and its place in the file does not tell the size of its blocks"));
+        tern_gguf_close(gguf);
+        builder_free(&b);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(integers_of_any_width_convert_where_the_value_fits),
@@ -330,6 +386,8 @@ int main(void) {
         cmocka_unit_test(a_type_that_is_not_read_is_refused_at_use_and_names_the_fix),
         cmocka_unit_test(a_type_of_unknown_size_has_size_0),
         cmocka_unit_test(a_readable_type_comes_with_its_decoder),
+        cmocka_unit_test(q2_0_has_the_block_size_that_fits_the_places_of_its_tensors),
+        cmocka_unit_test(q2_0_of_which_both_or_no_block_sizes_fit_is_refused_at_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,7 +17,7 @@ enum { N_KEYS = sizeof keys / sizeof keys[0] };
 
 // A small file with every kind of field.
 static void put_model(builder *b) {
-    put_header(b, 3, 3, 6);
+    put_header(b, 3, 6, 6);
     put_key(b, "general.architecture", TERN_GGUF_STRING), put_string(b, "llama");
     put_u32_entry(b, "general.alignment", BUILDER_ALIGNMENT);
     put_array(b, "tokenizer.ggml.tokens", TERN_GGUF_STRING, 4);
@@ -29,8 +29,11 @@ static void put_model(builder *b) {
     put_tensor(b, "q", TERN_GGML_Q8_0, 32, 2, 0);
     put_tensor(b, "norm", TERN_GGML_F32, 8, 0, 96);
     put_tensor(b, "trits", TERN_GGML_TQ1_0, 256, 1, 128);
+    put_tensor(b, "signs", TERN_GGML_Q1_0, 128, 1, 192);
+    put_tensor(b, "levels", TERN_GGML_Q2_0, 256, 8, 224); // 576 bytes: blocks of 64
+    put_tensor(b, "nibbles", TERN_GGML_Q4_K, 256, 1, 800);
     put_padding(b, BUILDER_ALIGNMENT);
-    put_data(b, 128 + 54);
+    put_data(b, 800 + 144);
 }
 
 // The bytes must be refused with this status and a message that contains all of `part`.
@@ -320,6 +323,9 @@ static void impossible_dimensions_are_refused(void **state) {
     expect_refused_tensor(TERN_GGML_F32, most, (uint64_t)1 << 22, 0, "has a size beyond 64 bits"); // exactly 2^64 bytes
     expect_refused_tensor(TERN_GGML_F32, most, 1, 0, "(4398046511104 bytes at 0) ends past");
     expect_refused_tensor(TERN_GGML_Q8_0, 33, 1, 0, "has rows of 33 elements, not a multiple of the block of type Q8_0 (8)");
+    expect_refused_tensor(TERN_GGML_Q1_0, 64, 1, 0, "has rows of 64 elements, not a multiple of the block of type Q1_0 (41)");
+    expect_refused_tensor(TERN_GGML_Q4_K, 32, 1, 0, "has rows of 32 elements, not a multiple of the block of type Q4_K (12)");
+    expect_refused_tensor(TERN_GGML_Q4_K, most, most, 0, "has a size beyond 64 bits");
     expect_refused_tensor(TERN_GGML_TQ2_0, 576, 1, 0,
                           "has rows of 576 elements, not a multiple of the block of type TQ2_0 (35)");
 }

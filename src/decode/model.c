@@ -80,7 +80,7 @@ static tern_status load_vector(loader *ld, const char *name, size_t n, const flo
     const tern_status status = find(ld, name, 1, n, 1, &t);
     if (status != TERN_OK) return status;
     float *to = ld->m->floats + ld->floats_used;
-    tern_block_type_find(t->type)->to_f32(to, t->data, n);
+    tern_block_type_of(t->type, n, 1, t->size)->to_f32(to, t->data, n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(to[i]))
             return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %s holds a NaN or an infinity",
@@ -234,7 +234,7 @@ static tern_status load_all(loader *ld, const char *path) {
     if ((status = refuse_unknown(ld)) != TERN_OK) return status;
     const size_t d = h->n_embd;
     if ((status = find(ld, "token_embd.weight", 2, d, h->n_vocab, &m->token_embd)) != TERN_OK) return status;
-    m->embd_type = tern_block_type_find(m->token_embd->type);
+    m->embd_type = tern_block_type_of(m->token_embd->type, d, h->n_vocab, m->token_embd->size);
     const bool tied = !tern_gguf_find_tensor(m->gguf, "output.weight");
     for (size_t i = 0; i < tern_gguf_tensor_count(m->gguf); i++) {
         const tern_gguf_tensor *t = tern_gguf_tensor_at(m->gguf, i);

@@ -354,12 +354,14 @@ static const tern_block_type readable[] = {
     {TERN_GGML_Q2_0, "Q2_0", Q2_QK_OLD, Q2_OLD_BYTES, q2_0_old_to_f32, q2_0_old_to_codes, Q2_QK_OLD, NULL, 0, false, true, 0},
 };
 
-const tern_block_type *tern_block_type_find(uint32_t id) {
+const tern_block_type *tern_block_type_at(uint32_t id, size_t index) {
     for (size_t i = 0; i < sizeof readable / sizeof readable[0]; i++) {
-        if (readable[i].id == id) return &readable[i];
+        if (readable[i].id == id && index-- == 0) return &readable[i];
     }
     return NULL;
 }
+
+const tern_block_type *tern_block_type_find(uint32_t id) { return tern_block_type_at(id, 0); }
 
 const tern_block_type *tern_block_type_of(uint32_t id, size_t k, size_t n, size_t bytes) {
     for (size_t i = 0; i < sizeof readable / sizeof readable[0]; i++) {

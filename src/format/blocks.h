@@ -42,7 +42,9 @@ typedef struct tern_block_type {
 
 // NULL for a type that Tern does not read. Of two block sizes of one id this is the current one.
 const tern_block_type *tern_block_type_find(uint32_t id);
-// The same for n rows of k elements in `bytes`, which tells block sizes of one id apart.
+// The block sizes of one id, the current one first; NULL past the last.
+const tern_block_type *tern_block_type_at(uint32_t id, size_t index);
+// tern_block_type_find for n rows of k elements in `bytes`, which tells block sizes of one id apart.
 const tern_block_type *tern_block_type_of(uint32_t id, size_t k, size_t n, size_t bytes);
 // Whether any code in these blocks of a four-level type is +2.
 bool tern_q2_has_two(const tern_block_type *type, const uint8_t *blocks, size_t n_blocks);

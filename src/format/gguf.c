@@ -128,13 +128,21 @@ tern_status tern_gguf_tensor_type(const tern_gguf *gguf, const tern_gguf_tensor 
                                   tern_error *err) {
     char name[TERN_GGUF_QUOTE_MAX];
     char type_name[32];
-    const tern_block_type *found = tern_block_type_find(tensor->type);
-    if (!found || tensor->size == 0) { // 0: the id does not tell the size
+    const size_t rows = (size_t)(tensor->dims[1] * tensor->dims[2] * tensor->dims[3]); // no overflow where size is known
+    const tern_block_type *found = tern_block_type_of(tensor->type, (size_t)tensor->dims[0], rows, tensor->size);
+    if (!found) {
         const tern_ggml_type *known = tern_ggml_type_find(tensor->type);
         return tern_gguf_fail(gguf->path, err, TERN_ERR_UNSUPPORTED,
                               "tensor %s has type %s, which Tern does not read; convert it to %s",
                               tern_gguf_quote(tensor->name, name), tern_ggml_type_name(tensor->type, type_name),
                               known ? known->convert_to : "Q8_0");
+    }
+    if (tensor->size == 0) {
+        return tern_gguf_fail(
+            gguf->path, err, TERN_ERR_UNSUPPORTED,
+            "tensor %s has type %s, and its place in the file does not tell the size of its blocks; convert it "
+            "to Q8_0",
+            tern_gguf_quote(tensor->name, name), tern_ggml_type_name(tensor->type, type_name));
     }
     *type = found;
     return TERN_OK;

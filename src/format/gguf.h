@@ -33,7 +33,7 @@ typedef struct tern_gguf_tensor {
     uint32_t n_dims;
     uint64_t dims[4]; // innermost first; 1 past n_dims
     const void *data; // inside the mapping
-    size_t size;      // exact bytes for type and dims; 0 where the type's size is not known (its data only begins in the file)
+    size_t size;      // exact bytes for type and dims; 0 where it is not known (the data only begins in the file)
 } tern_gguf_tensor;
 
 typedef struct tern_gguf tern_gguf;

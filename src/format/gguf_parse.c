@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // GGUF header, metadata and tensor infos out of untrusted bytes: nothing is used before it was checked against the file.
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "format/blocks.h"
@@ -215,12 +216,10 @@ static tern_status find_alignment(const parser *p, uint64_t *alignment) {
 
 // ---- Tensors ----------------------------------------------------------------------------------------------
 
-// Exact bytes of a tensor by its type; 0 where the id does not tell. False: more than size_t holds.
-static bool tensor_bytes(const tern_gguf_tensor *tensor, const tern_ggml_type *type, size_t *bytes) {
-    *bytes = 0;
-    if (!type || type->block_bytes == 0) return true;
-    size_t total = (size_t)(tensor->dims[0] / type->block_elems);
-    if (!tern_mul_size(total, type->block_bytes, &total)) return false;
+// Exact bytes of a tensor in blocks of this size. False: more than size_t holds.
+static bool tensor_bytes(const tern_gguf_tensor *tensor, size_t block_elems, size_t block_bytes, size_t *bytes) {
+    size_t total = (size_t)(tensor->dims[0] / block_elems);
+    if (!tern_mul_size(total, block_bytes, &total)) return false;
     for (size_t i = 1; i < tensor->n_dims; i++) {
         if (!tern_mul_size(total, (size_t)tensor->dims[i], &total)) return false;
     }
@@ -262,12 +261,13 @@ static tern_status parse_tensor_info(parser *p, size_t index, uint64_t *offset) 
     if (!read_u32(p, &tensor->type) || !read_u64(p, offset)) return fail_end(p, "tensor", tensor->name);
 
     const tern_ggml_type *type = tern_ggml_type_find(tensor->type);
-    if (type && type->block_bytes != 0 && tensor->dims[0] % type->block_elems != 0) {
+    const bool sized = type && type->block_bytes != 0; // else the id does not tell, and tensor->size stays 0
+    if (sized && tensor->dims[0] % type->block_elems != 0) {
         return tern_gguf_fail(gguf->path, p->err, TERN_ERR_FORMAT,
                               "tensor %s has rows of %" PRIu64 " elements, not a multiple of the block of type %s: %s", name,
                               tensor->dims[0], tern_ggml_type_name(tensor->type, type_name), damaged);
     }
-    if (!tensor_bytes(tensor, type, &tensor->size)) {
+    if (sized && !tensor_bytes(tensor, type->block_elems, type->block_bytes, &tensor->size)) {
         return tern_gguf_fail(gguf->path, p->err, TERN_ERR_FORMAT, "tensor %s has a size beyond 64 bits: %s", name, damaged);
     }
     if (!tern_name_index_insert(&gguf->tensor_index, tensor->name, (uint32_t)index)) {
@@ -296,6 +296,66 @@ static tern_status place_tensor(const parser *p, tern_gguf_tensor *tensor, uint6
     return TERN_OK;
 }
 
+// ---- Q2_0, whose id names two block sizes -----------------------------------------------------------------
+
+// Where tensors lie in the data section.
+typedef struct data_map {
+    const uint64_t *starts; // sorted
+    size_t n;
+    uint64_t section, alignment; // section: bytes of all data
+    const uint8_t *data;
+} data_map;
+
+static int by_value(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Bytes from a tensor's start to the next start behind it, or to the end of the data.
+static uint64_t room_of(const data_map *map, const tern_gguf_tensor *tensor) {
+    const uint64_t start = (uint64_t)((const uint8_t *)tensor->data - map->data);
+    size_t low = 0, high = map->n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (map->starts[middle] > start)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return (low < map->n ? map->starts[low] : map->section) - start;
+}
+
+// Whether each Q2_0 tensor fills its room, but for padding, in blocks of this size.
+static bool all_fit(const tern_gguf *gguf, const data_map *map, const tern_block_type *type) {
+    for (size_t i = 0; i < gguf->n_tensors; i++) {
+        const tern_gguf_tensor *tensor = &gguf->tensors[i];
+        if (tensor->type != TERN_GGML_Q2_0) continue;
+        const uint64_t room = room_of(map, tensor);
+        size_t bytes;
+        if (tensor->dims[0] % type->block_elems != 0 || !tensor_bytes(tensor, type->block_elems, type->block_bytes, &bytes) ||
+            bytes > room || room - bytes >= map->alignment)
+            return false;
+    }
+    return true;
+}
+
+// Gives the Q2_0 tensors of a file their size, if exactly one size of blocks fits them all; else it stays 0.
+static void size_q2_0(tern_gguf *gguf, const data_map *map) {
+    const tern_block_type *fitting = NULL, *type;
+    for (size_t i = 0; (type = tern_block_type_at(TERN_GGML_Q2_0, i)) != NULL; i++) {
+        if (!all_fit(gguf, map, type)) continue;
+        if (fitting) return;
+        fitting = type;
+    }
+    for (size_t i = 0; fitting && i < gguf->n_tensors; i++) {
+        tern_gguf_tensor *tensor = &gguf->tensors[i];
+        if (tensor->type == TERN_GGML_Q2_0)
+            (void)tensor_bytes(tensor, fitting->block_elems, fitting->block_bytes, &tensor->size);
+    }
+}
+
+// ---- All tensors ------------------------------------------------------------------------------------------
+
 static tern_status parse_tensors(parser *p, size_t n_tensors, uint64_t alignment) {
     tern_gguf *gguf = p->gguf;
     if (n_tensors == 0) return TERN_OK;
@@ -311,6 +371,11 @@ static tern_status parse_tensors(parser *p, size_t n_tensors, uint64_t alignment
     const uint64_t data_start = ((uint64_t)p->at + alignment - 1) & ~(alignment - 1);
     for (size_t i = 0; status == TERN_OK && i < n_tensors; i++) {
         status = place_tensor(p, &gguf->tensors[i], offsets[i], data_start, alignment);
+    }
+    if (status == TERN_OK) {
+        qsort(offsets, n_tensors, sizeof *offsets, by_value);
+        const data_map map = {offsets, n_tensors, gguf->size - data_start, alignment, gguf->map + data_start};
+        size_q2_0(gguf, &map);
     }
     tern_free(&gguf->allocator, offsets, n_tensors, sizeof *offsets);
     return status;
