@@ -20,9 +20,14 @@ endif()
 if(TERN_SANITIZE) # not a generator expression: the list of sanitizers holds commas
   set(sanitize -fsanitize=${TERN_SANITIZE})
 endif()
-add_test(NAME readme_example_compiles_and_runs
-         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_readme.sh ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared> ${CMAKE_C_COMPILER}
-                 -Wl,-rpath,$<TARGET_FILE_DIR:tern_shared> ${sanitize})
+foreach(page README.md docs/engines.md)
+  get_filename_component(page_name ${page} NAME_WE)
+  string(TOLOWER ${page_name} page_name)
+  add_test(NAME programs_in_${page_name}_print_what_it_says
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_examples.sh ${CMAKE_SOURCE_DIR} ${page} $<TARGET_FILE:tern_shared>
+                   ${CMAKE_C_COMPILER} -Wl,-rpath,$<TARGET_FILE_DIR:tern_shared> ${sanitize})
+  set_tests_properties(programs_in_${page_name}_print_what_it_says PROPERTIES ENVIRONMENT TERN_TUNE=off)
+endforeach()
 # Optimized objects only: what the loops of a debug or sanitized build cost says nothing.
 if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT TERN_SANITIZE)
   set(kernel_objects ${CMAKE_BINARY_DIR}/CMakeFiles/tern_objects.dir/kernels)

@@ -29,6 +29,7 @@ typedef enum tern_type {
 // ---- Weights ------------------------------------------------------------------------------------------
 
 // Packed, immutable weights W[N][K]. May be used by several contexts and threads at once; destroy after the last use.
+// Float activations of a weight are quantized over its act_block (tern_weights_info). docs/engines.md: which call for what.
 typedef struct tern_weights tern_weights;
 
 // Which family of kernels multiplies ternary weights.
@@ -223,17 +224,19 @@ typedef struct tern_plan_output {
 } tern_plan_output;
 
 // outputs[i] belongs to weights[i]. One region, no allocation; the bits of tern_matmul_f32 and tern_matmul_s32. Not thread-safe.
-// Errors: ARG (sizes, NaN or infinity in x or in scales), STATE (inside a region), UNSUPPORTED (a zero point without row_sums).
+// Errors: ARG (sizes; a NaN or infinity in x or in scales, which is met on the way: the outputs are then written, and not valid),
+// STATE (inside a region), UNSUPPORTED (a zero point without row_sums).
 TERN_API tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs);
 
 // The same for engines whose own threads stand in a region already. Each of nth >= 1 threads, which may be any threads, calls
 //   tern_prepare_part(plan, input, ith, nth);          ith = 0..nth-1: quantizes and builds tables
 //   the engine's barrier
 //   tern_matmul_part(plan, input->m, outputs, ith, nth);
-// and another barrier before the plan is prepared again. Nothing in either call waits, locks or allocates; results have the bits
-// of tern_plan_run. nth may differ from run to run, not between the two calls. Status: as tern_plan_run, but without a message,
-// and STATE for products of another m than was prepared; a part sees errors of its own tokens only, so an engine that cannot
-// trust x combines the statuses at its barrier. The threads need 256 KiB of stack.
+// and another barrier before the plan is prepared again (docs/engines.md has a program). Nothing in either call waits, locks or
+// allocates; results have the bits of tern_plan_run. nth may differ from run to run, not between the two calls. The threads need
+// 256 KiB of stack. Such an engine makes its context with a parallel_for and the number of its threads, so that Tern starts none
+// and weights are laid out for as many. Status: as tern_plan_run, but without a message, and STATE for products of another m than
+// was prepared; a part sees errors of its own tokens only, so an engine that cannot trust x combines the statuses at its barrier.
 TERN_API tern_status tern_prepare_part(tern_plan *plan, const tern_plan_input *input, size_t ith, size_t nth);
 TERN_API tern_status tern_matmul_part(tern_plan *plan, size_t m, const tern_plan_output *outputs, size_t ith, size_t nth);
 

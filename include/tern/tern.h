@@ -65,9 +65,9 @@ typedef struct tern_context_params {
     size_t struct_size;
     int threads;                       // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core
     const char *isa;                   // highest tier to use: scalar|avx2|avx512|avx512vnni|avx512vbmi; NULL: $TERN_ISA, else the CPU's best
-    int no_pinning;                    // nonzero: workers are not bound to cores
-    tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` is then only a hint for tile sizes.
-                                       // Its threads need 256 KiB of stack
+    int no_pinning;                    // nonzero: workers are not bound to cores; 0: $TERN_PIN (cores|none), else bound
+    tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` tells how many it has: weights are
+                                       // laid out and divided for as many. Its threads need 256 KiB of stack
     void *parallel_for_user;
     const tern_allocator *allocator; // copied; NULL: the C library (large blocks: huge pages where the system gives them)
     char *error;                     // when creation fails, receives one line that names the cause and the fix
