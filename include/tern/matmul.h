@@ -63,18 +63,18 @@ typedef struct tern_weights_params {
 //   scale_block = 0: scales[0] for the whole matrix. scale_block = k: scales[n] per row.
 //   Otherwise scale_block is a multiple of 16 (the last block of a row may be shorter) and
 //   scales[n * ceil(k / scale_block) + b] belongs to block b of row n. Equal scales are folded into one.
-// n >= 1, 1 <= k <= TERN_K_MAX. Nothing is kept of trits and scales. Errors: ARG (a value that is not a trit is named), MEMORY.
+// n >= 1, 1 <= k <= TERN_K_MAX. Nothing is kept of trits and scales. Errors: ARG (names the row of a value that is not a trit), MEMORY.
 TERN_API tern_status tern_weights_from_trits(tern_context *ctx, tern_weights **w, const int8_t *trits, const float *scales,
                                              size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
 
 // Binary weights: as tern_weights_from_trits, with signs[n * ldw + k] in {-1, +1} (GGUF Q1_0). They are packed in one bit and
-// multiplied by table lookup, or, with TERN_FORM_MAD, as ternary weights. Errors: ARG (a value that is no sign is named), MEMORY.
+// multiplied by table lookup, or, with TERN_FORM_MAD, as ternary weights. Errors: ARG, MEMORY.
 TERN_API tern_status tern_weights_from_signs(tern_context *ctx, tern_weights **w, const int8_t *signs, const float *scales,
                                              size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
 
 // Four-level weights: as tern_weights_from_trits, with codes[n * ldw + k] in {-1, 0, +1, +2} (GGUF Q2_0). They are packed in two
-// bits and multiplied in the multiply-add form; without a +2 among them they are ternary weights. Errors: ARG (a value that is
-// no such code is named), UNSUPPORTED (TERN_FORM_LUT asked for where there is a +2), MEMORY.
+// bits and multiplied in the multiply-add form; without a +2 among them they are ternary weights. Errors: ARG,
+// UNSUPPORTED (TERN_FORM_LUT asked for where there is a +2), MEMORY.
 TERN_API tern_status tern_weights_from_q2(tern_context *ctx, tern_weights **w, const int8_t *codes, const float *scales,
                                           size_t scale_block, size_t n, size_t k, size_t ldw, const tern_weights_params *params);
 

@@ -70,7 +70,8 @@ typedef struct tern_context_params {
                                        // laid out and divided for as many. Its threads need 256 KiB of stack
     void *parallel_for_user;
     const tern_allocator *allocator; // copied; NULL: the C library (large blocks: huge pages where the system gives them)
-    char *error;                     // when creation fails, receives one line that names the cause and the fix
+    char *error;                     // when creation fails, receives one line that names the cause and the fix (but for a
+                                     // struct_size that is not set, which leaves nothing to trust here)
     size_t error_size;
     const char *tune;                // tuning table (tune.h): a path, or "off"; NULL: $TERN_TUNE, else the user's cache folder
 } tern_context_params;

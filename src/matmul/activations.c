@@ -177,7 +177,8 @@ static tern_status check_batch(const tern_activations *a, const void *x, size_t 
 static tern_status set(tern_context *ctx, tern_activations *a, const tern_act_source *source, size_t m, size_t k,
                        size_t block) {
     if (!ctx) return TERN_ERR_ARG;
-    if (!a || a->ctx != ctx) return tern_fail(&ctx->error, TERN_ERR_ARG, "the activations belong to another context");
+    if (!a) return tern_fail(&ctx->error, TERN_ERR_ARG, "the activations are NULL");
+    if (a->ctx != ctx) return tern_fail(&ctx->error, TERN_ERR_ARG, "the activations belong to another context");
     tern_status status = check_batch(a, source->x, m, k, source->ldx, block);
     if (status != TERN_OK) return status;
     tern_act_prepare args = {tern_act_begin(a, m, k, block), &ctx->kernels, *source};

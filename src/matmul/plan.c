@@ -286,8 +286,9 @@ tern_status tern_plan_read_output(const tern_plan *plan, const tern_plan_forms *
                                   const tern_plan_output *outputs, size_t m, tern_product *product, tern_error *err) {
     const tern_weights *w = forms->weights[at];
     const size_t i = forms->index[at];
-    if (!outputs || m == 0 || m > plan->max_m)
-        return tern_fail(err, TERN_ERR_ARG, "the outputs are NULL, or m is 0 or above max_m");
+    if (!outputs) return tern_fail(err, TERN_ERR_ARG, "the plan's outputs are NULL");
+    if (m == 0 || m > plan->max_m)
+        return tern_fail(err, TERN_ERR_ARG, "m = %zu is outside 1..%zu (the plan's max_m)", m, plan->max_m);
     tern_plan_output o;
     const tern_plan_output *given = (const void *)((const unsigned char *)outputs + i * outputs->struct_size);
     const tern_status status = tern_params_read(&o, sizeof o, given, "tern_plan_output", err);
