@@ -55,6 +55,12 @@ static const source sources[] = {
     {"Q4_1", GGUF, 0, TERN_GGML_Q4_1, false, 32},
     {"Q4_K", GGUF, 0, TERN_GGML_Q4_K, false, 256},
     {"F16", GGUF, 0, TERN_GGML_F16, false, 32},
+    {"BF16", GGUF, 0, TERN_GGML_BF16, false, 32},
+    {"Q6_K", GGUF, 0, TERN_GGML_Q6_K, false, 32},
+    {"Q2_0", GGUF, 0, TERN_GGML_Q2_0, false, 64},
+    {"Q2_0 folded", GGUF, 0, TERN_GGML_Q2_0, true, 1},
+    {"Q1_0", GGUF, 0, TERN_GGML_Q1_0, false, 128},
+    {"Q1_0 folded", GGUF, 0, TERN_GGML_Q1_0, true, 1},
 };
 enum { N_SOURCES = sizeof sources / sizeof *sources };
 
@@ -63,10 +69,11 @@ static size_t gguf_bytes(const source *s) {
     return (size_t)N * K / type->block_elems * type->block_bytes;
 }
 
-// Random bytes with sane scales. TQ2_0 and TQ1_0 end in their scale, Q8_0 and Q4_0 begin with it; F16 is a scale throughout.
+// Random bytes with sane scales. TQ2_0, TQ1_0 and Q6_K end in their scale, the other blocks begin with it; F16 is a scale
+// throughout.
 static void fill_blocks(const source *s) {
     const tern_block_type *type = tern_block_type_find(s->type);
-    const bool last = s->type == TERN_GGML_TQ2_0 || s->type == TERN_GGML_TQ1_0;
+    const bool last = s->type == TERN_GGML_TQ2_0 || s->type == TERN_GGML_TQ1_0 || s->type == TERN_GGML_Q6_K;
     for (size_t b = 0; b < gguf_bytes(s) / type->block_bytes; b++) {
         uint8_t *block = blocks + b * type->block_bytes;
         for (size_t i = 0; i < type->block_bytes; i++) {
