@@ -327,7 +327,7 @@ static void folders_pipes_and_long_files_are_ignored_with_a_warning(void **state
     snprintf(pipe_path, sizeof pipe_path, "%s/pipe", folder);
     assert_int_equal(mkfifo(pipe_path, 0600), 0);
     ctx = context(pipe_path); // does not wait for a writer
-    assert_true(tern_context_warning(ctx)[0]);
+    assert_non_null(strstr(tern_context_warning(ctx), "not a regular file"));
     tern_context_destroy(ctx);
     assert_int_equal(truncate(file, TERN_TUNE_BYTES_MAX + 1), 0);
     ctx = context(file);

@@ -238,7 +238,7 @@ static int create(bench *b, tern_context *ctx, const bench_options *options) {
     const char *what = NULL;
     const bench_plan plan = make_plan(options, BENCH_TERNARY_LUT);
     const tern_status status = bench_create(b, ctx, &plan, options->quick ? QUICK_ROUNDS : ROUNDS, &what);
-    if (what) return cli_fail("no memory for %s; close other programs", what);
+    if (what) return cli_fail("no memory for %s; close other programs, or give smaller shapes", what);
     return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
 }
 

@@ -188,9 +188,11 @@ static void print_table(const report *r) {
                 (void)printf("%8s ", "-");
         }
         if (r->built_in[i]) {
-            const double chosen = speed_of(r, i, end, r->built_in[i]);
+            const double chosen = speed_of(r, i, end, r->built_in[i]); // 0: too slow to be measured
             (void)printf("  %s", r->built_in[i]);
-            if (chosen < best->multiply_adds_per_second)
+            if (chosen == 0)
+                (void)printf(" (not measured)");
+            else if (chosen < best->multiply_adds_per_second)
                 (void)printf(" -%.0f %%", percent - percent * chosen / best->multiply_adds_per_second);
         }
         (void)printf("\n");
@@ -238,7 +240,7 @@ static int measure(tune_options *o, report *r) {
         const char *failed = NULL;
         const tern_status status = tune_measure(ctx, &o->shapes[i], m, &failed);
         if (failed)
-            rc = cli_fail("no memory for %s; close other programs", failed);
+            rc = cli_fail("no memory for %s; close other programs, or give smaller shapes", failed);
         else if (status != TERN_OK)
             rc = cli_fail_status(ctx, status);
         for (size_t c = 0; c < TUNE_CASES && rc == CLI_OK; c++) add_case(r, &o->shapes[i], tune_cases[c], &m[c]);

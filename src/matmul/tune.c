@@ -72,6 +72,8 @@ static bool read_file(const char *path, file_text *text) {
     return ok;
 }
 
+static const char *reason(int error) { return error == ENOTSUP ? "not a regular file" : strerror(error); }
+
 static tern_status read_table(tern_tuning *tuning, bool named, const tern_allocator *allocator, tern_error *warning,
                               tern_error *err) {
     file_text text = {tern_alloc(allocator, TERN_TUNE_BYTES_MAX + 1, 1), 0};
@@ -84,7 +86,7 @@ static tern_status read_table(tern_tuning *tuning, bool named, const tern_alloca
     else if (read_file(tuning->path, &text))
         verdict = tern_tune_parse(text.bytes, text.size, &tuning->key, table, &why);
     else if (named || (errno != ENOENT && errno != ENOTDIR))
-        tern_error_set(&why, "%s", strerror(errno));
+        tern_error_set(&why, "%s", reason(errno));
     if (why.text[0])
         tern_error_set(warning, "the tuning table %s is ignored: %s; run tern tune, or set TERN_TUNE=off", tuning->path,
                        why.text);
@@ -213,7 +215,7 @@ static tern_status read_own(tern_context *ctx, file_text *old) {
         old->size = 0;
         if (errno == ENOENT || errno == ENOTDIR) return TERN_OK;
         return tern_fail(&ctx->error, TERN_ERR_IO, "%s: cannot read: %s; give another place with TERN_TUNE", ctx->tune.path,
-                         strerror(errno));
+                         reason(errno));
     }
     if (tern_tune_is_ours(old->bytes, old->size)) return TERN_OK;
     return tern_fail(&ctx->error, TERN_ERR_IO, "%s is not a tuning table and stays as it is; give another place with TERN_TUNE",
