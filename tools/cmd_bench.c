@@ -98,7 +98,7 @@ static const struct argp argp = {
     .children = children,
     .doc =
         "Measures how fast this machine reads memory and multiplies INT8 numbers, and in turn with that each ternary and INT8 "
-        "kernel on the layer shapes of BitNet-2B. Takes under a minute.\v"
+        "kernel on the layer shapes of BitNet-2B. Takes about a minute.\v"
         "Columns: `dram' cycles through 320 MB or more of weights, `hot' repeats one matrix; m is the number of tokens; block "
         "is the width of ternary block scales; bits are those of a packed weight, scales included; GB/s are packed bytes / "
         "time; MAC/cy are multiply-adds per clock cycle of each thread; the fraction is of the limit that binds: reading DRAM, "
