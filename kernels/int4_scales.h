@@ -28,7 +28,7 @@ typedef struct tern_i4k_six {
 
 static inline tern_i4k_six tern_i4k_get(const uint8_t *super, size_t block, size_t f) {
     const uint8_t *pair = super + TERN_I4K_PAIRS + block / 2 * TERN_I4K_PAIR_BYTES + f;
-    const uint8_t a = pair[0], b = pair[TERN_I4_PANEL], c = pair[2 * TERN_I4_PANEL];
+    const uint8_t a = pair[0], b = pair[TERN_I4_PANEL], c = pair[(size_t)2 * TERN_I4_PANEL];
     if (block % 2 == 0) return (tern_i4k_six){a & TERN_I4K_SIX_MAX, c & TERN_I4K_SIX_MAX};
     return (tern_i4k_six){b & TERN_I4K_SIX_MAX, (uint8_t)(a >> 6 | b >> 6 << 2 | c >> 6 << 4)};
 }
@@ -37,7 +37,7 @@ static inline void tern_i4k_put(uint8_t *super, size_t pair_index, size_t f, ter
     uint8_t *pair = super + TERN_I4K_PAIRS + pair_index * TERN_I4K_PAIR_BYTES + f;
     pair[0] = (uint8_t)(even.s | odd.t << 6);
     pair[TERN_I4_PANEL] = (uint8_t)(odd.s | (odd.t >> 2 & 3) << 6);
-    pair[2 * TERN_I4_PANEL] = (uint8_t)(even.t | odd.t >> 4 << 6);
+    pair[(size_t)2 * TERN_I4_PANEL] = (uint8_t)(even.t | odd.t >> 4 << 6);
 }
 
 #endif

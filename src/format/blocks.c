@@ -129,7 +129,7 @@ static void q4_1_to_f32(float *restrict out, const uint8_t *restrict row, size_t
 static void q4_k_six(uint8_t scale[QK_BLOCKS], uint8_t min[QK_BLOCKS], const uint8_t six[Q4_K_SIX_BYTES]) {
     enum { QUARTER = QK_BLOCKS / 2, LOW_SIX = 0x3f };
     for (size_t b = 0; b < QUARTER; b++) {
-        const uint8_t s = six[b], m = six[QUARTER + b], both = six[2 * QUARTER + b];
+        const uint8_t s = six[b], m = six[QUARTER + b], both = six[(size_t)2 * QUARTER + b];
         scale[b] = s & LOW_SIX;
         min[b] = m & LOW_SIX;
         scale[QUARTER + b] = (uint8_t)((both & 0x0f) | s >> 6 << 4);
@@ -139,7 +139,7 @@ static void q4_k_six(uint8_t scale[QK_BLOCKS], uint8_t min[QK_BLOCKS], const uin
 
 // The 256 codes of a block, in order.
 static void q4_k_codes(int8_t codes[QK_K], const uint8_t *qs) {
-    for (size_t i = 0; i < QK_K; i += 2 * QK, qs += QK) {
+    for (size_t i = 0; i < QK_K; i += (size_t)2 * QK, qs += QK) {
         for (size_t j = 0; j < QK; j++) {
             codes[i + j] = (int8_t)(qs[j] & 0x0f);
             codes[i + QK + j] = (int8_t)(qs[j] >> 4);
@@ -152,7 +152,7 @@ static void q4_k_to_u4(int8_t *restrict codes, float *restrict scales, const uin
         uint8_t scale[QK_BLOCKS], min[QK_BLOCKS];
         scales[0] = load_f16(row);
         scales[1] = -load_f16(row + F16_BYTES); // the file's mins are subtracted
-        q4_k_six(scale, min, row + 2 * F16_BYTES);
+        q4_k_six(scale, min, row + (size_t)2 * F16_BYTES);
         for (size_t b = 0; b < QK_BLOCKS; b++) {
             scales[2 + b] = (float)scale[b];
             scales[2 + QK_BLOCKS + b] = (float)min[b];

@@ -55,7 +55,7 @@ typedef struct carver {
 static void *carve(carver *c, size_t count, size_t size) {
     const size_t at = c->used;
     size_t bytes, end;
-    if (!tern_mul_size(count, size, &bytes) || bytes > SIZE_MAX - 2 * TERN_CACHE_LINE ||
+    if (!tern_mul_size(count, size, &bytes) || bytes > SIZE_MAX - (size_t)2 * TERN_CACHE_LINE ||
         !tern_add_size(at, tern_round_up(bytes, TERN_CACHE_LINE), &end)) {
         c->overflow = true;
         return NULL;
@@ -105,7 +105,7 @@ static bool allocate(tern_plan *plan, bool any_tables) {
     bool forms = true;
     for (size_t f = 0; f < TERN_PLAN_FORMS; f++) {
         tern_plan_forms *form = &plan->forms[f];
-        form->weights = tern_alloc(a, n, sizeof *form->weights);
+        form->weights = tern_alloc(a, n, sizeof(const tern_weights *));
         form->index = tern_alloc(a, n, sizeof *form->index);
         form->sets = tern_alloc(a, n, sizeof *form->sets);
         forms = forms && form->weights && form->index && form->sets;
@@ -123,7 +123,7 @@ void tern_plan_destroy(tern_plan *plan) {
     const size_t n = plan->n_weights;
     for (size_t f = 0; f < TERN_PLAN_FORMS; f++) {
         const tern_plan_forms *form = &plan->forms[f];
-        tern_free(&a, form->weights, n, sizeof *form->weights);
+        tern_free(&a, form->weights, n, sizeof(const tern_weights *));
         tern_free(&a, form->index, n, sizeof *form->index);
         tern_free(&a, form->sets, n, sizeof *form->sets);
     }

@@ -61,7 +61,7 @@ static inline const tern_plan_forms *tern_plan_forms_for(const tern_plan *plan, 
 }
 
 // Checks a batch for the plan. err may be NULL: no message.
-tern_status tern_plan_check_input(const tern_plan *plan, const tern_plan_input *input, tern_plan_input *read, tern_error *err);
+tern_status tern_plan_check_input(const tern_plan *plan, const tern_plan_input *input, tern_plan_input *in, tern_error *err);
 // Reads the output of forms->weights[at] from the caller's array and checks it.
 tern_status tern_plan_read_output(const tern_plan *plan, const tern_plan_forms *forms, size_t at,
                                   const tern_plan_output *outputs, size_t m, tern_product *product, tern_error *err);

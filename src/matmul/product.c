@@ -129,6 +129,7 @@ static size_t round_tokens(const tern_weights *w, size_t m) {
 
 void tern_products_add(tern_region *region, const tern_act_view *view, const tern_product *products, size_t n_products,
                        bool tables_ready) {
+    assert(view->m > 0);
     for (size_t first = 0; first < n_products;) {
         // A run of products that share tables (or need none) becomes one stage.
         const tern_weights *w = products[first].w;
