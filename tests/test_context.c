@@ -227,14 +227,14 @@ static void regions_are_checked_before_they_run(void **state) {
     (void)state;
     tern_context *ctx = created(NULL);
     _Atomic uint64_t sum = 0;
-    tern_stage stages[2] = {{add_tile, &sum, 4}, {NULL, NULL, 1}};
+    tern_stage stages[2] = {{add_tile, &sum, 4, NULL}, {NULL, NULL, 1, NULL}};
     assert_int_equal(tern_run_region(ctx, stages, 2), TERN_ERR_ARG);
     assert_non_null(strstr(tern_context_error(ctx), "stage 1"));
     assert_int_equal(tern_run_region(ctx, NULL, 1), TERN_ERR_ARG);
-    stages[1] = (tern_stage){add_tile, &sum, SIZE_MAX};
+    stages[1] = (tern_stage){add_tile, &sum, SIZE_MAX, NULL};
     assert_int_equal(tern_run_region(ctx, stages, 2), TERN_ERR_ARG);
     assert_true(sum == 0);
-    stages[1] = (tern_stage){NULL, NULL, 0};
+    stages[1] = (tern_stage){NULL, NULL, 0, NULL};
     assert_int_equal(tern_run_region(ctx, stages, 2), TERN_OK);
     assert_int_equal(tern_run_region(ctx, NULL, 0), TERN_OK);
     assert_true(sum == 10);
@@ -263,7 +263,8 @@ static void a_callers_parallel_for_runs_each_stage_and_no_thread_is_created(void
     assert_null(ctx->pool);
     assert_int_equal(tern_context_threads(ctx), 7);
     _Atomic uint64_t sum = 0;
-    const tern_stage stages[4] = {{add_tile, &sum, 3}, {add_tile, &sum, 0}, {add_tile, &sum, 1}, {add_tile, &sum, 4}};
+    const tern_stage stages[4] = {
+        {add_tile, &sum, 3, NULL}, {add_tile, &sum, 0, NULL}, {add_tile, &sum, 1, NULL}, {add_tile, &sum, 4, NULL}};
     assert_int_equal(tern_run_region(ctx, stages, 4), TERN_OK);
     assert_int_equal(loops.calls, 3);
     assert_int_equal(loops.tiles, 8);
@@ -291,7 +292,7 @@ static void a_tile_may_not_call_its_own_context(void **state) {
         if (own) params.parallel_for = reversed_for;
         params.parallel_for_user = &loops;
         nested call = {created(&params), 0};
-        const tern_stage stage = {nested_tile, &call, 8};
+        const tern_stage stage = {nested_tile, &call, 8, NULL};
         assert_int_equal(tern_run_region(call.ctx, &stage, 1), TERN_OK);
         assert_int_equal(call.refused, 8);
         assert_non_null(strstr(tern_context_error(call.ctx), "context of its own"));
@@ -305,7 +306,7 @@ static void contexts_are_independent(void **state) {
     params.threads = 2;
     tern_context *a = created(&params), *b = created(&params);
     _Atomic uint64_t sum = 0;
-    const tern_stage stage = {add_tile, &sum, 4};
+    const tern_stage stage = {add_tile, &sum, 4, NULL};
     for (int i = 0; i < 100; i++) {
         assert_int_equal(tern_run_region(a, &stage, 1), TERN_OK);
         assert_int_equal(tern_run_region(b, &stage, 1), TERN_OK);
@@ -322,7 +323,7 @@ static void a_forked_child_gets_an_error_not_a_hang(void **state) {
     params.threads = 2;
     tern_context *ctx = created(&params);
     _Atomic uint64_t sum = 0;
-    const tern_stage stage = {add_tile, &sum, 4};
+    const tern_stage stage = {add_tile, &sum, 4, NULL};
     const pid_t child = fork();
     if (child == 0) {
         int code = tern_run_region(ctx, &stage, 1) == TERN_ERR_STATE && strstr(tern_context_error(ctx), "fork") ? 0 : 1;
@@ -426,7 +427,7 @@ static void counters_add_up_to_the_tiles_run(void **state) {
     params.threads = 3;
     tern_context *ctx = created(&params);
     _Atomic uint64_t sum = 0;
-    const tern_stage stages[3] = {{add_tile, &sum, 5}, {add_tile, &sum, 1}, {add_tile, &sum, 9}};
+    const tern_stage stages[3] = {{add_tile, &sum, 5, NULL}, {add_tile, &sum, 1, NULL}, {add_tile, &sum, 9, NULL}};
     for (int i = 0; i < 10; i++) assert_int_equal(tern_run_region(ctx, stages, 3), TERN_OK);
     uint64_t tiles = 0;
     tern_worker_counters counters = {.struct_size = sizeof counters};

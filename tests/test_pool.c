@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "sched/pool.h"
+#include "sched/topology.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -118,7 +119,7 @@ static void fill_region(checked_region *region, size_t n_stages, uint32_t stamp)
         stage->index = s;
         stage->n_tiles = random_tiles();
         for (size_t i = 0; i < stage->n_tiles; i++) atomic_store_explicit(&stage->runs[i], 0, memory_order_relaxed);
-        region->list[s] = (tern_stage){checked_tile, stage, stage->n_tiles};
+        region->list[s] = (tern_stage){checked_tile, stage, stage->n_tiles, NULL};
     }
 }
 
@@ -133,11 +134,23 @@ static uint64_t check_region(checked_region *region) {
     return tiles;
 }
 
+// Equal workers on the given CPUs (NULL: not bound).
+static const tern_worker_plan *plan_of(int n_threads, const int *cpus) {
+    static tern_worker_plan plan;
+    plan.n_workers = n_threads;
+    for (int i = 0; i < n_threads; i++) {
+        plan.workers[i] =
+            (tern_worker_place){.cpu = cpus ? cpus[i] : TERN_CPU_NONE, .group = i / TERN_GROUP_WORKERS_MAX, .weight = 1};
+    }
+    return &plan;
+}
+
 static tern_pool *new_pool(int n_threads, const int *cpus) {
-    tern_error err = {""};
+    tern_error err = {""}, warning = {""};
     tern_pool *pool = NULL;
-    const tern_status status = tern_pool_create(&pool, n_threads, cpus, &tern_default_allocator, &err);
+    const tern_status status = tern_pool_create(&pool, plan_of(n_threads, cpus), &tern_default_allocator, &warning, &err);
     if (status != TERN_OK) fail_msg("%s", err.text);
+    assert_string_equal(warning.text, "");
     return pool;
 }
 
@@ -205,7 +218,7 @@ static void a_region_of_hundreds_of_stages_runs_completely(void **state) {
     tern_stage stages[LONG_STAGES];
     for (size_t s = 0; s < LONG_STAGES; s++) {
         sums[s] = 0;
-        stages[s] = (tern_stage){add_tile, &sums[s], s % 7};
+        stages[s] = (tern_stage){add_tile, &sums[s], s % 7, NULL};
     }
     for (uint64_t round = 1; round <= 20; round++) {
         assert_int_equal(tern_pool_run(pool, stages, LONG_STAGES, NULL), TERN_OK);
@@ -217,7 +230,7 @@ static void a_region_of_hundreds_of_stages_runs_completely(void **state) {
 static void empty_regions_and_empty_stages_return(void **state) {
     (void)state;
     tern_pool *pool = new_pool(2, NULL);
-    const tern_stage empty[3] = {{NULL, NULL, 0}, {NULL, NULL, 0}, {NULL, NULL, 0}};
+    const tern_stage empty[3] = {{NULL, NULL, 0, NULL}, {NULL, NULL, 0, NULL}, {NULL, NULL, 0, NULL}};
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(tern_pool_run(pool, NULL, 0, NULL), TERN_OK);
         assert_int_equal(tern_pool_run(pool, empty, 3, NULL), TERN_OK);
@@ -239,7 +252,7 @@ static void workers_that_fell_asleep_take_part_again(void **state) {
     uint64_t helped = 0;
     // Between regions the worker outlasts its patience and sleeps. It must then take tiles within a bounded number of tries,
     // however late it is woken.
-    const tern_stage stages[2] = {{sleep_tile, &done, 1}, {sleep_tile, &done, 8}};
+    const tern_stage stages[2] = {{sleep_tile, &done, 1, NULL}, {sleep_tile, &done, 8, NULL}};
     uint64_t rounds = 0;
     while (rounds < 200 && (helped == 0 || tern_pool_worker_counters(pool, 1).parks == 0)) {
         assert_int_equal(tern_pool_run(pool, stages, 2, NULL), TERN_OK);
@@ -260,7 +273,7 @@ static void the_caller_may_sleep_while_another_worker_ends_the_region(void **sta
     _Atomic uint64_t done = 0;
     // Two tiles each: whoever is done first waits about a millisecond for the other, which is beyond its patience.
     tern_stage stages[10];
-    for (size_t i = 0; i < 10; i++) stages[i] = (tern_stage){sleep_tile, &done, 1 + i % 3};
+    for (size_t i = 0; i < 10; i++) stages[i] = (tern_stage){sleep_tile, &done, 1 + i % 3, NULL};
     assert_int_equal(tern_pool_run(pool, stages, 10, NULL), TERN_OK);
     assert_true(done == 19);
     tern_pool_destroy(pool);
@@ -289,7 +302,7 @@ static void nested_tile(void *arg, size_t tile) {
 static void a_region_inside_a_region_is_refused(void **state) {
     (void)state;
     nested_call call = {new_pool(2, NULL), 0};
-    const tern_stage stage = {nested_tile, &call, 20};
+    const tern_stage stage = {nested_tile, &call, 20, NULL};
     assert_int_equal(tern_pool_run(call.pool, &stage, 1, NULL), TERN_OK);
     assert_int_equal(call.refused, 20);
     tern_pool_destroy(call.pool);
@@ -299,7 +312,7 @@ static void a_forked_child_gets_an_error_and_may_destroy(void **state) {
     (void)state;
     tern_pool *pool = new_pool(2, NULL);
     _Atomic uint64_t sum = 0;
-    const tern_stage stage = {add_tile, &sum, 10};
+    const tern_stage stage = {add_tile, &sum, 10, NULL};
     assert_int_equal(tern_pool_run(pool, &stage, 1, NULL), TERN_OK);
     const pid_t child = fork();
     if (child == 0) {
@@ -320,18 +333,19 @@ static void a_forked_child_gets_an_error_and_may_destroy(void **state) {
 static int try_too_many_threads(void) {
     const struct rlimit limit = {256u << 20, 256u << 20};
     if (setrlimit(RLIMIT_AS, &limit) != 0) return 2;
-    tern_error err = {""};
+    tern_error err = {""}, warning = {""};
     tern_pool *pool = NULL;
-    if (tern_pool_create(&pool, TERN_THREADS_MAX, NULL, &tern_default_allocator, &err) != TERN_ERR_THREADS) return 3;
+    if (tern_pool_create(&pool, plan_of(TERN_THREADS_MAX, NULL), &tern_default_allocator, &warning, &err) != TERN_OK) return 3;
     int could = 0;
-    if (pool || sscanf(err.text, "only %d of 1024", &could) != 1 || could < 1) return 4;
-    // As many as the message says must work: nothing of the failed attempt is left behind.
-    if (tern_pool_create(&pool, could < 4 ? could : 4, NULL, &tern_default_allocator, &err) != TERN_OK) return 5;
+    if (sscanf(warning.text, "only %d of 1024", &could) != 1 || could < 1 || tern_pool_threads(pool) != could) return 4;
+    _Atomic uint64_t sum = 0;
+    const tern_stage stage = {add_tile, &sum, 2000, NULL};
+    if (tern_pool_run(pool, &stage, 1, &err) != TERN_OK || sum != 2000 * 2001 / 2) return 5;
     tern_pool_destroy(pool);
     return 0;
 }
 
-static void too_many_threads_is_an_error_that_names_how_many_could_be_had(void **state) {
+static void too_many_threads_give_the_pool_that_could_be_had_and_a_warning(void **state) {
     (void)state;
     if (SANITIZED) skip(); // a sanitizer reserves more address space than the limit of this test
     const pid_t child = fork();
@@ -340,6 +354,23 @@ static void too_many_threads_is_an_error_that_names_how_many_could_be_had(void *
     assert_int_equal(waitpid(child, &code, 0), child);
     assert_true(WIFEXITED(code));
     assert_int_equal(WEXITSTATUS(code), 0);
+}
+
+static void workers_whose_binding_is_refused_run_unbound_with_a_warning(void **state) {
+    (void)state;
+    tern_error err = {""}, warning = {""};
+    tern_pool *pool = NULL;
+    const int cpus[3] = {TERN_CPU_NONE, 100000, TERN_CPU_NONE}; // beyond any system's CPUs
+    assert_int_equal(tern_pool_create(&pool, plan_of(3, cpus), &tern_default_allocator, &warning, &err), TERN_OK);
+    assert_non_null(strstr(warning.text, "1 of 3 workers could not be bound"));
+    assert_non_null(strstr(warning.text, "TERN_PIN=none"));
+    assert_int_equal(tern_pool_threads(pool), 3);
+    assert_int_equal(tern_pool_cpu(pool, 1), TERN_CPU_NONE);
+    _Atomic uint64_t sum = 0;
+    const tern_stage stage = {add_tile, &sum, 10, NULL};
+    assert_int_equal(tern_pool_run(pool, &stage, 1, NULL), TERN_OK);
+    assert_true(sum == 55);
+    tern_pool_destroy(pool);
 }
 
 typedef struct seen_cpus {
@@ -371,7 +402,7 @@ static void workers_stay_inside_the_affinity_mask_and_the_callers_mask_is_kept(v
     const int cpus[3] = {topology.order[0], TERN_CPU_NONE, TERN_CPU_NONE};
     tern_pool *pool = new_pool(3, cpus);
     seen_cpus seen = {0, one};
-    const tern_stage stages[2] = {{note_cpu, &seen, 40}, {note_cpu, &seen, 40}};
+    const tern_stage stages[2] = {{note_cpu, &seen, 40, NULL}, {note_cpu, &seen, 40, NULL}};
     for (int i = 0; i < 50; i++) assert_int_equal(tern_pool_run(pool, stages, 2, NULL), TERN_OK);
     assert_int_equal(seen.outside, 0);
     tern_pool_destroy(pool);
@@ -392,7 +423,7 @@ static void a_caller_on_a_workers_cpu_moves_for_the_region_only(void **state) {
     const int cpus[2] = {other, here}; // the worker is bound where the caller runs
     tern_pool *pool = new_pool(2, cpus);
     _Atomic uint64_t sum = 0;
-    const tern_stage stage = {add_tile, &sum, 10};
+    const tern_stage stage = {add_tile, &sum, 10, NULL};
     for (int i = 0; i < 100; i++) assert_int_equal(tern_pool_run(pool, &stage, 1, NULL), TERN_OK);
     assert_int_equal(sum, 100 * 55);
     assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
@@ -411,7 +442,8 @@ int main(void) {
         cmocka_unit_test(pools_come_and_go_without_running_anything),
         cmocka_unit_test(a_region_inside_a_region_is_refused),
         cmocka_unit_test(a_forked_child_gets_an_error_and_may_destroy),
-        cmocka_unit_test(too_many_threads_is_an_error_that_names_how_many_could_be_had),
+        cmocka_unit_test(too_many_threads_give_the_pool_that_could_be_had_and_a_warning),
+        cmocka_unit_test(workers_whose_binding_is_refused_run_unbound_with_a_warning),
         cmocka_unit_test(workers_stay_inside_the_affinity_mask_and_the_callers_mask_is_kept),
         cmocka_unit_test(a_caller_on_a_workers_cpu_moves_for_the_region_only),
     };

@@ -61,8 +61,8 @@ TERN_API const char *tern_stage_variant(tern_context *ctx, const char *stage);
 // ---- The oracle -----------------------------------------------------------------------------------------
 
 // One scalar loop, written for reading: y[m][n] = sum_k x[m][k] * w[n][k] in int32. Every variant is compared with it.
-TERN_API void tern_oracle_s32(int32_t *y, const int8_t *w, const int8_t *x, size_t m, size_t n, size_t k, size_t ldy, size_t ldw,
-                              size_t ldx);
+TERN_API void tern_oracle_s32(int32_t *y, const int8_t *w, const int8_t *x, size_t m, size_t n, size_t k, size_t ldy,
+                              size_t ldw, size_t ldx);
 
 // ---- Counters -------------------------------------------------------------------------------------------
 
@@ -71,6 +71,9 @@ typedef struct tern_worker_counters {
     uint64_t tiles;   // tiles run by this worker since creation
     uint64_t regions; // regions it took part in
     uint64_t parks;   // times it went to sleep
+    uint64_t stolen;  // of its tiles, those of another worker's share
+    uint64_t spin_ns; // time it waited awake, inside regions and before it went to sleep
+    uint64_t wakes;   // sleeping workers it woke
 } tern_worker_counters;
 TERN_API tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_counters *counters);
 

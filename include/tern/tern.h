@@ -63,9 +63,9 @@ enum { TERN_THREADS_MAX = 1024 };
 // Precedence: this struct, then the environment (read once, here), then the default.
 typedef struct tern_context_params {
     size_t struct_size;
-    int threads;                       // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core
-    const char *isa;                   // highest tier to use: scalar|avx2|avx512|avx512vnni|avx512vbmi; NULL: $TERN_ISA, else the CPU's best
-    int no_pinning;                    // nonzero: workers are not bound to cores; 0: $TERN_PIN (cores|none), else bound
+    int threads;     // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core
+    const char *isa; // highest tier to use: scalar|avx2|avx512|avx512vnni|avx512vbmi; NULL: $TERN_ISA, else the CPU's best
+    int no_pinning;  // nonzero: workers are not bound to cores; 0: $TERN_PIN (cores|none), else bound
     tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` tells how many it has: weights are
                                        // laid out and divided for as many. Its threads need 256 KiB of stack
     void *parallel_for_user;
@@ -73,7 +73,7 @@ typedef struct tern_context_params {
     char *error;                     // when creation fails, receives one line that names the cause and the fix (but for a
                                      // struct_size that is not set, which leaves nothing to trust here)
     size_t error_size;
-    const char *tune;                // tuning table (tune.h): a path, or "off"; NULL: $TERN_TUNE, else the user's cache folder
+    const char *tune; // tuning table (tune.h): a path, or "off"; NULL: $TERN_TUNE, else the user's cache folder
 } tern_context_params;
 
 // A detected CPU, the kernels chosen for it, and a pool of pinned workers.
@@ -101,7 +101,8 @@ TERN_API int tern_context_threads(const tern_context *ctx);
 typedef struct tern_stage {
     tern_tile_fn fn;
     void *arg;
-    size_t n_tiles; // at most INT64_MAX; 0 is allowed: the stage is skipped
+    size_t n_tiles;   // at most INT64_MAX; 0 is allowed: the stage is skipped
+    const char *name; // for traces and counters, a static string; NULL: unnamed
 } tern_stage;
 
 // Runs a region on the context's workers, or through its parallel_for (one call per stage). Not reentrant:

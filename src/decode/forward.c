@@ -40,7 +40,7 @@ static void embed_tile(void *arg, size_t t) {
 
 static void embed(forward *f) {
     const layer_args args = {f, 0};
-    tern_region_add(&f->region, embed_tile, &args, sizeof args, f->n);
+    tern_region_add(&f->region, "embed", embed_tile, &args, sizeof args, f->n);
 }
 
 // ---- linear: quantize rows (after an optional element-wise step), multiply ----------------------------------------
@@ -83,7 +83,7 @@ static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, co
             }
         prepare.f = f;
         prepare.view = tern_act_begin(f->m->act, tokens, k, block);
-        tern_region_add(&f->region, prepare_tile, &prepare, sizeof prepare, tokens);
+        tern_region_add(&f->region, "prepare", prepare_tile, &prepare, sizeof prepare, tokens);
         tern_products_add(&f->region, &prepare.view, group, n_group, false);
     }
 }
@@ -131,7 +131,7 @@ static void rope_tile(void *arg, size_t t) {
 
 static void rope_and_cache(forward *f, size_t layer) {
     const layer_args args = {f, layer};
-    tern_region_add(&f->region, rope_tile, &args, sizeof args, f->n);
+    tern_region_add(&f->region, "rope", rope_tile, &args, sizeof args, f->n);
 }
 
 // ---- attention: one query head over a few tokens per tile ------------------------------------------------------------
@@ -157,7 +157,7 @@ static void attention_tile(void *arg, size_t tile) {
 static void attention(forward *f, size_t layer) {
     const layer_args args = {f, layer};
     const size_t tiles = tern_ceil_div(f->n, ATTENTION_TOKENS_PER_TILE) * f->h->n_heads;
-    tern_region_add(&f->region, attention_tile, &args, sizeof args, tiles);
+    tern_region_add(&f->region, "attention", attention_tile, &args, sizeof args, tiles);
 }
 
 // ---- head: logits of the rows that want them ----------------------------------------------------------------------------
@@ -176,7 +176,7 @@ static void copy_tile(void *arg, size_t tile) {
 
 static void copy(forward *f, float *target, const float *from, size_t count) {
     const copy_args args = {target, from, count};
-    tern_region_add(&f->region, copy_tile, &args, sizeof args, 1);
+    tern_region_add(&f->region, "copy", copy_tile, &args, sizeof args, 1);
 }
 
 static void head(forward *f) {

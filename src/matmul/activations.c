@@ -183,7 +183,7 @@ static tern_status set(tern_context *ctx, tern_activations *a, const tern_act_so
     if (status != TERN_OK) return status;
     tern_act_prepare args = {tern_act_begin(a, m, k, block), &ctx->kernels, *source};
     atomic_store_explicit(&a->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
-    const tern_stage stage = {tern_act_prepare_tile, &args, tern_act_prepare_tiles(&args.view)};
+    const tern_stage stage = {tern_act_prepare_tile, &args, tern_act_prepare_tiles(&args.view), "prepare"};
     status = tern_context_run(ctx, &stage, 1);
     a->view.m = 0; // the buffers have changed: nothing is valid unless all went well
     a->tables_layout = TERN_LAYOUT_NONE;

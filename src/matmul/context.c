@@ -79,15 +79,17 @@ static tern_status choose_pinning(tern_context *ctx, int no_pinning, tern_error 
 
 // Workers beyond the allowed PUs are not bound.
 static tern_status start_pool(tern_context *ctx, tern_error *err) {
-    const size_t n = (size_t)ctx->threads;
-    int *cpus = NULL;
-    if (ctx->pinned) {
-        cpus = tern_alloc(&ctx->allocator, n, sizeof *cpus);
-        if (!cpus) return tern_fail(err, TERN_ERR_MEMORY, "no memory for %d threads", ctx->threads);
-        for (int i = 0; i < ctx->threads; i++) cpus[i] = tern_worker_cpu(ctx, i);
+    tern_worker_plan *plan = tern_alloc(&ctx->allocator, 1, sizeof *plan);
+    if (!plan) return tern_fail(err, TERN_ERR_MEMORY, "no memory for %d threads", ctx->threads);
+    plan->n_workers = ctx->threads;
+    for (int i = 0; i < ctx->threads; i++) {
+        const bool bound = ctx->pinned && i < ctx->topology.n_order;
+        plan->workers[i] = (tern_worker_place){
+            .cpu = bound ? ctx->topology.order[i] : TERN_CPU_NONE, .group = i / TERN_GROUP_WORKERS_MAX, .weight = 1};
     }
-    const tern_status status = tern_pool_create(&ctx->pool, ctx->threads, cpus, &ctx->allocator, err);
-    tern_free(&ctx->allocator, cpus, n, sizeof *cpus);
+    const tern_status status = tern_pool_create(&ctx->pool, plan, &ctx->allocator, &ctx->warning, err);
+    tern_free(&ctx->allocator, plan, 1, sizeof *plan);
+    if (status == TERN_OK) ctx->threads = tern_pool_threads(ctx->pool);
     return status;
 }
 

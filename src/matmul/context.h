@@ -9,6 +9,7 @@
 #include "cpu/dispatch.h"
 #include "matmul/tune.h"
 #include "sched/pool.h"
+#include "sched/topology.h"
 #include "tern/diagnostics.h"
 
 struct tern_context {

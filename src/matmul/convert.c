@@ -301,7 +301,7 @@ static tern_status uniform_scale(tern_context *ctx, const tern_block_type *type,
     scan.first = block_scale(&scan, 0);
     for (size_t b = 1; b < n_blocks && (scan.first & F16_SIGNLESS) == 0 && !is_binary(type); b++)
         scan.first = block_scale(&scan, b);
-    const tern_stage stage = {scan_tile, &scan, tern_ceil_div(n_blocks, SCAN_BLOCKS)};
+    const tern_stage stage = {scan_tile, &scan, tern_ceil_div(n_blocks, SCAN_BLOCKS), "scan"};
     const tern_status status = tern_context_run(ctx, &stage, 1);
     *scale = (scan.first & F16_SIGNLESS) == 0 ? 0.0f : tern_f16_to_f32(scan.first);
     *uniform = !atomic_load_explicit(&scan.other, memory_order_relaxed) && isfinite(*scale);

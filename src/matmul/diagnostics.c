@@ -30,8 +30,8 @@ tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info) 
 }
 
 int tern_worker_cpu(tern_context *ctx, int worker) {
-    if (!ctx || !ctx->pinned || worker < 0 || worker >= ctx->threads || worker >= ctx->topology.n_order) return TERN_CPU_NONE;
-    return ctx->topology.order[worker];
+    if (!ctx || !ctx->pool || worker < 0 || worker >= ctx->threads) return TERN_CPU_NONE;
+    return tern_pool_cpu(ctx->pool, worker);
 }
 
 // ---- variants ----------------------------------------------------------------------------------------------------
@@ -88,6 +88,7 @@ tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_
         return tern_fail(&ctx->error, TERN_ERR_ARG, "worker %d is outside 0..%d", worker, ctx->threads - 1);
     }
     const tern_pool_counters c = tern_pool_worker_counters(ctx->pool, worker);
-    const tern_worker_counters full = {.tiles = c.tiles, .regions = c.regions, .parks = c.parks};
+    const tern_worker_counters full = {
+        .tiles = c.tiles, .regions = c.regions, .parks = c.parks, .stolen = c.stolen, .spin_ns = c.spin_ns, .wakes = c.wakes};
     return tern_info_write(counters, &full, sizeof full, "tern_worker_counters", &ctx->error);
 }

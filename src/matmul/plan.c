@@ -336,7 +336,8 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
         prepare.view = plan->groups[g].view;
         prepare.view.m = in.m;
         prepare.view.not_finite = &plan->not_finite;
-        tern_region_add(&region, tern_act_prepare_tile, &prepare, sizeof prepare, tern_act_prepare_tiles(&prepare.view));
+        tern_region_add(&region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare,
+                        tern_act_prepare_tiles(&prepare.view));
     }
     for (size_t s = 0; s < forms->n_sets; s++) {
         const tern_plan_set *set = &forms->sets[s];

@@ -76,7 +76,7 @@ tern_status tern_read_probe_create(tern_context *ctx, tern_read_probe **probe, s
     p->bytes = whole;
     p->share = tern_ceil_div(whole / SWEEP_UNIT, n) * SWEEP_UNIT;
     p->memory = tern_alloc(&ctx->allocator, 1, whole);
-    const tern_stage touch = {touch_share, p, n_shares(p)};
+    const tern_stage touch = {touch_share, p, n_shares(p), "touch"};
     const tern_status status = p->memory
                                    ? tern_context_run(ctx, &touch, 1)
                                    : tern_fail(&ctx->error, TERN_ERR_MEMORY, "no memory for a read probe of %zu bytes", bytes);
@@ -94,7 +94,7 @@ tern_status tern_read_probe_sweep(tern_context *ctx, tern_read_probe *probe, dou
     const tern_variant *read = ctx->kernels.chosen[TERN_STAGE_read_sweep][TERN_LAYOUT_NONE];
     if (!read) return no_kernel(ctx, "read_sweep");
     probe->read = (tern_read_sweep_fn *)read->fn;
-    const tern_stage sweep = {sweep_share, probe, n_shares(probe)};
+    const tern_stage sweep = {sweep_share, probe, n_shares(probe), "sweep"};
     double one = 0, several = 0;
     probe->streams = false;
     tern_status status = timed_region(ctx, &sweep, 1, &one);
@@ -147,8 +147,8 @@ tern_status tern_int8_peak(tern_context *ctx, double *ops, double *seconds) {
     if (!kernel) return no_kernel(ctx, "int8_peak");
     peak_run peak = {.run = (tern_int8_peak_fn *)kernel->fn};
     calibrate_peak(&peak);
-    const tern_stage warm_up = {peak_tile, &peak, (size_t)ctx->threads};
-    const tern_stage measured = {peak_tile, &peak, (size_t)ctx->threads * PEAK_TILES_PER_WORKER};
+    const tern_stage warm_up = {peak_tile, &peak, (size_t)ctx->threads, "peak"};
+    const tern_stage measured = {peak_tile, &peak, (size_t)ctx->threads * PEAK_TILES_PER_WORKER, "peak"};
     tern_status status = tern_context_run(ctx, &warm_up, 1);
     // relaxed: no region runs now.
     atomic_store_explicit(&peak.macs, 0, memory_order_relaxed);

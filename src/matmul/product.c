@@ -88,9 +88,9 @@ static void add_gemm(tern_region *region, const tern_act_view *view, const tern_
     g->n_tiles = tiles * g->n_chunks;
     g->streams = worth <= 1 ? 1 : (size_t)region->ctx->threads;
     if (worth <= 1)
-        tern_region_commit(region, gemm_alone, 1);
+        tern_region_commit(region, "gemm", gemm_alone, 1);
     else
-        tern_region_commit(region, gemm_tile, g->n_tiles);
+        tern_region_commit(region, "gemm", gemm_tile, g->n_tiles);
 }
 
 // ---- lookup tables ----------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ static void add_tables(tern_region *region, const tern_act_view *view, const ter
                              .w = w,
                              .token0 = token0,
                              .tiles_per_token = tern_ceil_div(tern_tables_rows(w), (size_t)TABLE_ROWS_PER_TILE)};
-    tern_region_add(region, table_tile, &args, sizeof args, n_tokens * args.tiles_per_token);
+    tern_region_add(region, "tables", table_tile, &args, sizeof args, n_tokens * args.tiles_per_token);
 }
 
 // ---- grouping -----------------------------------------------------------------------------------------------------

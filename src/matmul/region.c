@@ -19,13 +19,13 @@ void *tern_region_reserve(tern_region *region, size_t arg_size) {
     return region->reserved;
 }
 
-void tern_region_commit(tern_region *region, tern_tile_fn fn, size_t n_tiles) {
-    region->stages[region->n_stages++] = (tern_stage){fn, region->reserved, n_tiles};
+void tern_region_commit(tern_region *region, const char *name, tern_tile_fn fn, size_t n_tiles) {
+    region->stages[region->n_stages++] = (tern_stage){fn, region->reserved, n_tiles, name};
 }
 
-void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles) {
+void tern_region_add(tern_region *region, const char *name, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles) {
     memcpy(tern_region_reserve(region, arg_size), arg, arg_size);
-    tern_region_commit(region, fn, n_tiles);
+    tern_region_commit(region, name, fn, n_tiles);
 }
 
 tern_status tern_region_run(tern_region *region) {

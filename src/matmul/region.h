@@ -21,13 +21,13 @@ typedef struct tern_region {
 void tern_region_init(tern_region *region, tern_context *ctx, tern_stage *stages, size_t max_stages, void *args,
                       size_t max_args);
 
-// Appends a stage; a copy of arg is kept in the arena. arg_size must fit the arena.
-void tern_region_add(tern_region *region, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles);
+// Appends a stage; a copy of arg is kept in the arena. arg_size must fit the arena. name: a static string, for traces.
+void tern_region_add(tern_region *region, const char *name, tern_tile_fn fn, const void *arg, size_t arg_size, size_t n_tiles);
 
 // The same in two steps, for arguments that are written in place: room for arg_size bytes in the arena, valid until the region
 // has run; then the stage that uses it, before anything else is appended.
 void *tern_region_reserve(tern_region *region, size_t arg_size);
-void tern_region_commit(tern_region *region, tern_tile_fn fn, size_t n_tiles);
+void tern_region_commit(tern_region *region, const char *name, tern_tile_fn fn, size_t n_tiles);
 
 // Tiles are claimed in order. Claim c of 0 .. tiles - 1 belongs to stream c mod streams, and this is its tile: workers that
 // keep in step each go forward through one contiguous part of the tiles, and find its data in their own cache the next time.

@@ -230,7 +230,7 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
                       align_up(build->work_floats * sizeof(float));
     job.scratch = tern_alloc(&ctx->allocator, job.n_shares, job.share_bytes);
     if (!job.scratch) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for packing");
-    const tern_stage stage = {pack_share, &job, job.n_shares};
+    const tern_stage stage = {pack_share, &job, job.n_shares, "pack"};
     tern_status status = tern_context_run(ctx, &stage, 1);
     tern_free(&ctx->allocator, job.scratch, job.n_shares, job.share_bytes);
     if (status == TERN_OK && job.fault)

@@ -81,65 +81,77 @@ static void free_pool(tern_pool *pool) {
     allocator.free(allocator.user, pool, pool->bytes);
 }
 
-// One block: the pool, its workers, then the CPU numbers.
+// One block: the pool, its workers, the bounds of their shares, their CPU numbers.
 static tern_pool *allocate(int n_threads, const tern_allocator *allocator) {
     const size_t n = (size_t)n_threads;
-    const size_t cpus_at = sizeof(tern_pool) + n * sizeof(tern_worker);
+    const size_t bounds_at = sizeof(tern_pool) + n * sizeof(tern_worker);
+    const size_t cpus_at = bounds_at + (n + 1) * sizeof(uint64_t);
     const size_t bytes = cpus_at + n * sizeof(int);
     tern_pool *pool = allocator->alloc(allocator->user, bytes, TERN_HOT_ALIGN);
     if (!pool) return NULL;
     memset(pool, 0, bytes);
     pool->bytes = bytes;
     pool->allocator = *allocator;
+    pool->bounds = (uint64_t *)(void *)((char *)pool + bounds_at);
     pool->cpus = (int *)(void *)((char *)pool + cpus_at);
     return pool;
 }
 
-static void initialize(tern_pool *pool, int n_threads, const int *cpus) {
-    const bool crowded = n_threads > tern_affinity_count();
-    pool->n_threads = n_threads;
+static void initialize(tern_pool *pool, const tern_worker_plan *plan) {
+    const bool crowded = plan->n_workers > tern_affinity_count();
+    pool->n_threads = plan->n_workers;
     pool->spin_ns = crowded ? SPIN_CROWDED_NS : SPIN_NS;
     pool->yield_ns = YIELD_NS;
     pool->forks = atomic_load_explicit(&forks, memory_order_relaxed); // see tern_pool_is_forked()
     // relaxed: no other thread exists yet.
     atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_relaxed);
-    for (int i = 0; i < n_threads; i++) {
-        pool->cpus[i] = cpus ? cpus[i] : TERN_CPU_NONE;
+    for (int i = 0; i < plan->n_workers; i++) {
+        pool->cpus[i] = plan->workers[i].cpu;
         pool->workers[i].pool = pool;
     }
 }
 
-static tern_status creation_failed(tern_error *err, int i, int n_threads, int cpu, int rc) {
-    if (rc == EINVAL && cpu != TERN_CPU_NONE) {
-        return tern_fail(err, TERN_ERR_THREADS,
-                         "worker %d could not be bound to CPU %d (%s); create the context with no_pinning or TERN_PIN=none", i,
-                         cpu, strerror(rc));
+// Starts the workers of the plan as far as the system allows.
+static void start_workers(tern_pool *pool, tern_error *warning) {
+    sigset_t saved;
+    block_signals(&saved);
+    int unbound = 0, started = 1, rc = 0;
+    while (started < pool->n_threads) {
+        rc = start_worker(pool, started);
+        if (rc == 0) {
+            started++;
+        } else if (rc == EINVAL && pool->cpus[started] != TERN_CPU_NONE) {
+            pool->cpus[started] = TERN_CPU_NONE;
+            unbound++;
+        } else {
+            break;
+        }
     }
-    return tern_fail(
-        err, TERN_ERR_THREADS,
-        "only %d of %d threads could be had (%s); ask for at most %d, or raise `ulimit -u`, `ulimit -v` or the pids limit", i,
-        n_threads, strerror(rc), i);
+    pthread_sigmask(SIG_SETMASK, &saved, NULL);
+    if (started < pool->n_threads) {
+        tern_error_set(warning,
+                       "only %d of %d threads could be had (%s); ask for at most %d, or raise `ulimit -u`, `ulimit -v` or the "
+                       "pids limit",
+                       started, pool->n_threads, strerror(rc), started);
+        pool->n_threads = started;
+    } else if (unbound > 0) {
+        tern_error_set(warning,
+                       "%d of %d workers could not be bound to their CPUs and run unbound; check the affinity mask, or say "
+                       "no_pinning or TERN_PIN=none",
+                       unbound, pool->n_threads);
+    }
 }
 
-tern_status tern_pool_create(tern_pool **pool, int n_threads, const int *cpus, const tern_allocator *allocator,
-                             tern_error *err) {
+tern_status tern_pool_create(tern_pool **pool, const tern_worker_plan *plan, const tern_allocator *allocator,
+                             tern_error *warning, tern_error *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     if (atfork_failure) return tern_fail(err, TERN_ERR_MEMORY, "no memory to watch for fork(): %s", strerror(atfork_failure));
-    tern_pool *p = allocate(n_threads, allocator);
-    if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", n_threads);
-    initialize(p, n_threads, cpus);
-    sigset_t saved;
-    block_signals(&saved);
-    int started = 1, rc = 0;
-    while (started < n_threads && (rc = start_worker(p, started)) == 0) started++;
-    pthread_sigmask(SIG_SETMASK, &saved, NULL);
-    if (rc != 0) {
-        const tern_status status = creation_failed(err, started, n_threads, p->cpus[started], rc);
-        stop_workers(p, started);
-        free_pool(p);
-        return status;
-    }
+    tern_pool *p = allocate(plan->n_workers, allocator);
+    if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", plan->n_workers);
+    initialize(p, plan);
+    start_workers(p, warning);
+    tern_share_bounds(p->bounds, plan->workers, p->n_threads);
     *pool = p;
     return TERN_OK;
 }
@@ -151,6 +163,10 @@ void tern_pool_destroy(tern_pool *pool) {
 }
 
 int tern_pool_threads(const tern_pool *pool) { return pool->n_threads; }
+
+int tern_pool_cpu(const tern_pool *pool, int worker) { return pool->cpus[worker]; }
+
+const uint64_t *tern_pool_bounds(const tern_pool *pool) { return pool->bounds; }
 
 tern_pool_counters tern_pool_worker_counters(const tern_pool *pool, int worker) {
     const tern_worker *w = &pool->workers[worker];

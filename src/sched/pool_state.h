@@ -25,6 +25,7 @@
 #include <stdatomic.h>
 
 #include "sched/pool.h"
+#include "sched/share.h"
 
 #define TERN_TICKET_OVER (-(INT64_C(1) << 60))
 #define TERN_TICKET_STOP (-(INT64_C(1) << 61))
@@ -69,6 +70,7 @@ struct tern_pool {
     int64_t spin_ns, yield_ns; // patience before a waiting worker yields, and then sleeps
     unsigned forks;            // of the process at creation: see pool.c
     int *cpus;                 // [n_threads], TERN_CPU_NONE where not bound
+    uint64_t *bounds;          // [n_threads + 1] of the shares
     bool in_region;            // written by the caller outside regions; read by anyone inside one
     size_t bytes;
     tern_allocator allocator;
