@@ -38,3 +38,7 @@ if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT TERN_SANITIZE)
                    --table ${CMAKE_CURRENT_SOURCE_DIR}/data/kernel_costs.json)
   set_tests_properties(marked_loops_cost_what_the_table_says PROPERTIES SKIP_RETURN_CODE 77) # another compiler than the table's
 endif()
+if(TERN_BENCH AND NOT TERN_SANITIZE) # sanitizers know nothing of OpenMP's barriers
+  add_test(NAME test_sched_bench
+           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_sched_bench.py $<TARGET_FILE:tern_sched_bench>)
+endif()

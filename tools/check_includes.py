@@ -28,11 +28,12 @@ ALLOWED = {
 FOREIGN = {
     r"hwloc(/|\.h)": r"src/sched/topology\.[ch]|tests/",
     r"pcre2": r"src/decode/",
-    r"jansson\.h": r"tools/",
+    r"jansson\.h": r"tools/|bench/sched_",
+    r"omp\.h": r"bench/sched_openmp\.c",
     r"cmocka\.h": r"tests/",
     r"benchmark/": r"bench/bench_shim\.cc",
     r"cpuid\.h": r"src/cpu/",
-    r"(pthread|threads|stdatomic|sched)\.h": r"src/(sched|cpu|matmul|decode|base)/|tests/",
+    r"(pthread|threads|stdatomic|sched)\.h": r"src/(sched|cpu|matmul|decode|base)/|tests/|bench/sched_",
     r"std(io|lib)\.h": r"(?!kernels/|include/)",
 }
 
