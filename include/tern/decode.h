@@ -98,7 +98,8 @@ TERN_API void tern_session_reset(tern_session *session);
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
 // Afterwards each session that took part holds the logits of its last token. Any n >= 1 (long inputs run in slices).
 // Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged), FORMAT (the weights made a NaN or an
-// infinity: every session of the batch is reset, because its cache holds parts of the batch). Not thread-safe per model.
+// infinity: every session of the batch is reset, because its cache holds parts of the batch), STATE (inside a region, or in a
+// process forked after the context was created: nothing was decoded). Not thread-safe per model.
 TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n);
 
 // Logits [n_vocab] after the last decode; valid until the next. NULL before the first.

@@ -77,7 +77,9 @@ tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[],
     if (!model) return TERN_ERR_ARG;
     if (!sessions || !tokens || n == 0)
         return tern_fail(&model->ctx->error, TERN_ERR_ARG, "tern_decode_batch needs sessions, tokens and n >= 1");
-    tern_status status = check_batch(model, sessions, tokens, n);
+    // An empty region: STATE, where none can run now, before a session or a buffer of the running one is touched.
+    tern_status status = tern_context_run(model->ctx, NULL, 0);
+    if (status == TERN_OK) status = check_batch(model, sessions, tokens, n);
     if (status != TERN_OK) return status;
     for (size_t start = 0; start < n; start += TERN_BATCH_TOKENS) {
         const size_t slice = n - start < TERN_BATCH_TOKENS ? n - start : TERN_BATCH_TOKENS;
