@@ -14,7 +14,7 @@ programs=("$work"/*.c)
 [ -e "${programs[0]}" ] || { echo "$page has no C program" >&2; exit 1; }
 for program in "${programs[@]}"; do
     name=${program%.c}
-    "$cc" -std=c11 -Wall -Wextra -Werror -pthread -I"$source/include" "$program" "$library" "$@" -o "$name"
+    "$cc" -std=c11 -Wall -Wextra -Werror -pthread -I"$source/include" -I"$source/docs/examples" "$program" "$library" "$@" -o "$name"
     "$name" >"$name.printed" || { echo "$page: program $(basename "$name") failed" >&2; exit 1; }
     diff "$name.text" "$name.printed" || { echo "$page: program $(basename "$name") printed the right side, not the left" >&2; exit 1; }
 done

@@ -13,7 +13,7 @@ make_test_model(tiny-tq2_0 --shape tiny --type TQ2_0 --seed 1)
 make_test_model(tiny-gqa-q8_0 --shape tiny-gqa --type Q8_0 --seed 2)
 
 if(TERN_DECODE)
-  foreach(test test_decode test_decode_misuse test_hostile_model)
+  foreach(test test_decode test_decode_misuse test_decode_threads test_hostile_model)
     target_compile_definitions(${test} PRIVATE TERN_TEST_MODELS="${TERN_TEST_MODELS}")
     set_tests_properties(${test} PROPERTIES FIXTURES_REQUIRED models)
   endforeach()

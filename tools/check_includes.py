@@ -21,7 +21,8 @@ ALLOWED = {
                    "kernels/kernels.h", "include/tern/"],
     "tools": ["tools/", "include/tern/"],
     "bench": ["bench/", "tools/bench_source.h", "kernels/kernels.h", "kernels/variants.inc", "include/tern/"],
-    "tests": ["tests/", "src/", "kernels/", "include/tern/"],
+    "tests": ["tests/", "src/", "kernels/", "docs/examples/", "include/tern/"],
+    "docs/examples": ["include/tern/"],
 }
 
 # foreign headers -> files that may include them
@@ -33,7 +34,7 @@ FOREIGN = {
     r"cmocka\.h": r"tests/",
     r"benchmark/": r"bench/bench_shim\.cc",
     r"cpuid\.h": r"src/cpu/",
-    r"(pthread|threads|stdatomic|sched)\.h": r"src/(sched|cpu|matmul|decode|base)/|tests/|bench/sched_",
+    r"(pthread|threads|stdatomic|sched)\.h": r"src/(sched|cpu|matmul|decode|base)/|tests/|bench/sched_|docs/examples/",
     r"std(io|lib)\.h": r"(?!kernels/|include/)",
 }
 

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The tern command with any number of workers, on any CPUs that it is given.
+
+usage: test_cli_threads.py TERN MODELS_DIR [unittest arguments]
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+from test_cli import INT8, LONG, TERN, TERNARY, tern  # reads the same arguments
+
+MANY = 16
+ALLOWED = sorted(os.sched_getaffinity(0))
+DEADLINE_S = 60
+
+
+def text(*args):
+    result = tern("generate", "-p", "hello world", *args)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def on_cpus(cpus, *args):
+    """Runs the command in a process that may use only these CPUs, as `taskset` does."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | {"TERN_TUNE": "off"}
+    result = subprocess.run([TERN, *args], capture_output=True, env=env, timeout=300, preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+class RunningThreads:
+    """The threads of a generating command, once all have started: comm -> set of CPUs that it may use."""
+
+    def __init__(self, n_workers, *prefix):
+        command = [*prefix, TERN, "generate", "-m", LONG, "-p", "hello", "-n", "30000", "-t", str(n_workers)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.n_workers = n_workers
+
+    def __enter__(self):
+        self.process.stdout.read(1)  # it generates
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        end = time.monotonic() + DEADLINE_S
+        while len(list(tasks.iterdir())) < self.n_workers and time.monotonic() < end:
+            time.sleep(0.01)
+        return {(t / "comm").read_text().strip(): allowed_cpus(t / "status") for t in tasks.iterdir()}
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+def allowed_cpus(status):
+    listed = next(line for line in status.read_text().splitlines() if line.startswith("Cpus_allowed_list:")).split()[1]
+    cpus = set()
+    for part in listed.split(","):
+        first, _, last = part.partition("-")
+        cpus |= set(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+class Workers(unittest.TestCase):
+    def test_one_two_and_sixteen_workers_write_the_same_tokens(self):
+        for model in (TERNARY, INT8):
+            for sampling in ([], ["--temp", "1.5", "--seed", "7"]):
+                with self.subTest(model=model, sampling=sampling):
+                    texts = {text("-m", model, "-n", "60", "-t", str(n), *sampling) for n in (1, 2, MANY)}
+                    self.assertEqual(len(texts), 1)
+                    self.assertGreater(len(texts.pop()), 60)
+
+    def test_as_many_workers_run_as_were_asked_for(self):
+        for n in (1, MANY):
+            out = json.loads(tern("generate", "-m", TERNARY, "-p", "x", "-n", "4", "--json", "-t", str(n)).stdout)
+            self.assertEqual(out["threads"], n)
+
+    def test_workers_are_named_for_top(self):
+        with RunningThreads(MANY) as threads:
+            self.assertEqual(set(threads), {"tern"} | {f"tern-w{i}" for i in range(1, MANY)})
+
+    def test_one_worker_is_the_command_s_own_thread(self):
+        with RunningThreads(1) as threads:
+            self.assertEqual(set(threads), {"tern"})
+
+
+class Cpus(unittest.TestCase):
+    def test_on_one_cpu_there_is_one_worker_and_the_text_is_the_same(self):
+        for cpu in (ALLOWED[0], ALLOWED[-1]):
+            topology = json.loads(on_cpus({cpu}, "info", "--json"))["topology"]
+            self.assertEqual((topology["cores"], topology["threads"]), (1, 1))
+            for extra in ([], ["-t", "2"], ["-t", str(MANY)]):
+                args = ["generate", "-m", TERNARY, "-p", "hello world", "-n", "40", *extra]
+                self.assertEqual(on_cpus({cpu}, *args), text("-m", TERNARY, "-n", "40"))
+
+    def test_no_thread_leaves_the_cpus_that_the_process_was_given(self):
+        cpu = ALLOWED[-1]
+        with RunningThreads(3, "taskset", "-c", str(cpu)) as threads:
+            self.assertEqual(threads, {name: {cpu} for name in ("tern", "tern-w1", "tern-w2")})
+
+    @unittest.skipIf(len(ALLOWED) < 2, "one CPU only")
+    def test_workers_are_bound_to_a_cpu_each_and_the_caller_keeps_its_own(self):
+        with RunningThreads(2) as threads:
+            self.assertEqual(threads["tern"], set(ALLOWED))
+            self.assertEqual(len(threads["tern-w1"]), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
