@@ -51,7 +51,7 @@ static void null_params_mean_defaults(void **state) {
     tern_context *ctx = created(NULL);
     assert_int_equal(tern_context_threads(ctx), ctx->topology.cores);
     assert_int_equal(ctx->kernels.tier, ctx->cpu.best);
-    assert_true(ctx->pinned);
+    assert_int_equal(ctx->placement.pin, TERN_PIN_COMPACT);
     assert_string_equal(tern_context_error(ctx), "");
     tern_context_destroy(ctx);
     tern_context_destroy(NULL);
@@ -113,7 +113,7 @@ static void the_environment_is_used_where_params_are_silent(void **state) {
     tern_context *ctx = created(&params);
     assert_int_equal(ctx->kernels.tier, TERN_TIER_SCALAR);
     assert_int_equal(tern_context_threads(ctx), 3);
-    assert_false(ctx->pinned);
+    assert_int_equal(ctx->placement.pin, TERN_PIN_NONE);
     tern_context_destroy(ctx);
     setenv("TERN_PIN", "cores", 1);
     params.threads = 2;
@@ -121,7 +121,7 @@ static void the_environment_is_used_where_params_are_silent(void **state) {
     setenv("TERN_ISA", "nonsense", 1); // not read: the parameter comes first
     ctx = created(&params);
     assert_int_equal(tern_context_threads(ctx), 2);
-    assert_true(ctx->pinned);
+    assert_int_equal(ctx->placement.pin, TERN_PIN_COMPACT);
     tern_context_destroy(ctx);
     clear_environment(state);
 }
@@ -139,7 +139,7 @@ static void bad_environment_is_an_error_that_lists_what_is_allowed(void **state)
     refused(&params, TERN_ERR_ARG, TERN_TIER_NAMES);
     clear_environment(state);
     setenv("TERN_PIN", "sockets", 1);
-    refused(&params, TERN_ERR_ARG, "none, cores");
+    refused(&params, TERN_ERR_ARG, TERN_PIN_NAMES);
     clear_environment(state);
 }
 
@@ -162,7 +162,7 @@ static void an_older_caller_gets_defaults_for_fields_it_does_not_have(void **sta
     tern_context *ctx = created(&params);
     assert_int_equal(tern_context_threads(ctx), 2);
     assert_int_equal(ctx->kernels.tier, TERN_TIER_SCALAR);
-    assert_true(ctx->pinned);
+    assert_int_equal(ctx->placement.pin, TERN_PIN_COMPACT);
     tern_context_destroy(ctx);
 }
 
@@ -381,7 +381,7 @@ static void bound_workers_have_a_cpu_each_and_the_surplus_none(void **state) {
     tern_context *ctx = created(&params);
     for (int i = 0; i < 40; i++) {
         const int cpu = tern_worker_cpu(ctx, i);
-        if (i >= ctx->topology.n_order) assert_int_equal(cpu, -1);
+        if (i >= ctx->topology.n_listed) assert_int_equal(cpu, -1);
         for (int j = 0; j < i && cpu >= 0; j++) assert_int_not_equal(cpu, tern_worker_cpu(ctx, j));
     }
     assert_true(tern_worker_cpu(ctx, 0) >= 0);

@@ -195,12 +195,14 @@ static void pinned_workers_give_the_same_guarantee(void **state) {
     (void)state;
     rng_seed();
     static tern_topology topology;
-    assert_int_equal(tern_topology_detect(&topology, NULL), TERN_OK);
-    assert_true(topology.n_order >= 1);
+    tern_numa *numa;
+    tern_topology_detect(&topology, &numa, NULL);
+    tern_numa_release(numa);
+    assert_true(topology.n_listed >= 1);
     // Two workers per CPU: half of them always wait for a CPU that another one holds.
     int cpus[WORKERS_MAX];
-    for (int i = 0; i < WORKERS_MAX; i++) cpus[i] = topology.order[i % topology.n_order];
-    tern_pool *pool = new_pool(2 * topology.n_order < WORKERS_MAX ? 2 * topology.n_order : WORKERS_MAX, cpus);
+    for (int i = 0; i < WORKERS_MAX; i++) cpus[i] = topology.pu[i % topology.n_listed].cpu;
+    tern_pool *pool = new_pool(2 * topology.n_listed < WORKERS_MAX ? 2 * topology.n_listed : WORKERS_MAX, cpus);
     stress(pool, STRESS_REGIONS / WORKERS_MAX);
     tern_pool_destroy(pool);
 }
@@ -394,12 +396,14 @@ static void workers_stay_inside_the_affinity_mask_and_the_callers_mask_is_kept(v
     CPU_SET((size_t)here, &one);
     assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
     static tern_topology topology;
-    assert_int_equal(tern_topology_detect(&topology, NULL), TERN_OK);
+    tern_numa *numa;
+    tern_topology_detect(&topology, &numa, NULL);
+    tern_numa_release(numa);
     assert_int_equal(topology.pus, 1);
     assert_int_equal(topology.cores, 1);
-    assert_int_equal(topology.n_order, 1);
-    assert_int_equal(topology.order[0], here);
-    const int cpus[3] = {topology.order[0], TERN_CPU_NONE, TERN_CPU_NONE};
+    assert_int_equal(topology.n_listed, 1);
+    assert_int_equal(topology.pu[0].cpu, here);
+    const int cpus[3] = {topology.pu[0].cpu, TERN_CPU_NONE, TERN_CPU_NONE};
     tern_pool *pool = new_pool(3, cpus);
     seen_cpus seen = {0, one};
     const tern_stage stages[2] = {{note_cpu, &seen, 40, NULL}, {note_cpu, &seen, 40, NULL}};
@@ -414,12 +418,14 @@ static void workers_stay_inside_the_affinity_mask_and_the_callers_mask_is_kept(v
 static void a_caller_on_a_workers_cpu_moves_for_the_region_only(void **state) {
     (void)state;
     static tern_topology topology;
-    assert_int_equal(tern_topology_detect(&topology, NULL), TERN_OK);
-    if (topology.n_order < 2) skip();
+    tern_numa *numa;
+    tern_topology_detect(&topology, &numa, NULL);
+    tern_numa_release(numa);
+    if (topology.n_listed < 2) skip();
     cpu_set_t before, after;
     assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
     const int here = sched_getcpu();
-    const int other = topology.order[0] == here ? topology.order[1] : topology.order[0];
+    const int other = topology.pu[0].cpu == here ? topology.pu[1].cpu : topology.pu[0].cpu;
     const int cpus[2] = {other, here}; // the worker is bound where the caller runs
     tern_pool *pool = new_pool(2, cpus);
     _Atomic uint64_t sum = 0;

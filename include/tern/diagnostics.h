@@ -28,12 +28,31 @@ typedef struct tern_topology_info {
     int threads;                          // workers of this context, the caller included
     int pinned;                           // 1: workers are bound to cores
     size_t l1d_bytes, l2_bytes, l3_bytes; // of one cache of each level; 0: unknown
+    int l2_caches, last_level_caches;     // allowed to this process, like cores
+    int core_kinds;                       // 1, or more of a hybrid CPU
+    double quota_cpus;                    // CPUs that the cgroups of this process pay for; 0: no quota
+    const char *pin;                      // what tern_context_params.pin came to: "compact", "spread", "all" or "none"
 } tern_topology_info;
 TERN_API tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info);
 
 // CPU number worker i is pinned to, or -1 (not pinned, or a caller's parallel_for). Worker 0 is the calling thread, which keeps
 // its own affinity: this is the CPU it moves to for a region that would start on another worker's CPU.
 TERN_API int tern_worker_cpu(tern_context *ctx, int worker);
+
+// Where a worker runs, and which part of N is its own. Numbers count what is allowed to this process, in the order of the
+// machine: workers, cores, caches and nodes that are neighbours have neighbouring numbers.
+typedef struct tern_worker_info {
+    size_t struct_size;
+    int cpu;       // as tern_worker_cpu()
+    int core;      // physical core; -1: not bound
+    int core_kind; // 0: the most efficient kind, or the only one; -1: not bound
+    int cache;     // last-level cache; -1: not bound
+    int group;     // of at most 16 workers, that share a cache where they can
+    int node;      // NUMA node that its part of the weights belongs to
+    double share;  // of the rows of a weight, before others steal from it: by the speed of the core; all shares add up to 1
+} tern_worker_info;
+// Errors: ARG (worker).
+TERN_API tern_status tern_get_worker_info(tern_context *ctx, int worker, tern_worker_info *info);
 
 // ---- Variants -------------------------------------------------------------------------------------------
 

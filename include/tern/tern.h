@@ -63,9 +63,10 @@ enum { TERN_THREADS_MAX = 1024 };
 // Precedence: this struct, then the environment (read once, here), then the default.
 typedef struct tern_context_params {
     size_t struct_size;
-    int threads;     // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core
+    int threads;     // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core (pin "all": per CPU), and no
+                     // more than a container's CPU quota pays for, rounded down
     const char *isa; // highest tier to use: scalar|avx2|avx512|avx512vnni|avx512vbmi; NULL: $TERN_ISA, else the CPU's best
-    int no_pinning;  // nonzero: workers are not bound to cores; 0: $TERN_PIN (cores|none), else bound
+    int no_pinning;  // nonzero: the same as pin = "none"
     tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` tells how many it has: weights are
                                        // laid out and divided for as many. Its threads need 256 KiB of stack
     void *parallel_for_user;
@@ -74,6 +75,10 @@ typedef struct tern_context_params {
                                      // struct_size that is not set, which leaves nothing to trust here)
     size_t error_size;
     const char *tune; // tuning table (tune.h): a path, or "off"; NULL: $TERN_TUNE, else the user's cache folder
+    // Which CPUs the workers are bound to: "compact" (one per physical core, one L3 after the other), "spread" (one per
+    // physical core, NUMA nodes and L3s in turn), "all" (every CPU, hardware threads of a core next to each other), "none" (not
+    // bound). NULL: $TERN_PIN, else compact; but none under a CPU quota below the number of cores, which others then use, too.
+    const char *pin;
 } tern_context_params;
 
 // A detected CPU, the kernels chosen for it, and a pool of pinned workers.
@@ -81,15 +86,17 @@ typedef struct tern_context_params {
 typedef struct tern_context tern_context;
 
 // params may be NULL (all defaults). The caller owns *ctx and frees it with tern_context_destroy.
-// Errors: ARG (threads, isa name), CPU (isa above the CPU), THREADS, MEMORY.
+// Threads or bindings that the system refuses, and a machine that hwloc cannot read, are no errors: the context does with less,
+// and tern_context_warning() says so. Errors: ARG (threads, isa, pin), CPU (isa above the CPU), MEMORY.
 TERN_API tern_status tern_context_create(tern_context **ctx, const tern_context_params *params);
 TERN_API void tern_context_destroy(tern_context *ctx);
 
 // The detailed message of the last call that failed on this context; "" if none has. Valid until the next call.
 TERN_API const char *tern_context_error(const tern_context *ctx);
 
-// What creation had to ignore, one line: a tuning table that is damaged or of another machine; "" if nothing. Valid as long as
-// the context. Tern prints nothing by itself.
+// What creation had to do without, with the remedy; "" if nothing. One line, of several reasons if there are: threads or
+// bindings that the system refused, a topology that could not be read, a tuning table that is damaged or of another machine.
+// Valid as long as the context. Tern prints nothing by itself.
 TERN_API const char *tern_context_warning(const tern_context *ctx);
 
 // Number of threads that take part in a region, the caller included.

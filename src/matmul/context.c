@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/quota.h"
+
 // An environment variable, or NULL if it is unset or empty.
 static const char *environment(const char *name) {
     const char *value = getenv(name);
@@ -54,60 +56,76 @@ static tern_status parse_threads(const char *text, int *threads, tern_error *err
     return TERN_OK;
 }
 
-static tern_status choose_threads(tern_context *ctx, int threads, tern_error *err) {
-    if (threads < 0 || threads > TERN_THREADS_MAX) {
-        return tern_fail(err, TERN_ERR_ARG, "threads = %d is outside 1..%d (0: one per core)", threads, TERN_THREADS_MAX);
+static tern_status choose_threads(int *threads, int asked, tern_error *err) {
+    if (asked < 0 || asked > TERN_THREADS_MAX) {
+        return tern_fail(err, TERN_ERR_ARG, "threads = %d is outside 1..%d (0: one per core)", asked, TERN_THREADS_MAX);
     }
-    const tern_status status = tern_topology_detect(&ctx->topology, err);
-    if (status != TERN_OK) return status;
-    ctx->threads = threads;
-    if (threads > 0) return TERN_OK;
-    const char *text = environment("TERN_THREADS");
-    if (text) return parse_threads(text, &ctx->threads, err);
-    ctx->threads = ctx->topology.cores < TERN_THREADS_MAX ? ctx->topology.cores : TERN_THREADS_MAX;
+    *threads = asked;
+    const char *text = asked == 0 ? environment("TERN_THREADS") : NULL;
+    return text ? parse_threads(text, threads, err) : TERN_OK;
+}
+
+static tern_status choose_pin(tern_pin *pin, const tern_context_params *params, tern_error *err) {
+    const char *text = params->pin, *source = "pin";
+    *pin = params->no_pinning ? TERN_PIN_NONE : TERN_PIN_DEFAULT;
+    if (!text && !params->no_pinning) {
+        text = environment("TERN_PIN");
+        source = "TERN_PIN";
+    }
+    if (!text) return TERN_OK;
+    if (!tern_pin_parse(text, pin)) {
+        return tern_fail(err, TERN_ERR_ARG, "%s = \"%s\" is not one of " TERN_PIN_NAMES, source, text);
+    }
+    if (params->no_pinning && *pin != TERN_PIN_NONE) {
+        return tern_fail(err, TERN_ERR_ARG, "pin = \"%s\" contradicts no_pinning; set one of them", text);
+    }
     return TERN_OK;
 }
 
-static tern_status choose_pinning(tern_context *ctx, int no_pinning, tern_error *err) {
-    ctx->pinned = !no_pinning;
-    const char *text = environment("TERN_PIN");
-    if (no_pinning || !text || strcmp(text, "cores") == 0) return TERN_OK;
-    if (strcmp(text, "none") != 0) return tern_fail(err, TERN_ERR_ARG, "TERN_PIN = \"%s\" is not one of none, cores", text);
-    ctx->pinned = false;
-    return TERN_OK;
+// Appends a reason, if there is one, to what tern_context_warning() tells.
+static void add_warning(tern_context *ctx, const tern_error *reason) {
+    const size_t used = strlen(ctx->warning);
+    if (reason->text[0])
+        (void)snprintf(ctx->warning + used, sizeof ctx->warning - used, "%s%s", used ? "; " : "", reason->text);
 }
 
-// Workers beyond the allowed PUs are not bound.
+// What the system refused is a warning, and the plan then tells what is.
 static tern_status start_pool(tern_context *ctx, tern_error *err) {
-    tern_worker_plan *plan = tern_alloc(&ctx->allocator, 1, sizeof *plan);
-    if (!plan) return tern_fail(err, TERN_ERR_MEMORY, "no memory for %d threads", ctx->threads);
-    plan->n_workers = ctx->threads;
-    for (int i = 0; i < ctx->threads; i++) {
-        const bool bound = ctx->pinned && i < ctx->topology.n_order;
-        plan->workers[i] = (tern_worker_place){
-            .cpu = bound ? ctx->topology.order[i] : TERN_CPU_NONE, .group = i / TERN_GROUP_WORKERS_MAX, .weight = 1};
-    }
-    const tern_status status = tern_pool_create(&ctx->pool, plan, &ctx->allocator, &ctx->warning, err);
-    tern_free(&ctx->allocator, plan, 1, sizeof *plan);
-    if (status == TERN_OK) ctx->threads = tern_pool_threads(ctx->pool);
-    return status;
+    tern_error warning = {""};
+    const tern_status status = tern_pool_create(&ctx->pool, &ctx->placement, &ctx->allocator, &warning, err);
+    if (status != TERN_OK) return status;
+    add_warning(ctx, &warning);
+    ctx->placement.n_workers = tern_pool_threads(ctx->pool);
+    for (int i = 0; i < ctx->placement.n_workers; i++) ctx->placement.workers[i].cpu = tern_pool_cpu(ctx->pool, i);
+    return TERN_OK;
 }
 
 static tern_status choose_workers(tern_context *ctx, const tern_context_params *params, tern_error *err) {
-    tern_status status = choose_threads(ctx, params->threads, err);
-    if (status == TERN_OK) status = choose_pinning(ctx, params->no_pinning, err);
+    int threads;
+    tern_pin pin;
+    tern_status status = choose_threads(&threads, params->threads, err);
+    if (status == TERN_OK) status = choose_pin(&pin, params, err);
     if (status != TERN_OK) return status;
-    if (!params->parallel_for) return start_pool(ctx, err);
+    if (params->parallel_for) pin = TERN_PIN_NONE;
+    tern_error warning = {""};
+    tern_topology_detect(&ctx->topology, &ctx->numa, &warning);
+    add_warning(ctx, &warning);
+    ctx->quota_millis = tern_quota_millis("");
+    tern_worker_plan_make(&ctx->placement, &ctx->topology, threads, pin, ctx->quota_millis);
     ctx->parallel_for = params->parallel_for;
     ctx->parallel_for_user = params->parallel_for_user;
-    ctx->pinned = false;
-    return TERN_OK;
+    if (!params->parallel_for) status = start_pool(ctx, err);
+    ctx->threads = ctx->placement.n_workers;
+    return status;
 }
 
 static tern_status choose_tuning(tern_context *ctx, const char *tune, tern_error *err) {
     if (!tune) tune = environment("TERN_TUNE");
     ctx->tune.key = tern_tune_key_of(&ctx->cpu, ctx->kernels.tier, ctx->threads);
-    return tern_tuning_read(&ctx->tune, tune, &ctx->allocator, &ctx->warning, err);
+    tern_error warning = {""};
+    const tern_status status = tern_tuning_read(&ctx->tune, tune, &ctx->allocator, &warning, err);
+    add_warning(ctx, &warning);
+    return status;
 }
 
 static tern_status create(tern_context **out, const tern_context_params *params, tern_error *err) {
@@ -143,6 +161,7 @@ tern_status tern_context_create(tern_context **ctx, const tern_context_params *p
 void tern_context_destroy(tern_context *ctx) {
     if (!ctx) return;
     tern_pool_destroy(ctx->pool);
+    tern_numa_release(ctx->numa);
     tern_tuning_release(&ctx->tune, &ctx->allocator);
     const tern_allocator allocator = ctx->allocator;
     tern_free(&allocator, ctx, 1, sizeof *ctx);
@@ -150,7 +169,7 @@ void tern_context_destroy(tern_context *ctx) {
 
 const char *tern_context_error(const tern_context *ctx) { return ctx ? ctx->error.text : ""; }
 
-const char *tern_context_warning(const tern_context *ctx) { return ctx ? ctx->warning.text : ""; }
+const char *tern_context_warning(const tern_context *ctx) { return ctx ? ctx->warning : ""; }
 
 int tern_context_threads(const tern_context *ctx) { return ctx ? ctx->threads : 0; }
 

@@ -9,24 +9,27 @@
 #include "cpu/dispatch.h"
 #include "matmul/tune.h"
 #include "sched/pool.h"
-#include "sched/topology.h"
 #include "tern/diagnostics.h"
+
+enum { TERN_WARNINGS_MAX = 4 * TERN_ERROR_MAX }; // of the topology, the pool and the tuning table
 
 struct tern_context {
     tern_cpu cpu;
     tern_topology topology;
+    tern_numa *numa;            // to bind memory to NUMA nodes, or NULL
+    int quota_millis;           // CPUs that the cgroups pay for, in thousandths; 0: no quota
+    tern_worker_plan placement; // as the pool could be had; with a caller's parallel_for: threads that Tern knows nothing of
     tern_kernels kernels;
     const tern_variant *forced; // last variant forced through diagnostics.h, or NULL
     tern_pool *pool;            // NULL with a caller's parallel_for
     tern_parallel_for_fn parallel_for;
     void *parallel_for_user;
     int threads;
-    bool pinned;
     bool in_region;              // written outside regions by the calling thread, read inside one by anyone
     atomic_flag nested_reported; // set by the first tile of a region that calls back: it alone may write the error then
     tern_allocator allocator;
     tern_error error;
-    tern_error warning; // of creation
+    char warning[TERN_WARNINGS_MAX]; // reasons of creation, in one line
     tern_tuning tune;
 };
 

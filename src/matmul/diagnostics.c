@@ -22,16 +22,55 @@ tern_status tern_get_topology_info(tern_context *ctx, tern_topology_info *info) 
                                      .cores = t->cores,
                                      .pus = t->pus,
                                      .threads = ctx->threads,
-                                     .pinned = ctx->pinned,
+                                     .pinned = ctx->placement.pin != TERN_PIN_NONE,
                                      .l1d_bytes = t->l1d_bytes,
                                      .l2_bytes = t->l2_bytes,
-                                     .l3_bytes = t->l3_bytes};
+                                     .l3_bytes = t->l3_bytes,
+                                     .l2_caches = t->l2_caches,
+                                     .last_level_caches = t->last_caches,
+                                     .core_kinds = t->kinds,
+                                     .quota_cpus = (double)ctx->quota_millis / TERN_CPU_MILLIS,
+                                     .pin = tern_pin_name(ctx->placement.pin)};
     return tern_info_write(info, &full, sizeof full, "tern_topology_info", &ctx->error);
 }
 
 int tern_worker_cpu(tern_context *ctx, int worker) {
-    if (!ctx || !ctx->pool || worker < 0 || worker >= ctx->threads) return TERN_CPU_NONE;
-    return tern_pool_cpu(ctx->pool, worker);
+    if (!ctx || worker < 0 || worker >= ctx->threads) return TERN_CPU_NONE;
+    return ctx->placement.workers[worker].cpu;
+}
+
+static double share_of(const tern_worker_plan *plan, int worker) {
+    double all = 0;
+    for (int i = 0; i < plan->n_workers; i++) all += plan->workers[i].weight;
+    return plan->workers[worker].weight / all;
+}
+
+static const tern_pu *find_pu(const tern_topology *topology, int cpu) {
+    for (int i = 0; i < topology->n_listed; i++) {
+        if (topology->pu[i].cpu == cpu) return &topology->pu[i];
+    }
+    return NULL;
+}
+
+static tern_status check_worker(tern_context *ctx, int worker) {
+    if (worker >= 0 && worker < ctx->threads) return TERN_OK;
+    return tern_fail(&ctx->error, TERN_ERR_ARG, "worker %d is outside 0..%d", worker, ctx->threads - 1);
+}
+
+tern_status tern_get_worker_info(tern_context *ctx, int worker, tern_worker_info *info) {
+    if (!ctx) return TERN_ERR_ARG;
+    const tern_status status = check_worker(ctx, worker);
+    if (status != TERN_OK) return status;
+    const tern_worker_place *place = &ctx->placement.workers[worker];
+    const tern_pu *pu = place->cpu == TERN_CPU_NONE ? NULL : find_pu(&ctx->topology, place->cpu);
+    const tern_worker_info full = {.cpu = place->cpu,
+                                   .core = pu ? pu->core : -1,
+                                   .core_kind = pu ? pu->kind : -1,
+                                   .cache = pu ? pu->cache : -1,
+                                   .group = place->group,
+                                   .node = place->node,
+                                   .share = share_of(&ctx->placement, worker)};
+    return tern_info_write(info, &full, sizeof full, "tern_worker_info", &ctx->error);
 }
 
 // ---- variants ----------------------------------------------------------------------------------------------------
@@ -84,9 +123,8 @@ tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_
     if (!ctx) return TERN_ERR_ARG;
     if (!ctx->pool)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "a caller's parallel_for has no workers that Tern could count");
-    if (worker < 0 || worker >= ctx->threads) {
-        return tern_fail(&ctx->error, TERN_ERR_ARG, "worker %d is outside 0..%d", worker, ctx->threads - 1);
-    }
+    const tern_status status = check_worker(ctx, worker);
+    if (status != TERN_OK) return status;
     const tern_pool_counters c = tern_pool_worker_counters(ctx->pool, worker);
     const tern_worker_counters full = {
         .tiles = c.tiles, .regions = c.regions, .parks = c.parks, .stolen = c.stolen, .spin_ns = c.spin_ns, .wakes = c.wakes};

@@ -4,9 +4,11 @@
 
 #include <limits.h>
 
+bool tern_affinity_get(tern_cpu_mask *mask) { return sched_getaffinity(0, sizeof *mask, mask->sets) == 0; }
+
 int tern_affinity_count(void) {
-    cpu_set_t mask;
-    return sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : INT_MAX;
+    tern_cpu_mask mask;
+    return tern_affinity_get(&mask) ? CPU_COUNT_S(sizeof mask, mask.sets) : INT_MAX;
 }
 
 static bool contains(const int *cpus, int n, int cpu) {
@@ -17,14 +19,15 @@ static bool contains(const int *cpus, int n, int cpu) {
 }
 
 bool tern_affinity_leave_workers(const int *cpus, int n, tern_saved_affinity *saved) {
-    if (cpus[0] < 0 || cpus[0] >= CPU_SETSIZE) return false;
     const int here = sched_getcpu();
     if (here == cpus[0] || here < 0 || !contains(cpus + 1, n - 1, here)) return false;
-    if (sched_getaffinity(0, sizeof saved->mask, &saved->mask) != 0 || !CPU_ISSET((size_t)cpus[0], &saved->mask)) return false;
-    cpu_set_t only;
-    CPU_ZERO(&only);
-    CPU_SET((size_t)cpus[0], &only);
-    return sched_setaffinity(0, sizeof only, &only) == 0;
+    if (!tern_affinity_get(&saved->mask) || !tern_mask_has(&saved->mask, cpus[0])) return false;
+    tern_cpu_mask only;
+    CPU_ZERO_S(sizeof only, only.sets);
+    CPU_SET_S((size_t)cpus[0], sizeof only, only.sets);
+    return sched_setaffinity(0, sizeof only, only.sets) == 0;
 }
 
-void tern_affinity_restore(const tern_saved_affinity *saved) { (void)sched_setaffinity(0, sizeof saved->mask, &saved->mask); }
+void tern_affinity_restore(const tern_saved_affinity *saved) {
+    (void)sched_setaffinity(0, sizeof saved->mask, saved->mask.sets);
+}
