@@ -37,7 +37,10 @@ typedef bool part_fn(sched_bench *b);
 static const struct {
     const char *name;
     part_fn *measure;
-} parts[] = {{"latency", sched_measure_latency}};
+} parts[] = {{"latency", sched_measure_latency},
+             {"scaling", sched_measure_scaling},
+             {"idle", sched_measure_idle},
+             {"crowd", sched_measure_crowd}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 typedef struct options {

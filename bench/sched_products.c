@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// Sequences of products through plans: one large product, or those of one token through all layers of a model.
+#include "sched_products.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+// Q, K and V; the attention's output; gate and up; down.
+const sched_step sched_layer_bitnet_2b[4] = {
+    {2560, 3, {2560, 640, 640}}, {2560, 1, {2560}}, {2560, 2, {6912, 6912}}, {6912, 1, {2560}}};
+const sched_step sched_layer_smollm2_135m[4] = {
+    {576, 3, {576, 192, 192}}, {576, 1, {576}}, {576, 2, {1536, 1536}}, {1536, 1, {576}}};
+
+typedef struct step {
+    tern_weights *w[SCHED_FAN_MAX];
+    tern_plan *plan;
+    tern_plan_output outputs[SCHED_FAN_MAX];
+    size_t k;
+} step;
+
+struct sched_products {
+    tern_context *ctx;
+    step *steps;
+    size_t n_steps, m, bytes;
+    float *x, *y[SCHED_FAN_MAX];
+};
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+// Trits for the largest matrix of the sequence; all matrices begin with the same.
+static int8_t *random_trits(size_t n) {
+    enum { TRITS = 3 };
+    int8_t *trits = malloc(n);
+    uint64_t state = 0x9E3779B97F4A7C15u;
+    for (size_t i = 0; trits && i < n; i++) {
+        state ^= state << 13; // xorshift64
+        state ^= state >> 7;
+        state ^= state << 17;
+        trits[i] = (int8_t)((int)(((state >> 32) * TRITS) >> 32) - 1);
+    }
+    return trits;
+}
+
+static tern_status pack_step(sched_products *p, step *s, const sched_step *shape, const int8_t *trits) {
+    static const float scale = 1;
+    const tern_weights_params params = {.struct_size = sizeof params, .expect_m = p->m};
+    s->k = shape->k;
+    for (size_t i = 0; i < shape->n_weights; i++) {
+        tern_status status =
+            tern_weights_from_trits(p->ctx, &s->w[i], trits, &scale, 0, shape->n[i], shape->k, shape->k, &params);
+        tern_weights_info info = {.struct_size = sizeof info};
+        if (status == TERN_OK) status = tern_weights_get_info(p->ctx, s->w[i], &info);
+        if (status != TERN_OK) return status;
+        p->bytes += info.bytes;
+        s->outputs[i] = (tern_plan_output){.struct_size = sizeof s->outputs[i], .y = p->y[i], .ldy = shape->n[i]};
+    }
+    const tern_plan_params plan = {.struct_size = sizeof plan,
+                                   .weights = (const tern_weights *const *)s->w,
+                                   .n_weights = shape->n_weights,
+                                   .max_m = p->m,
+                                   .x_type = TERN_TYPE_F32,
+                                   .y_type = TERN_TYPE_F32};
+    return tern_plan_create(p->ctx, &s->plan, &plan);
+}
+
+static bool allocate(sched_products *p, const sched_sequence *q, size_t n_max, size_t k_max) {
+    enum { X_PERIOD = 251 };
+    p->steps = calloc(q->n_steps * q->layers, sizeof *p->steps);
+    p->x = malloc(p->m * k_max * sizeof *p->x);
+    bool ok = p->steps && p->x;
+    for (size_t i = 0; i < SCHED_FAN_MAX; i++) ok &= (p->y[i] = malloc(p->m * n_max * sizeof *p->y[i])) != NULL;
+    for (size_t i = 0; ok && i < p->m * k_max; i++) p->x[i] = (float)(i % X_PERIOD) - (float)(X_PERIOD / 2);
+    return ok;
+}
+
+sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q) {
+    size_t n_max = 1, k_max = 1;
+    for (size_t i = 0; i < q->n_steps; i++) {
+        k_max = larger(k_max, q->steps[i].k);
+        for (size_t j = 0; j < q->steps[i].n_weights; j++) n_max = larger(n_max, q->steps[i].n[j]);
+    }
+    sched_products *p = calloc(1, sizeof *p);
+    int8_t *trits = random_trits(n_max * k_max);
+    tern_status status = TERN_ERR_MEMORY;
+    if (p && trits) {
+        *p = (sched_products){.ctx = ctx, .m = q->m};
+        if (allocate(p, q, n_max, k_max)) status = TERN_OK;
+    }
+    for (size_t i = 0; status == TERN_OK && i < q->n_steps * q->layers; i++)
+        status = pack_step(p, &p->steps[p->n_steps++], &q->steps[i % q->n_steps], trits);
+    free(trits);
+    if (status == TERN_OK) return p;
+    sched_products_destroy(p);
+    (void)sched_fail("%s could not be packed: %s", q->name, status == TERN_ERR_MEMORY ? "no memory" : tern_context_error(ctx));
+    return NULL;
+}
+
+void sched_products_destroy(sched_products *p) {
+    if (!p) return;
+    for (size_t i = 0; i < p->n_steps; i++) {
+        tern_plan_destroy(p->steps[i].plan);
+        for (size_t j = 0; j < SCHED_FAN_MAX; j++) tern_weights_destroy(p->steps[i].w[j]);
+    }
+    free(p->steps);
+    free(p->x);
+    for (size_t i = 0; i < SCHED_FAN_MAX; i++) free(p->y[i]);
+    free(p);
+}
+
+bool sched_products_run(sched_products *p) {
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const step *s = &p->steps[i];
+        const tern_plan_input input = {.struct_size = sizeof input, .x = p->x, .ldx = s->k, .m = p->m};
+        if (tern_plan_run(s->plan, &input, s->outputs) != TERN_OK) return sched_fail("%s", tern_context_error(p->ctx));
+    }
+    return true;
+}
+
+size_t sched_products_bytes(const sched_products *p) { return p->bytes; }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// Sequences of products through plans: one large product, or those of one token through all layers of a model.
+#ifndef TERN_BENCH_SCHED_PRODUCTS_H
+#define TERN_BENCH_SCHED_PRODUCTS_H
+
+#include "sched_bench.h"
+
+enum { SCHED_FAN_MAX = 3 }; // weights that share an input: Q, K and V
+
+// Weights of n[i] features that share an input of depth k: one plan, one region.
+typedef struct sched_step {
+    size_t k, n_weights;
+    size_t n[SCHED_FAN_MAX];
+} sched_step;
+
+// All steps in order, `layers` times over, each layer with ternary weights of its own.
+typedef struct sched_sequence {
+    const char *name;
+    const sched_step *steps;
+    size_t n_steps, layers, m;
+} sched_sequence;
+
+extern const sched_step sched_layer_bitnet_2b[4], sched_layer_smollm2_135m[4];
+
+// A sequence packed for one context.
+typedef struct sched_products sched_products;
+
+// NULL, with the error printed, if it cannot be had.
+sched_products *sched_products_create(tern_context *ctx, const sched_sequence *sequence);
+void sched_products_destroy(sched_products *p);
+bool sched_products_run(sched_products *p);           // the sequence once
+size_t sched_products_bytes(const sched_products *p); // of packed weights
+
+#endif
