@@ -14,8 +14,9 @@ const sched_step sched_layer_smollm2_135m[4] = {
 typedef struct step {
     tern_weights *w[SCHED_FAN_MAX];
     tern_plan *plan;
+    tern_plan_input input;
     tern_plan_output outputs[SCHED_FAN_MAX];
-    size_t k;
+    size_t parts;
 } step;
 
 struct sched_products {
@@ -23,7 +24,19 @@ struct sched_products {
     step *steps;
     size_t n_steps, m, bytes;
     float *x, *y[SCHED_FAN_MAX];
+    tern_stage *stages; // of the one region; NULL: a region for each step
 };
+
+static void prepare_tile(void *arg, size_t tile) {
+    const step *s = arg;
+    (void)tern_prepare_part(s->plan, &s->input, tile,
+                            s->parts); // sizes and values are as in the plan's first run, which was checked
+}
+
+static void matmul_tile(void *arg, size_t tile) {
+    const step *s = arg;
+    (void)tern_matmul_part(s->plan, s->input.m, s->outputs, tile, s->parts);
+}
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
@@ -44,7 +57,8 @@ static int8_t *random_trits(size_t n) {
 static tern_status pack_step(sched_products *p, step *s, const sched_step *shape, const int8_t *trits) {
     static const float scale = 1;
     const tern_weights_params params = {.struct_size = sizeof params, .expect_m = p->m};
-    s->k = shape->k;
+    s->input = (tern_plan_input){.struct_size = sizeof s->input, .x = p->x, .ldx = shape->k, .m = p->m};
+    s->parts = (size_t)tern_context_threads(p->ctx);
     for (size_t i = 0; i < shape->n_weights; i++) {
         tern_status status =
             tern_weights_from_trits(p->ctx, &s->w[i], trits, &scale, 0, shape->n[i], shape->k, shape->k, &params);
@@ -73,6 +87,24 @@ static bool allocate(sched_products *p, const sched_sequence *q, size_t n_max, s
     return ok;
 }
 
+static bool make_region(sched_products *p) {
+    p->stages = malloc(2 * p->n_steps * sizeof *p->stages);
+    for (size_t i = 0; p->stages && i < p->n_steps; i++) {
+        step *s = &p->steps[i];
+        p->stages[2 * i] = (tern_stage){.fn = prepare_tile, .arg = s, .n_tiles = s->parts, .name = "prepare"};
+        p->stages[2 * i + 1] = (tern_stage){.fn = matmul_tile, .arg = s, .n_tiles = s->parts, .name = "multiply"};
+    }
+    return p->stages != NULL;
+}
+
+static bool run_plans(sched_products *p) {
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const step *s = &p->steps[i];
+        if (tern_plan_run(s->plan, &s->input, s->outputs) != TERN_OK) return sched_fail("%s", tern_context_error(p->ctx));
+    }
+    return true;
+}
+
 sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q) {
     size_t n_max = 1, k_max = 1;
     for (size_t i = 0; i < q->n_steps; i++) {
@@ -89,7 +121,8 @@ sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q
     for (size_t i = 0; status == TERN_OK && i < q->n_steps * q->layers; i++)
         status = pack_step(p, &p->steps[p->n_steps++], &q->steps[i % q->n_steps], trits);
     free(trits);
-    if (status == TERN_OK) return p;
+    if (status == TERN_OK && q->one_region && !make_region(p)) status = TERN_ERR_MEMORY;
+    if (status == TERN_OK && (!q->one_region || run_plans(p))) return p;
     sched_products_destroy(p);
     (void)sched_fail("%s could not be packed: %s", q->name, status == TERN_ERR_MEMORY ? "no memory" : tern_context_error(ctx));
     return NULL;
@@ -102,18 +135,15 @@ void sched_products_destroy(sched_products *p) {
         for (size_t j = 0; j < SCHED_FAN_MAX; j++) tern_weights_destroy(p->steps[i].w[j]);
     }
     free(p->steps);
+    free(p->stages);
     free(p->x);
     for (size_t i = 0; i < SCHED_FAN_MAX; i++) free(p->y[i]);
     free(p);
 }
 
 bool sched_products_run(sched_products *p) {
-    for (size_t i = 0; i < p->n_steps; i++) {
-        const step *s = &p->steps[i];
-        const tern_plan_input input = {.struct_size = sizeof input, .x = p->x, .ldx = s->k, .m = p->m};
-        if (tern_plan_run(s->plan, &input, s->outputs) != TERN_OK) return sched_fail("%s", tern_context_error(p->ctx));
-    }
-    return true;
+    if (!p->stages) return run_plans(p);
+    return tern_run_region(p->ctx, p->stages, 2 * p->n_steps) == TERN_OK || sched_fail("%s", tern_context_error(p->ctx));
 }
 
 size_t sched_products_bytes(const sched_products *p) { return p->bytes; }

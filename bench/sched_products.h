@@ -13,11 +13,14 @@ typedef struct sched_step {
     size_t n[SCHED_FAN_MAX];
 } sched_step;
 
-// All steps in order, `layers` times over, each layer with ternary weights of its own.
+// All steps in order, `layers` times over, each layer with ternary weights of its own. A region for each step (tern_plan_run),
+// or one for all of them: two stages for each step, of as many tiles as the context has threads (tern_prepare_part,
+// tern_matmul_part), which is how a decode loop runs a token.
 typedef struct sched_sequence {
     const char *name;
     const sched_step *steps;
     size_t n_steps, layers, m;
+    bool one_region;
 } sched_sequence;
 
 extern const sched_step sched_layer_bitnet_2b[4], sched_layer_smollm2_135m[4];

@@ -7,7 +7,8 @@
 
 #include "sched_products.h"
 
-enum { ROUNDS = 15, ROUNDS_MAX = ROUNDS, QUICK_ROUNDS = 2, REPEATS_MAX = 4096, M_GEMM = 512, DRAM_BYTES = 320 << 20 };
+enum { ROUNDS = 11, ROUNDS_MAX = ROUNDS, QUICK_ROUNDS = 2, REPEATS_MAX = 4096, M_GEMM = 512, DRAM_BYTES = 320 << 20 };
+enum { QUICK_M = 32, QUICK_BYTES = 16 << 20 };
 static const double run_seconds = 4e-3; // a shorter sequence is repeated
 
 typedef enum limit { LIMIT_NONE, LIMIT_DRAM, LIMIT_INT8 } limit;
@@ -25,13 +26,18 @@ static const sched_step layer_third[] = {{192, 3, {192, 64, 64}}, {192, 1, {192}
 enum { LAYER_STEPS = 4, LAYERS_2B = 30, LAYERS_135M = 30, LAYERS_HALF = 2, LAYERS_THIRD = 4 };
 
 static const scaling_case cases[] = {
-    {{"gemm_m512_2560x6912", gemm_2560x6912, 1, 1, M_GEMM}, LIMIT_INT8},
-    {{"gemm_m512_4096x4096", gemm_4096x4096, 1, 1, M_GEMM}, LIMIT_INT8},
-    {{"token_bitnet_2b", sched_layer_bitnet_2b, LAYER_STEPS, LAYERS_2B, 1}, LIMIT_DRAM},
-    {{"token_smollm2_135m", sched_layer_smollm2_135m, LAYER_STEPS, LAYERS_135M, 1}, LIMIT_NONE},
-    {{"token_smollm2_135m_layer", sched_layer_smollm2_135m, LAYER_STEPS, 1, 1}, LIMIT_NONE},
-    {{"token_288_768_2_layers", layer_half, LAYER_STEPS, LAYERS_HALF, 1}, LIMIT_NONE},
-    {{"token_192_512_4_layers", layer_third, LAYER_STEPS, LAYERS_THIRD, 1}, LIMIT_NONE},
+    {{"gemm_m512_2560x6912", gemm_2560x6912, 1, 1, M_GEMM, false}, LIMIT_INT8},
+    {{"gemm_m512_4096x4096", gemm_4096x4096, 1, 1, M_GEMM, false}, LIMIT_INT8},
+    {{"token_bitnet_2b", sched_layer_bitnet_2b, LAYER_STEPS, LAYERS_2B, 1, false}, LIMIT_DRAM},
+    {{"token_bitnet_2b/one_region", sched_layer_bitnet_2b, LAYER_STEPS, LAYERS_2B, 1, true}, LIMIT_DRAM},
+    {{"token_smollm2_135m", sched_layer_smollm2_135m, LAYER_STEPS, LAYERS_135M, 1, false}, LIMIT_NONE},
+    {{"token_smollm2_135m/one_region", sched_layer_smollm2_135m, LAYER_STEPS, LAYERS_135M, 1, true}, LIMIT_NONE},
+    {{"token_smollm2_1_layer", sched_layer_smollm2_135m, LAYER_STEPS, 1, 1, false}, LIMIT_NONE},
+    {{"token_smollm2_1_layer/one_region", sched_layer_smollm2_135m, LAYER_STEPS, 1, 1, true}, LIMIT_NONE},
+    {{"token_288_768_2_layers", layer_half, LAYER_STEPS, LAYERS_HALF, 1, false}, LIMIT_NONE},
+    {{"token_288_768_2_layers/one_region", layer_half, LAYER_STEPS, LAYERS_HALF, 1, true}, LIMIT_NONE},
+    {{"token_192_512_4_layers", layer_third, LAYER_STEPS, LAYERS_THIRD, 1, false}, LIMIT_NONE},
+    {{"token_192_512_4_layers/one_region", layer_third, LAYER_STEPS, LAYERS_THIRD, 1, true}, LIMIT_NONE},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -40,6 +46,7 @@ typedef struct side {
     tern_context *ctx;
     sched_products *products;
     tern_read_probe *probe;
+    size_t probe_bytes;
 } side;
 
 static double seconds_of(side *s) {
@@ -57,7 +64,8 @@ static double seconds_of(side *s) {
 // Bytes or operations per second.
 static double limit_of(const side *s, limit l) {
     double seconds = (double)NAN, ops = 0;
-    if (l == LIMIT_DRAM && tern_read_probe_sweep(s->ctx, s->probe, &seconds) == TERN_OK) return DRAM_BYTES / seconds;
+    if (l == LIMIT_DRAM && tern_read_probe_sweep(s->ctx, s->probe, &seconds) == TERN_OK)
+        return (double)s->probe_bytes / seconds;
     if (l == LIMIT_INT8 && tern_int8_peak(s->ctx, &ops, &seconds) == TERN_OK) return ops / seconds;
     return (double)NAN;
 }
@@ -97,7 +105,8 @@ static void report(sched_bench *b, const scaling_case *c, size_t bytes, const ro
 static bool measure_case(sched_bench *b, const scaling_case *c, side *one, side *two) {
     rounds r = {.n = 0};
     sched_sequence sequence = c->sequence;
-    if (b->quick && sequence.layers > 1) sequence.layers = 1;
+    if (b->quick) sequence.layers = 1;
+    if (b->quick && sequence.m > QUICK_M) sequence.m = QUICK_M;
     one->products = sched_products_create(one->ctx, &sequence);
     two->products = one->products ? sched_products_create(two->ctx, &sequence) : NULL;
     bool ok = two->products && isfinite(seconds_of(one)) && isfinite(seconds_of(two)); // tables, pages
@@ -108,10 +117,11 @@ static bool measure_case(sched_bench *b, const scaling_case *c, side *one, side 
     return ok;
 }
 
-static bool open_side(side *s, int threads) {
+static bool open_side(const sched_bench *b, side *s, int threads) {
+    s->probe_bytes = b->quick ? QUICK_BYTES : DRAM_BYTES;
     s->ctx = sched_open(threads);
     if (!s->ctx) return false;
-    return tern_read_probe_create(s->ctx, &s->probe, DRAM_BYTES) == TERN_OK ||
+    return tern_read_probe_create(s->ctx, &s->probe, s->probe_bytes) == TERN_OK ||
            sched_fail("no probe of the memory: %s", tern_context_error(s->ctx));
 }
 
@@ -122,7 +132,7 @@ static void close_side(side *s) {
 
 bool sched_measure_scaling(sched_bench *b) {
     side one = {.ctx = NULL}, two = {.ctx = NULL};
-    bool ok = open_side(&one, 1) && open_side(&two, SCHED_PAIR);
+    bool ok = open_side(b, &one, 1) && open_side(b, &two, SCHED_PAIR);
     for (size_t i = 0; i < CASES && ok; i++) ok = measure_case(b, &cases[i], &one, &two);
     close_side(&one);
     close_side(&two);

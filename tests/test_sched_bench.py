@@ -12,6 +12,10 @@ import unittest
 BENCH = sys.argv[1]
 LATENCIES = ["empty_region", "short_region", "empty_stage", "short_stage"]
 
+SCALING = ["gemm_m512_2560x6912", "gemm_m512_4096x4096", "token_bitnet_2b", "token_smollm2_135m", "token_288_768_2_layers/one_region"]
+WORKS = ["chain_200_stages", "gemm_m512_2560x2560"]
+SITUATIONS = ["1_worker_on_1_cpu", "2_workers_on_2_cpus", "4_workers_on_2_cpus", "2_workers_on_1_cpu", "2_workers_and_a_stranger"]
+
 
 def run(*args):
     return subprocess.run([BENCH, *args], capture_output=True, timeout=300, check=False)
@@ -42,6 +46,25 @@ class SchedBench(unittest.TestCase):
             for name in LATENCIES:
                 self.assertIn((name, peer), self.cases)
         self.assertIn(("wake", "tern"), self.cases)
+
+    def test_products_are_measured_with_one_worker_and_two(self):
+        for name in SCALING:
+            case = self.cases[(name, "tern")]
+            self.assertGreater(case["samples"], 0)
+            self.assertGreater(case["bytes"], 0)
+            self.assertEqual(case["limit"] == "none", case["limit_ratio"] is None)
+
+    def test_a_crowded_pool_comes_to_its_end_and_runs_every_tile_once(self):
+        for work in WORKS:
+            for situation in SITUATIONS:
+                case = self.cases[(f"{situation}/{work}", "tern")]
+                self.assertEqual(case["hung"], 0, case)
+                if case["samples"]:  # the round was not dropped
+                    self.assertIs(case["correct"], True, case)
+
+    def test_an_idle_pool_is_looked_at(self):
+        self.assertGreater(self.cases[("awake_after_last_region", "tern")]["samples"], 0)
+        self.assertGreater(self.cases[("cpu_time_idle_100ms_to_1s", "tern")]["samples"], 0)
 
     def test_wrong_options_are_refused(self):
         self.assertNotEqual(run("--only", "nothing").returncode, 0)
