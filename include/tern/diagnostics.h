@@ -96,6 +96,52 @@ typedef struct tern_worker_counters {
 } tern_worker_counters;
 TERN_API tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_counters *counters);
 
+// ---- Trace ----------------------------------------------------------------------------------------------
+
+// What each worker did, as slices of time. Events go to memory that is allocated at the start, each worker's to its own part,
+// without locks. `tern generate --trace` writes them as a file for Perfetto.
+typedef enum tern_trace_kind {
+    TERN_TRACE_REGION = 0, // a region, from call to return; on worker 0, the caller
+    TERN_TRACE_STAGE = 1,  // a stage, from its opening to the return of its last tile; on the worker that closed it
+    TERN_TRACE_TILES = 2,  // consecutive tiles of a stage that a worker claimed at once, and ran
+    TERN_TRACE_WAIT = 3,   // a worker's time without a tile, from what it did last (or tern_trace_start) to what it did next
+    TERN_TRACE_SLEEP = 4   // the part of a WAIT for which it was asleep (the last one, if it slept several times)
+} tern_trace_kind;
+
+// Stages lie inside their region, and tiles inside their stage; stages of 0 tiles leave no trace. On one worker TILES and WAIT
+// never overlap. A WAIT may begin in an earlier region; it belongs to the stage that ended it. Waits below 100 ns, which is
+// what a claim takes, are not recorded.
+typedef struct tern_trace_event {
+    size_t struct_size;
+    tern_trace_kind kind;
+    int worker;
+    const char *name;         // of the stage, as given in tern_stage; NULL: unnamed, or a REGION
+    uint64_t region;          // counted from 0 since tern_trace_start
+    uint64_t stage;           // index in its region; 0 for a REGION
+    uint64_t first_tile;      // TILES; else 0
+    uint64_t count;           // TILES, STAGE: tiles; REGION: stages; else 0
+    int stolen;               // TILES: 1: of another worker's share
+    int64_t begin_ns, end_ns; // CLOCK_MONOTONIC
+} tern_trace_event;
+
+enum { TERN_TRACE_EVENTS_MAX = 1 << 24 };
+
+// Records every region from now on, until tern_trace_stop; forgets the trace before. Room for `events_per_worker`
+// (1..TERN_TRACE_EVENTS_MAX, 64 bytes each); where a worker's room is full, its further events are counted as dropped.
+// Costs two clock readings for each run of tiles, some 30 ns each; nothing is measurable where no trace runs.
+// Errors: ARG, MEMORY, STATE (one is running; inside a region), UNSUPPORTED (a caller's parallel_for: its threads are not
+// known).
+TERN_API tern_status tern_trace_start(tern_context *ctx, size_t events_per_worker);
+// The events stay readable. Errors: STATE (none is running; inside a region).
+TERN_API tern_status tern_trace_stop(tern_context *ctx);
+
+// Events recorded so far, and events that found no room; outside regions. 0 without a trace.
+TERN_API size_t tern_trace_count(const tern_context *ctx);
+TERN_API uint64_t tern_trace_dropped(const tern_context *ctx);
+// Event 0 .. tern_trace_count - 1: by worker, and of each worker in the order in which they ended. event->name is the pointer
+// that tern_stage had. Errors: ARG (index).
+TERN_API tern_status tern_trace_get(tern_context *ctx, size_t index, tern_trace_event *event);
+
 // ---- The roofline, measured now -------------------------------------------------------------------------
 
 // Seconds of reading `bytes` of memory with all workers of the context, each its share: once as one forward stream and once as

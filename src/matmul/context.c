@@ -162,6 +162,7 @@ void tern_context_destroy(tern_context *ctx) {
     if (!ctx) return;
     tern_pool_destroy(ctx->pool);
     tern_numa_release(ctx->numa);
+    tern_trace_destroy(ctx->trace);
     tern_tuning_release(&ctx->tune, &ctx->allocator);
     const tern_allocator allocator = ctx->allocator;
     tern_free(&allocator, ctx, 1, sizeof *ctx);

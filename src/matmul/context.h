@@ -24,6 +24,8 @@ struct tern_context {
     tern_pool *pool;            // NULL with a caller's parallel_for
     tern_parallel_for_fn parallel_for;
     void *parallel_for_user;
+    tern_trace *trace; // running or stopped last, or NULL
+    bool tracing;
     int threads;
     bool in_region;              // written outside regions by the calling thread, read inside one by anyone
     atomic_flag nested_reported; // set by the first tile of a region that calls back: it alone may write the error then

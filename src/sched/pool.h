@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "sched/plan.h"
+#include "sched/trace.h"
 
 typedef struct tern_pool tern_pool;
 
@@ -30,6 +31,9 @@ const uint64_t *tern_pool_bounds(const tern_pool *pool);
 // Runs the stages in order; every tile exactly once; a stage starts when the stage before has finished. Returns when all is
 // done. n_tiles <= INT64_MAX. STATE if called from inside a region of the same pool, or in a process forked from its creator.
 tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_stages, tern_error *err);
+
+// Outside regions: records the regions that follow in `trace`, which has as many lanes as the pool has threads; NULL: in none.
+void tern_pool_set_trace(tern_pool *pool, tern_trace *trace);
 
 // tiles, stolen and regions are exact for every region that has returned; the others may lag.
 typedef struct tern_pool_counters {

@@ -44,6 +44,7 @@ typedef struct tern_worker {
     // Written by this worker alone, relaxed; read by the caller after a region, ordered by finished and ticket.
     _Atomic uint64_t tiles, regions, parks;
     uint64_t last_region; // private to the worker: pool->region of its last claim
+    tern_sleep sleep;     // private to the worker: its last one
     pthread_t thread;     // not for worker 0
     tern_pool *pool;
 } tern_worker;
@@ -72,6 +73,7 @@ struct tern_pool {
     int *cpus;                 // [n_threads], TERN_CPU_NONE where not bound
     uint64_t *bounds;          // [n_threads + 1] of the shares
     bool in_region;            // written by the caller outside regions; read by anyone inside one
+    tern_trace *trace;         // the same, but read only by whoever holds the region open; NULL: none runs
     size_t bytes;
     tern_allocator allocator;
     tern_worker workers[];

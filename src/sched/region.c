@@ -12,9 +12,14 @@ static void count_tiles(const tern_pool *pool, tern_worker *self, uint64_t tiles
     atomic_store_explicit(&self->regions, atomic_load_explicit(&self->regions, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
+static int number(const tern_pool *pool, const tern_worker *worker) { return (int)(worker - pool->workers); }
+
 static void run_alone(const tern_pool *pool, tern_worker *self, const tern_stage *stage) {
+    if (stage->n_tiles == 0) return;
+    const int64_t begin_ns = pool->trace ? tern_now_ns() : 0;
     for (size_t tile = 0; tile < stage->n_tiles; tile++) stage->fn(stage->arg, tile);
-    if (stage->n_tiles > 0) count_tiles(pool, self, stage->n_tiles);
+    if (pool->trace) tern_trace_tiles(pool->trace, number(pool, self), 0, stage->n_tiles, false, begin_ns);
+    count_tiles(pool, self, stage->n_tiles);
 }
 
 static void open_stage(tern_pool *pool, const tern_stage *stage) {
@@ -34,12 +39,14 @@ static void open_stage(tern_pool *pool, const tern_stage *stage) {
 static void advance(tern_pool *pool, tern_worker *self) {
     while (pool->next_stage < pool->n_stages) {
         const tern_stage *stage = &pool->stages[pool->next_stage++];
+        if (pool->trace) tern_trace_next_stage(pool->trace, number(pool, self), stage);
         if (stage->n_tiles > 1) {
             open_stage(pool, stage);
             return;
         }
         run_alone(pool, self, stage);
     }
+    if (pool->trace) tern_trace_next_stage(pool->trace, number(pool, self), NULL);
     // seq_cst: as a release it hands the writes of all tiles to the caller's poll; see also open_stage().
     atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_seq_cst);
     if (self != &pool->workers[0]) tern_pool_wake_one(pool, &pool->workers[0]);
@@ -54,7 +61,11 @@ static void take_tiles(tern_pool *pool, tern_worker *self) {
         left = atomic_fetch_sub_explicit(&pool->ticket, 1, memory_order_acquire);
         if (!tern_ticket_open(left)) break;
         total = pool->open_tiles; // constant until this worker reports: its claims hold the stage open
+        tern_trace *trace = pool->trace;
+        if (trace && done == 0) tern_trace_end_wait(trace, number(pool, self), self->sleep);
+        const int64_t begin_ns = trace ? tern_now_ns() : 0;
         pool->open_fn(pool->open_arg, (size_t)(total - left));
+        if (trace) tern_trace_tiles(trace, number(pool, self), (size_t)(total - left), 1, false, begin_ns);
         done++;
     } while (left > 1);
     if (done == 0) return;
@@ -79,6 +90,14 @@ static void run_shared(tern_pool *pool, size_t first_wide) {
     if (moved) tern_affinity_restore(&saved);
 }
 
+static void run_by_caller(tern_pool *pool) {
+    for (size_t i = 0; i < pool->n_stages; i++) {
+        if (pool->trace) tern_trace_next_stage(pool->trace, 0, &pool->stages[i]);
+        run_alone(pool, &pool->workers[0], &pool->stages[i]);
+    }
+    if (pool->trace) tern_trace_next_stage(pool->trace, 0, NULL);
+}
+
 static size_t find_wide(const tern_stage *stages, size_t n_stages) {
     size_t i = 0;
     while (i < n_stages && stages[i].n_tiles <= 1) i++;
@@ -98,11 +117,13 @@ tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_st
     pool->stages = stages;
     pool->n_stages = n_stages;
     pool->next_stage = 0;
+    if (pool->trace) tern_trace_begin_region(pool->trace, n_stages);
     if (pool->n_threads > 1 && first_wide < n_stages) {
         run_shared(pool, first_wide);
     } else {
-        for (size_t i = 0; i < n_stages; i++) run_alone(pool, &pool->workers[0], &stages[i]);
+        run_by_caller(pool);
     }
+    if (pool->trace) tern_trace_end_region(pool->trace, pool->workers[0].sleep);
     pool->in_region = false;
     return TERN_OK;
 }

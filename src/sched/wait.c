@@ -5,18 +5,11 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "sched/pool_state.h"
 
 enum { POLLS_PER_CLOCK = 64, POLLS_PER_YIELD = 8 }; // a poll is one load and one pause: 20 to 60 ns
-
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t expected) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
@@ -61,15 +54,17 @@ static void park(tern_pool *pool, tern_worker *self, bool until_over) {
     const uint64_t parks = atomic_load_explicit(&self->parks, memory_order_relaxed);
     atomic_store_explicit(&self->parks, parks + 1, memory_order_relaxed);
     // acquire: pairs with the waker's exchange. The loop absorbs signals and late wakes of an earlier sleep.
+    self->sleep.begin_ns = tern_now_ns();
     while (atomic_load_explicit(&self->parked, memory_order_acquire) == 1) futex_wait(&self->parked, 1);
+    self->sleep.end_ns = tern_now_ns();
 }
 
 int64_t tern_pool_wait(tern_pool *pool, tern_worker *self, bool until_over) {
     int64_t ticket;
     for (;;) {
         if (poll(pool, until_over, POLLS_PER_CLOCK, &ticket)) return ticket;
-        const int64_t start = now_ns();
-        for (int64_t waited = 0; waited < pool->spin_ns + pool->yield_ns; waited = now_ns() - start) {
+        const int64_t start = tern_now_ns();
+        for (int64_t waited = 0; waited < pool->spin_ns + pool->yield_ns; waited = tern_now_ns() - start) {
             const bool yielding = waited >= pool->spin_ns;
             if (poll(pool, until_over, yielding ? POLLS_PER_YIELD : POLLS_PER_CLOCK, &ticket)) return ticket;
             if (yielding) sched_yield();
