@@ -447,6 +447,15 @@ class Bench(unittest.TestCase):
             for key in ("m", "n", "k", "threads", "bits_per_weight", "gops", "gmacs", "gbps", "mac_per_cycle", "fraction"):
                 self.assertGreater(result[key], 0, (key, result))
             self.assertTrue(result["symbol"].startswith("tern_" + result["op"]), result)
+            self.check_workers(result)
+
+    def check_workers(self, result):
+        """One object for each worker; nobody stole more than they ran."""
+        self.assertEqual(len(result["workers"]), result["threads"])
+        for worker in result["workers"]:
+            self.assertEqual(set(worker), {"tiles", "stolen", "regions", "spin_ns", "parks", "wakes"})
+            self.assertLessEqual(worker["stolen"], worker["tiles"])
+        self.assertGreater(sum(worker["tiles"] for worker in result["workers"]), 0)
 
     def test_filters_leave_only_what_they_name(self):
         result = tern("bench", "--op", "mad_gemm", "--shape", "3x7", "--shape", "65x256", "--m", "1,3", "--block", "0,64",

@@ -186,7 +186,42 @@ typedef struct rounds {
     double seconds[BENCH_ROUNDS_MAX], kernel_seconds[BENCH_ROUNDS_MAX];
     double memory[BENCH_ROUNDS_MAX], arithmetic[BENCH_ROUNDS_MAX], clock[BENCH_ROUNDS_MAX];
     size_t n;
+    tern_worker_counters *workers; // see bench_result
 } rounds;
+
+// ---- What each worker did -------------------------------------------------------------------------------------------
+
+static tern_worker_counters *create_counters(const bench *b) {
+    return calloc((size_t)tern_context_threads(b->ctx), sizeof(tern_worker_counters));
+}
+
+// sum = now - sum. Called before and after a stretch of work, it adds to the sum what came to be in between.
+static void count_since(const bench *b, tern_worker_counters *sum) {
+    for (int i = 0; sum && i < tern_context_threads(b->ctx); i++) {
+        tern_worker_counters now = {.struct_size = sizeof now};
+        if (tern_get_worker_counters(b->ctx, i, &now) != TERN_OK) continue;
+        sum[i] = (tern_worker_counters){.struct_size = sizeof now,
+                                        .tiles = now.tiles - sum[i].tiles,
+                                        .regions = now.regions - sum[i].regions,
+                                        .parks = now.parks - sum[i].parks,
+                                        .stolen = now.stolen - sum[i].stolen,
+                                        .spin_ns = now.spin_ns - sum[i].spin_ns,
+                                        .wakes = now.wakes - sum[i].wakes};
+    }
+}
+
+static tern_worker_counters *copy_counters(const bench *b, const tern_worker_counters *counters) {
+    tern_worker_counters *copy = counters ? create_counters(b) : NULL;
+    if (copy) memcpy(copy, counters, (size_t)tern_context_threads(b->ctx) * sizeof *copy);
+    return copy;
+}
+
+void bench_release(bench_result *results, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        free(results[i].workers);
+        results[i].workers = NULL;
+    }
+}
 
 static void describe(const bench *b, const char *symbol, bench_result *result) {
     for (size_t i = 0; i < tern_variant_count(); i++) {
@@ -214,6 +249,7 @@ static void finish(const bench *b, const tern_weights_info *info, bench_limit me
     const bool arithmetic = by_arithmetic > by_memory, known = isfinite(by_memory) && isfinite(by_arithmetic);
     describe(b, info->kernel, result);
     result->rounds = r->n;
+    result->workers = copy_counters(b, r->workers);
     result->bits_per_weight = info->bits_per_weight;
     result->bytes = bytes;
     result->huge_page_bytes = (double)info->huge_page_bytes;
@@ -245,7 +281,7 @@ static tern_status choose_m(bench *b, const subject *s, size_t *m) {
 static tern_status measure_hot(bench *b, bench_source source, bench_matrix matrix, bench_result *result) {
     tern_weights *w = NULL;
     subject s;
-    rounds r = {.n = 0};
+    rounds r = {.workers = create_counters(b)};
     tern_status status = create_subject(b, source, matrix, result->m ? result->m : M_LARGE, &w, &s);
     if (status == TERN_OK && result->m == BENCH_M_LARGE) status = choose_m(b, &s, &result->m);
     tern_read_probe *same = NULL; // without it the fraction is not measured
@@ -256,13 +292,16 @@ static tern_status measure_hot(bench *b, bench_source source, bench_matrix matri
         r.memory[r.n] = cache_rate(b, same, same_bytes);
         r.arithmetic[r.n] = int8_peak(b);
         r.clock[r.n] = clock_rate(b);
+        count_since(b, r.workers);
         status = repeat(b, end_to_end, &s, result->m, &r.seconds[r.n]);
         if (status == TERN_OK) status = repeat(b, kernel, &s, result->m, &r.kernel_seconds[r.n]);
+        count_since(b, r.workers);
         if (++r.n >= ROUNDS_MIN && cli_seconds() - start > case_seconds) break;
     }
     if (status == TERN_OK) finish(b, &s.info, BENCH_L3, &r, result);
     tern_read_probe_destroy(same);
     tern_weights_destroy(w);
+    free(r.workers);
     return status;
 }
 
@@ -322,7 +361,9 @@ static tern_status measure_ring(bench *b, const ring *copies, size_t m, rounds r
         double total[BENCH_MATRICES_MAX] = {0};
         for (size_t i = 0; i < copies->n; i++) {
             double seconds = 0;
+            count_since(b, r[i % copies->n_matrices].workers);
             const tern_status status = end_to_end(b, &copies->copies[i], m, &seconds);
+            count_since(b, r[i % copies->n_matrices].workers);
             if (status != TERN_OK) return status;
             total[i % copies->n_matrices] += seconds;
         }
@@ -347,6 +388,7 @@ static tern_status measure_dram(bench *b, bench_source source, const bench_plan 
     for (size_t first = 0; status == TERN_OK && first < plan->n_cases; first++) {
         if (!plan->cases[first].dram || done[first]) continue;
         rounds r[BENCH_MATRICES_MAX] = {{.n = 0}};
+        for (size_t i = 0; i < copies.n_matrices; i++) r[i].workers = create_counters(b);
         const size_t m = plan->cases[first].m;
         status = measure_ring(b, &copies, m, r);
         for (size_t c = first; status == TERN_OK && c < plan->n_cases; c++) {
@@ -356,6 +398,7 @@ static tern_status measure_dram(bench *b, bench_source source, const bench_plan 
             finish(b, &copies.copies[i].info, BENCH_DRAM, &r[i], &results[c]);
             done[c] = true;
         }
+        for (size_t i = 0; i < copies.n_matrices; i++) free(r[i].workers);
     }
     destroy_ring(&copies);
     return status;

@@ -68,6 +68,7 @@ typedef struct bench_result {
     double kernel_seconds, kernel_fraction; //
     double gbps;                            // packed bytes, end to end
     bench_limit bound;                      // the limit that allows the least speed
+    tern_worker_counters *workers; // [threads], of the case's products, warm-up included; NULL: no memory, or not measured
 } bench_result;
 
 // Multiply-adds of one product per second, and per clock cycle of each thread.
@@ -78,6 +79,9 @@ double bench_macs_per_cycle(const bench_result *r, double seconds, int threads);
 // `what` says what there was no memory for.
 tern_status bench_create(bench *b, tern_context *ctx, const bench_plan *plan, size_t rounds, const char **what);
 void bench_destroy(bench *b);
+
+// Frees what the results own.
+void bench_release(bench_result *results, size_t n);
 
 // One result for each case of the plan, in its order. A result that could not be had has rounds 0; then the first failure is
 // returned.

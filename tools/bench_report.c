@@ -17,6 +17,19 @@ static double clock_giga(const bench *b) { return bench_median(b->clock.value, b
 
 // ---- JSON: keys are only ever added ---------------------------------------------------------------------------
 
+// One object for each worker, in order; null where they could not be counted.
+static json_t *workers_json(const tern_worker_counters *workers, int n) {
+    json_t *array = workers ? json_array() : json_null();
+    for (int i = 0; workers && i < n; i++) {
+        const tern_worker_counters *c = &workers[i];
+        (void)json_array_append_new(array, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "tiles", (json_int_t)c->tiles, "stolen",
+                                                     (json_int_t)c->stolen, "regions", (json_int_t)c->regions, "spin_ns",
+                                                     (json_int_t)c->spin_ns, "parks", (json_int_t)c->parks, "wakes",
+                                                     (json_int_t)c->wakes));
+    }
+    return array;
+}
+
 static json_t *result_json(const bench *b, const bench_result *x) {
     const int threads = tern_context_threads(b->ctx);
     const double rate = bench_macs_per_second(x, x->seconds) / giga,
@@ -26,13 +39,13 @@ static json_t *result_json(const bench *b, const bench_result *x) {
                                residency(x), "m", (json_int_t)x->m, "n", (json_int_t)x->n, "k", (json_int_t)x->k, "scale_block",
                                (json_int_t)x->block, "threads", threads, "rounds", (json_int_t)x->rounds);
     json_t *figures = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "huge_page_share", cli_real_json(huge_share(x)),
-        "bits_per_weight", cli_real_json(x->bits_per_weight), "seconds", cli_real_json(x->seconds), "gops",
-        cli_real_json(2 * rate), "gmacs", cli_real_json(rate), "gbps", cli_real_json(x->gbps), "mac_per_cycle",
-        cli_real_json(bench_macs_per_cycle(x, x->seconds, threads)), "fraction", cli_real_json(x->fraction), "bound",
-        x->rounds ? json_string(bench_limit_names[x->bound]) : json_null(), "kernel_gmacs", cli_real_json(kernel),
-        "kernel_mac_per_cycle", cli_real_json(bench_macs_per_cycle(x, x->kernel_seconds, threads)), "kernel_fraction",
-        cli_real_json(x->kernel_fraction), "clock_ghz", cli_real_json(x->clock / giga));
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "workers", workers_json(x->workers, threads),
+        "huge_page_share", cli_real_json(huge_share(x)), "bits_per_weight", cli_real_json(x->bits_per_weight), "seconds",
+        cli_real_json(x->seconds), "gops", cli_real_json(2 * rate), "gmacs", cli_real_json(rate), "gbps",
+        cli_real_json(x->gbps), "mac_per_cycle", cli_real_json(bench_macs_per_cycle(x, x->seconds, threads)), "fraction",
+        cli_real_json(x->fraction), "bound", x->rounds ? json_string(bench_limit_names[x->bound]) : json_null(), "kernel_gmacs",
+        cli_real_json(kernel), "kernel_mac_per_cycle", cli_real_json(bench_macs_per_cycle(x, x->kernel_seconds, threads)),
+        "kernel_fraction", cli_real_json(x->kernel_fraction), "clock_ghz", cli_real_json(x->clock / giga));
     const bool whole = object && figures && json_object_update(object, figures) == 0;
     json_decref(figures);
     if (whole) return object;
@@ -105,6 +118,28 @@ static void print_huge_pages(const bench_report *r) {
     if (bytes > 0) (void)printf("   %.0f %% of the packed bytes lie on huge pages\n\n", percent * huge / bytes);
 }
 
+// What each worker did, over all products.
+static void print_workers(const bench *b, const bench_report *r) {
+    static const double milli = 1e3, nano = 1e-9;
+    (void)printf("\n%-8s %12s %9s %10s %10s %8s %8s\n", "worker", "tiles", "stolen", "regions", "spin ms", "parks", "wakes");
+    for (int worker = 0; worker < tern_context_threads(b->ctx); worker++) {
+        tern_worker_counters sum = {.struct_size = sizeof sum};
+        for (size_t i = 0; i < r->n; i++) {
+            if (!r->results[i].workers) continue;
+            const tern_worker_counters *c = &r->results[i].workers[worker];
+            sum.tiles += c->tiles;
+            sum.stolen += c->stolen;
+            sum.regions += c->regions;
+            sum.spin_ns += c->spin_ns;
+            sum.parks += c->parks;
+            sum.wakes += c->wakes;
+        }
+        (void)printf("%-8d %12llu %7.2f %% %10llu %10.1f %8llu %8llu\n", worker, (unsigned long long)sum.tiles,
+                     sum.tiles ? percent * (double)sum.stolen / (double)sum.tiles : 0, (unsigned long long)sum.regions,
+                     (double)sum.spin_ns * nano * milli, (unsigned long long)sum.parks, (unsigned long long)sum.wakes);
+    }
+}
+
 void bench_report_print(const bench *b, const bench_report *r) {
     (void)printf("limits (measured between the products, with %d threads):\n", tern_context_threads(b->ctx));
     print_limit("DRAM", limit_giga(b, BENCH_DRAM), "GB/s");
@@ -118,4 +153,5 @@ void bench_report_print(const bench *b, const bench_report *r) {
     (void)printf("%-10s %-26s %-4s %4s %6s %5s %5s %5s | %6s %7s %6s %-14s | %7s %6s %s\n", "weights", "kernel", "from", "m",
                  "n", "k", "block", "bits", "GB/s", "GMAC/s", "MAC/cy", "  of the limit", "GMAC/s", "MAC/cy", "  of the limit");
     for (size_t i = 0; i < r->n; i++) print_result(b, &r->results[i]);
+    print_workers(b, r);
 }

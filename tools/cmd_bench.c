@@ -260,6 +260,7 @@ int cmd_bench(int argc, char **argv) {
     }
     if (rc == CLI_OK && !r.complete)
         rc = cli_fail("some figures could not be measured: memory is short, or the caches are not known (see tern info)");
+    bench_release(r.results, r.n);
     free(r.results);
     if (ctx) bench_destroy(&b);
     tern_context_destroy(ctx);
