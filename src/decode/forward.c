@@ -55,6 +55,9 @@ typedef struct prepare_args {
     float *out;            // where the element-wise step writes its row
 } prepare_args;
 
+static const char *const prepare_names[] = {
+    [PREPARE_NONE] = "quantize", [PREPARE_RMSNORM] = "norm, quantize", [PREPARE_SILU_MUL] = "silu, quantize"};
+
 static void prepare_tile(void *arg, size_t t) {
     const prepare_args *a = arg;
     const size_t k = a->view.k;
@@ -83,7 +86,7 @@ static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, co
             }
         prepare.f = f;
         prepare.view = tern_act_begin(f->m->act, tokens, k, block);
-        tern_region_add(&f->region, "prepare", prepare_tile, &prepare, sizeof prepare, tokens);
+        tern_region_add(&f->region, prepare_names[prepare.kind], prepare_tile, &prepare, sizeof prepare, tokens);
         tern_products_add(&f->region, &prepare.view, group, n_group, false);
     }
 }
@@ -96,9 +99,11 @@ static prepare_args silu_mul_of(const float *gate, const float *up, float *out) 
 }
 static prepare_args rows_of(const float *x) { return (prepare_args){.kind = PREPARE_NONE, .in = x}; }
 
-static tern_product to(const tern_weights *w, float *y) { return (tern_product){.w = w, .y = y, .ldy = w->n}; }
-static tern_product add_to(const tern_weights *w, float *y) {
-    return (tern_product){.w = w, .y = y, .ldy = w->n, .residual = y, .ld_residual = w->n};
+static tern_product to(const char *name, const tern_weights *w, float *y) {
+    return (tern_product){.w = w, .y = y, .ldy = w->n, .name = name};
+}
+static tern_product add_to(const char *name, const tern_weights *w, float *y) {
+    return (tern_product){.w = w, .y = y, .ldy = w->n, .residual = y, .ld_residual = w->n, .name = name};
 }
 
 // ---- rope: rotate q and k by their position, append k and v to the cache -------------------------------------------
@@ -131,7 +136,7 @@ static void rope_tile(void *arg, size_t t) {
 
 static void rope_and_cache(forward *f, size_t layer) {
     const layer_args args = {f, layer};
-    tern_region_add(&f->region, "rope", rope_tile, &args, sizeof args, f->n);
+    tern_region_add(&f->region, "rope, cache", rope_tile, &args, sizeof args, f->n);
 }
 
 // ---- attention: one query head over a few tokens per tile ------------------------------------------------------------
@@ -176,7 +181,7 @@ static void copy_tile(void *arg, size_t tile) {
 
 static void copy(forward *f, float *target, const float *from, size_t count) {
     const copy_args args = {target, from, count};
-    tern_region_add(&f->region, "copy", copy_tile, &args, sizeof args, 1);
+    tern_region_add(&f->region, "copy rows", copy_tile, &args, sizeof args, 1);
 }
 
 static void head(forward *f) {
@@ -193,7 +198,7 @@ static void head(forward *f) {
             }
         if (count == 0) return;
         float *logits = count == 1 ? wanted[0]->session->logits : m->buf.logits;
-        const tern_product product = to(m->head, logits);
+        const tern_product product = to("head", m->head, logits);
         linear(f, count, d, rmsnorm_of(m->buf.x, m->output_norm, m->buf.h), &product, 1);
         if (count > 1)
             for (size_t i = 0; i < count; i++) copy(f, wanted[i]->session->logits, logits + i * vocab, vocab);
@@ -206,13 +211,14 @@ static void transformer_layer(forward *f, size_t l) {
     const tern_layer *w = &f->m->layers[l];
     const tern_buffers *b = &f->m->buf;
     const size_t d = f->h->n_embd;
-    linear(f, f->n, d, rmsnorm_of(b->x, w->attn_norm, b->h), (tern_product[]){to(w->q, b->q), to(w->k, b->k), to(w->v, b->v)},
-           3);
+    linear(f, f->n, d, rmsnorm_of(b->x, w->attn_norm, b->h),
+           (tern_product[]){to("qkv", w->q, b->q), to("qkv", w->k, b->k), to("qkv", w->v, b->v)}, 3);
     rope_and_cache(f, l);
     attention(f, l);
-    linear(f, f->n, w->o->k, rows_of(b->att), (tern_product[]){add_to(w->o, b->x)}, 1);
-    linear(f, f->n, d, rmsnorm_of(b->x, w->ffn_norm, b->h), (tern_product[]){to(w->gate, b->gate), to(w->up, b->up)}, 2);
-    linear(f, f->n, w->down->k, silu_mul_of(b->gate, b->up, b->gate), (tern_product[]){add_to(w->down, b->x)}, 1);
+    linear(f, f->n, w->o->k, rows_of(b->att), (tern_product[]){add_to("attention out", w->o, b->x)}, 1);
+    linear(f, f->n, d, rmsnorm_of(b->x, w->ffn_norm, b->h),
+           (tern_product[]){to("gate, up", w->gate, b->gate), to("gate, up", w->up, b->up)}, 2);
+    linear(f, f->n, w->down->k, silu_mul_of(b->gate, b->up, b->gate), (tern_product[]){add_to("down", w->down, b->x)}, 1);
 }
 
 tern_status tern_forward(tern_model *model, size_t n) {

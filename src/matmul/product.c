@@ -87,10 +87,11 @@ static void add_gemm(tern_region *region, const tern_act_view *view, const tern_
     }
     g->n_tiles = tiles * g->n_chunks;
     g->streams = worth <= 1 ? 1 : (size_t)region->ctx->threads;
+    const char *name = products->name ? products->name : "product";
     if (worth <= 1)
-        tern_region_commit(region, "gemm", gemm_alone, 1);
+        tern_region_commit(region, name, gemm_alone, 1);
     else
-        tern_region_commit(region, "gemm", gemm_tile, g->n_tiles);
+        tern_region_commit(region, name, gemm_tile, g->n_tiles);
 }
 
 // ---- lookup tables ----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ typedef struct tern_product {
     const float *bias;     // NULL with S32
     const float *residual; // NULL with S32; may be y
     size_t ld_residual;
+    const char *name; // of the stage in traces, a static string; NULL: "product"; products of one stage go by the first one's
 } tern_product;
 
 // Tokens t0 .. t0 + m - 1 and features n0 .. n0 + n - 1: whole units of the weight, n <= tern_tile_rows_max(w, m).
