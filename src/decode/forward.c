@@ -53,13 +53,13 @@ typedef struct prepare_args {
     prepare_kind kind;
     const float *in, *in2; // rows of view.k; in2: norm weight, or the up projection
     float *out;            // where the element-wise step writes its row
+    size_t n_tiles;
 } prepare_args;
 
 static const char *const prepare_names[] = {
     [PREPARE_NONE] = "quantize", [PREPARE_RMSNORM] = "norm, quantize", [PREPARE_SILU_MUL] = "silu, quantize"};
 
-static void prepare_tile(void *arg, size_t t) {
-    const prepare_args *a = arg;
+static void prepare_row(const prepare_args *a, size_t t) {
     const size_t k = a->view.k;
     const float *x = a->in + t * k;
     float *out = a->out ? a->out + t * k : NULL;
@@ -69,6 +69,12 @@ static void prepare_tile(void *arg, size_t t) {
         TERN_KERNEL(a->f->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->in2 + t * k, k);
     const tern_act_source row = {.x = out ? out : x, .type = TERN_TYPE_F32};
     tern_act_set_row(&a->view, a->f->kernels, t, &row, 0);
+}
+
+static void prepare_tile(void *arg, size_t tile) {
+    const prepare_args *a = arg;
+    const size_t end = tern_line_cut(a->view.m, a->n_tiles, tile + 1);
+    for (size_t t = tern_line_cut(a->view.m, a->n_tiles, tile); t < end; t++) prepare_row(a, t);
 }
 
 // Products of one input. Each activation block that the weights ask for is quantized once.
@@ -86,7 +92,8 @@ static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, co
             }
         prepare.f = f;
         prepare.view = tern_act_begin(f->m->act, tokens, k, block);
-        tern_region_add(&f->region, prepare_names[prepare.kind], prepare_tile, &prepare, sizeof prepare, tokens);
+        prepare.n_tiles = tern_act_tiles(tokens, k, (size_t)f->m->ctx->threads);
+        tern_region_add(&f->region, prepare_names[prepare.kind], prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
         tern_products_add(&f->region, &prepare.view, group, n_group, false);
     }
 }

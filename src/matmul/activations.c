@@ -145,17 +145,16 @@ bool tern_act_set_row(const tern_act_view *v, const tern_kernels *kernels, size_
     return finite;
 }
 
-static size_t tile_tokens(size_t k) {
+size_t tern_act_tiles(size_t m, size_t k, size_t workers) {
     enum { TILE_ELEMS = 16384 }; // about 2 us
-    return k >= TILE_ELEMS ? 1 : TILE_ELEMS / k;
+    const size_t tiles = tern_ceil_div(m * k, TILE_ELEMS);
+    return tiles < 2 ? 1 : tern_round_up(tiles, workers) < m ? tern_round_up(tiles, workers) : m;
 }
-
-size_t tern_act_prepare_tiles(const tern_act_view *view) { return tern_ceil_div(view->m, tile_tokens(view->k)); }
 
 void tern_act_prepare_tile(void *prepare, size_t tile) {
     const tern_act_prepare *p = prepare;
-    const size_t tokens = tile_tokens(p->view.k);
-    for (size_t t = tile * tokens; t < p->view.m && t < (tile + 1) * tokens; t++)
+    const size_t end = tern_line_cut(p->view.m, p->n_tiles, tile + 1);
+    for (size_t t = tern_line_cut(p->view.m, p->n_tiles, tile); t < end; t++)
         tern_act_set_row(&p->view, p->kernels, t, &p->source, t);
 }
 
@@ -181,9 +180,10 @@ static tern_status set(tern_context *ctx, tern_activations *a, const tern_act_so
     if (a->ctx != ctx) return tern_fail(&ctx->error, TERN_ERR_ARG, "the activations belong to another context");
     tern_status status = check_batch(a, source->x, m, k, source->ldx, block);
     if (status != TERN_OK) return status;
-    tern_act_prepare args = {tern_act_begin(a, m, k, block), &ctx->kernels, *source};
+    tern_act_prepare args = {tern_act_begin(a, m, k, block), &ctx->kernels, *source,
+                             tern_act_tiles(m, k, (size_t)ctx->threads)};
     atomic_store_explicit(&a->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
-    const tern_stage stage = {tern_act_prepare_tile, &args, tern_act_prepare_tiles(&args.view), "prepare"};
+    const tern_stage stage = {tern_act_prepare_tile, &args, args.n_tiles, "prepare"};
     status = tern_context_run(ctx, &stage, 1);
     a->view.m = 0; // the buffers have changed: nothing is valid unless all went well
     a->tables_layout = TERN_LAYOUT_NONE;

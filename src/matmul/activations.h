@@ -67,15 +67,18 @@ tern_act_view tern_act_begin(tern_activations *a, size_t m, size_t k, size_t blo
 bool tern_act_set_row(const tern_act_view *view, const tern_kernels *kernels, size_t to, const tern_act_source *source,
                       size_t t);
 
-// The stage that sets all rows of a view: tern_act_prepare_tiles(k, m) tiles, each of enough elements to be worth a worker's
-// attention.
+// Tiles of a stage that goes once over m rows of k elements: each of whole rows, and of enough elements to be worth a worker's
+// attention. Tile t has the rows from tern_line_cut(m, tiles, t) on.
+size_t tern_act_tiles(size_t m, size_t k, size_t workers);
+
+// The stage that sets all rows of a view.
 typedef struct tern_act_prepare {
     tern_act_view view;
     const tern_kernels *kernels;
     tern_act_source source;
+    size_t n_tiles; // tern_act_tiles
 } tern_act_prepare;
 void tern_act_prepare_tile(void *prepare, size_t tile);
-size_t tern_act_prepare_tiles(const tern_act_view *view);
 
 // Some of m tokens from t0 on has this flag.
 static inline bool tern_act_any(const tern_act_view *view, size_t t0, size_t m, tern_act_flag flag) {

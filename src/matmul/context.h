@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 #include "cpu/dispatch.h"
+#include "matmul/line.h"
 #include "matmul/tune.h"
 #include "sched/pool.h"
 #include "tern/diagnostics.h"
@@ -38,5 +39,10 @@ struct tern_context {
 // Runs a region on the pool or the caller's parallel_for. STATE (inside a region; after fork). Stages are trusted: fn not NULL
 // where n_tiles > 0.
 tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t n_stages);
+
+// How the workers divide tiles, and so the rows of weights.
+static inline tern_sharing tern_context_sharing(const tern_context *ctx) {
+    return (tern_sharing){ctx->pool ? tern_pool_bounds(ctx->pool) : NULL, (size_t)ctx->threads};
+}
 
 #endif

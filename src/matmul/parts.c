@@ -9,9 +9,7 @@ typedef struct share {
     size_t first, last;
 } share;
 static share share_of(size_t count, size_t ith, size_t n) {
-    const size_t whole = count / n, rest = count % n;
-    const size_t first = ith * whole + min_size(ith, rest);
-    return (share){first, first + whole + (ith < rest)};
+    return (share){tern_line_cut(count, n, ith), tern_line_cut(count, n, ith + 1)};
 }
 
 // ---- preparing ----------------------------------------------------------------------------------------------------
@@ -107,15 +105,16 @@ static void run_units(const set_run *r, const tern_product *p, share units) {
 
 // The units of all weights of a set stand in one line, which is cut into equal shares.
 static void multiply_units(const set_run *r) {
-    const tern_weights *const *weights = (const tern_weights *const *)r->forms->weights + r->set->first;
-    size_t total = 0;
-    for (size_t i = 0; i < r->set->count; i++) total += weights[i]->n_units;
-    const share mine = share_of(total, r->ith, r->n);
-    for (size_t i = 0, first = 0; i < r->set->count; first += weights[i++]->n_units) {
-        const size_t last = first + weights[i]->n_units;
-        if (mine.last <= first || mine.first >= last) continue;
-        const tern_product p = product_of(r, r->set->first + i);
-        run_units(r, &p, (share){mine.first > first ? mine.first - first : 0, min_size(mine.last, last) - first});
+    const size_t *units = r->forms->units + r->set->first;
+    const tern_sharing sharing = {.n = r->n};
+    size_t length = 0;
+    for (size_t i = 0; i < r->set->count; i++) length += units[i];
+    const share mine = share_of(length, r->ith, r->n);
+    for (size_t at = mine.first, count; at < mine.last; at += count) {
+        const tern_line_run run = tern_line_at(&sharing, units, r->set->count, at);
+        count = min_size(run.count, mine.last - at);
+        const tern_product p = product_of(r, r->set->first + run.weight);
+        run_units(r, &p, (share){run.unit, run.unit + count});
     }
 }
 

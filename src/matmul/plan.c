@@ -37,6 +37,7 @@ static void sort_weights(tern_plan *plan, tern_plan_forms *forms, const tern_wei
             const tern_weights *other = tern_weights_form(weights[j], m);
             if (!same_set(w, other)) continue;
             forms->weights[placed] = other;
+            forms->units[placed] = other->n_units;
             forms->index[placed++] = j;
         }
         set->count = placed - set->first;
@@ -106,9 +107,10 @@ static bool allocate(tern_plan *plan, bool any_tables) {
     for (size_t f = 0; f < TERN_PLAN_FORMS; f++) {
         tern_plan_forms *form = &plan->forms[f];
         form->weights = tern_alloc(a, n, sizeof(const tern_weights *));
+        form->units = tern_alloc(a, n, sizeof *form->units);
         form->index = tern_alloc(a, n, sizeof *form->index);
         form->sets = tern_alloc(a, n, sizeof *form->sets);
-        forms = forms && form->weights && form->index && form->sets;
+        forms = forms && form->weights && form->units && form->index && form->sets;
     }
     plan->products = tern_alloc(a, n, sizeof *plan->products);
     plan->groups = tern_alloc(a, n, sizeof *plan->groups);
@@ -124,6 +126,7 @@ void tern_plan_destroy(tern_plan *plan) {
     for (size_t f = 0; f < TERN_PLAN_FORMS; f++) {
         const tern_plan_forms *form = &plan->forms[f];
         tern_free(&a, form->weights, n, sizeof(const tern_weights *));
+        tern_free(&a, form->units, n, sizeof *form->units);
         tern_free(&a, form->index, n, sizeof *form->index);
         tern_free(&a, form->sets, n, sizeof *form->sets);
     }
@@ -336,8 +339,8 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
         prepare.view = plan->groups[g].view;
         prepare.view.m = in.m;
         prepare.view.not_finite = &plan->not_finite;
-        tern_region_add(&region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare,
-                        tern_act_prepare_tiles(&prepare.view));
+        prepare.n_tiles = tern_act_tiles(in.m, plan->k, (size_t)plan->ctx->threads);
+        tern_region_add(&region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
     }
     for (size_t s = 0; s < forms->n_sets; s++) {
         const tern_plan_set *set = &forms->sets[s];

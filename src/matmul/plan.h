@@ -25,6 +25,7 @@ typedef struct tern_plan_set {
 // The weights, each in the form for some number of tokens, sorted into sets.
 typedef struct tern_plan_forms {
     const tern_weights **weights; // [n_weights], set by set
+    size_t *units;                // n_units of each
     size_t *index;                // of weights[i] in the caller's array
     tern_plan_set *sets;          // n_weights allocated
     size_t n_sets;

@@ -7,91 +7,100 @@
 #include "matmul/tables.h"
 
 enum {
-    TILES_PER_WORKER = 4,    // so that an unequal share does not leave a worker idle for long
-    TILE_MACS_MIN = 1 << 17, // a worker is not called for less: about 2 us
-    TABLE_ROWS_PER_TILE = 128,
-    CHUNK_TOKENS = 64 // tokens of a tile, at most
+    TILES_PER_WORKER = 4, // where the work allows, so that an unequal share does not leave a worker idle for long
+    LONG_TILES_PER_WORKER = 16,
+    WORTH_A_WORKER = 1 << 16,  // multiply-adds: less is done sooner than another worker begins, about 0.7 us
+    WORTH_A_TILE = 1 << 18,    // less is not cut any further once each worker has a tile
+    LONG_TILE = 1 << 21,       // stages of longer tiles get more of them: about 25 us that others may have to wait
+    PANELS_MIN = 2,            // kernels take panels in pairs; a slab is worth a tile
+    TABLE_ROWS_PER_TILE = 256, // about 0.7 us
+    CHUNK_TOKENS = 64,         // tokens of a tile, at most
+    L2_SHARE = 2               // a tile's weights take at most this part of L2, and stay there for all chunks of tokens
 };
 
 static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
+// A few tiles more, so that all workers have as many; fewer tiles than workers stay apart.
+static size_t even_out(size_t tiles, size_t workers) { return tiles < workers ? tiles : tern_round_up(tiles, workers); }
+
 // ---- products ---------------------------------------------------------------------------------------------------
 
-typedef struct tiled_product {
-    tern_product product;
-    size_t tiles;      // along N, which share its units: a slab each, or several panels
-    size_t first_tile; // of them, over all products
-} tiled_product;
-
-// Tokens token0 .. token0 + n_tokens - 1 of a group of products.
+// Tokens token0 .. token0 + n_tokens - 1 of a group of products whose units stand in one line (line.h). A tile is an equal
+// piece of the line times a chunk of tokens; a worker goes through its piece of the line once, with all chunks for each tile's
+// rows.
 typedef struct gemm_args {
     tern_act_view view;
     const tern_kernels *kernels;
+    tern_sharing sharing;
     size_t token0, n_tokens;
     size_t chunk;    // tokens of one tile
     size_t n_chunks; // tiles along M
-    size_t n_tiles, streams;
+    size_t tiles;    // along the line
+    size_t length;   // of the line
     size_t n_products;
-    tiled_product products[];
+    size_t *units; // of each product, behind them
+    tern_product products[];
 } gemm_args;
 
-static void gemm_tile(void *arg, size_t claim) {
+static void gemm_tile(void *arg, size_t tile) {
     const gemm_args *g = arg;
-    const size_t tile = tern_stream_tile(claim, g->n_tiles, g->streams);
-    const size_t along_n = tile / g->n_chunks, chunk = tile % g->n_chunks;
-    size_t i = g->n_products - 1;
-    while (along_n < g->products[i].first_tile) i--;
-    const tiled_product *p = &g->products[i];
-    const tern_weights *w = p->product.w;
-    const size_t nth = along_n - p->first_tile;
-    const size_t n0 = w->n_units * nth / p->tiles * w->unit_rows, n1 = w->n_units * (nth + 1) / p->tiles * w->unit_rows;
-    const size_t n = min_size(n1, w->n_padded) - n0;
-    const size_t t0 = chunk * g->chunk, m = min_size(g->chunk, g->n_tokens - t0);
-    tern_tile_run(&g->view, g->kernels, &p->product, n0, n, g->token0 + t0, m, g->token0);
+    const size_t along = tile / g->n_chunks, t0 = tile % g->n_chunks * g->chunk;
+    const size_t m = min_size(g->chunk, g->n_tokens - t0);
+    const size_t end = tern_line_cut(g->length, g->tiles, along + 1);
+    for (size_t at = tern_line_cut(g->length, g->tiles, along), count; at < end; at += count) {
+        const tern_line_run run = tern_line_at(&g->sharing, g->units, g->n_products, at);
+        const tern_product *p = &g->products[run.weight];
+        const tern_weights *w = p->w;
+        count = min_size(run.count, end - at);
+        const size_t n1 = min_size((run.unit + count) * w->unit_rows, w->n_padded), step = tern_tile_rows_max(w, m);
+        for (size_t n0 = run.unit * w->unit_rows; n0 < n1; n0 += step)
+            tern_tile_run(&g->view, g->kernels, p, n0, min_size(step, n1 - n0), g->token0 + t0, m, g->token0);
+    }
 }
 
-// Little work: not worth waking a worker.
-static void gemm_alone(void *arg, size_t unused) {
-    (void)unused;
-    const gemm_args *g = arg;
-    for (size_t claim = 0; claim < g->n_tiles; claim++) gemm_tile(arg, claim);
+static size_t gemm_args_bytes(size_t n_products) {
+    return sizeof(gemm_args) + n_products * (sizeof(tern_product) + sizeof(size_t));
 }
 
-static size_t gemm_args_bytes(size_t n_products) { return sizeof(gemm_args) + n_products * sizeof(tiled_product); }
+// Tiles along the line: by the work of the stage, the workers, and what L2 holds.
+static size_t tiles_along(const tern_context *ctx, const gemm_args *g) {
+    size_t rows = 0, bytes = 0;
+    for (size_t i = 0; i < g->n_products; i++) {
+        rows += g->products[i].w->n_padded;
+        bytes += g->products[i].w->packed_bytes;
+    }
+    const size_t workers = (size_t)ctx->threads, work = rows * g->view.k * g->n_tokens;
+    const size_t few = min_size(work / WORTH_A_WORKER, workers);
+    const size_t several = min_size(work / WORTH_A_TILE, TILES_PER_WORKER * workers);
+    const size_t many = min_size(work / LONG_TILE, LONG_TILES_PER_WORKER * workers);
+    size_t tiles = tern_ceil_div(max_size(max_size(few, several), max_size(many, 1)), g->n_chunks);
+    if (g->n_chunks > 1 && ctx->topology.l2_bytes)
+        tiles = max_size(tiles, tern_ceil_div(bytes, ctx->topology.l2_bytes / L2_SHARE));
+    const size_t units_min = g->products[0].w->traits->table_bytes ? 1 : PANELS_MIN;
+    return min_size(even_out(tiles, workers), max_size(1, g->length / units_min));
+}
 
 static void add_gemm(tern_region *region, const tern_act_view *view, const tern_product *products, size_t n_products,
                      size_t token0, size_t n_tokens) {
+    const tern_context *ctx = region->ctx;
     gemm_args *g = tern_region_reserve(region, gemm_args_bytes(n_products));
-    *g = (gemm_args){
-        .view = *view, .kernels = &region->ctx->kernels, .token0 = token0, .n_tokens = n_tokens, .n_products = n_products};
-    g->n_chunks = tern_ceil_div(n_tokens, (size_t)CHUNK_TOKENS);
+    *g = (gemm_args){.view = *view,
+                     .kernels = &ctx->kernels,
+                     .sharing = tern_context_sharing(ctx),
+                     .token0 = token0,
+                     .n_tokens = n_tokens,
+                     .n_chunks = tern_ceil_div(n_tokens, (size_t)CHUNK_TOKENS),
+                     .n_products = n_products,
+                     .units = (size_t *)(void *)&g->products[n_products]};
     g->chunk = tern_ceil_div(n_tokens, g->n_chunks);
-    size_t rows_total = 0;
-    for (size_t i = 0; i < n_products; i++) rows_total += products[i].w->n_padded;
-    const size_t worth = rows_total * view->k / TILE_MACS_MIN * n_tokens; // tiles
-    const size_t want_tiles = max_size(1, min_size(worth, (size_t)TILES_PER_WORKER * (size_t)region->ctx->threads));
-    size_t tiles = 0;
     for (size_t i = 0; i < n_products; i++) {
-        const tern_weights *w = products[i].w;
-        tiled_product *p = &g->products[i];
-        p->product = products[i];
-        p->tiles = w->n_units;
-        if (!w->traits->table_bytes) {
-            const size_t share = tern_ceil_div(want_tiles * w->n_padded, rows_total * g->n_chunks); // of the tiles wanted
-            const size_t fewest = tern_ceil_div(w->n_units, tern_tile_rows_max(w, g->chunk) / w->unit_rows);
-            p->tiles = min_size(w->n_units, max_size(share, fewest));
-        }
-        p->first_tile = tiles;
-        tiles += p->tiles;
+        g->products[i] = products[i];
+        g->units[i] = products[i].w->n_units;
+        g->length += g->units[i];
     }
-    g->n_tiles = tiles * g->n_chunks;
-    g->streams = worth <= 1 ? 1 : (size_t)region->ctx->threads;
-    const char *name = products->name ? products->name : "product";
-    if (worth <= 1)
-        tern_region_commit(region, name, gemm_alone, 1);
-    else
-        tern_region_commit(region, name, gemm_tile, g->n_tiles);
+    g->tiles = tiles_along(ctx, g);
+    tern_region_commit(region, products->name ? products->name : "product", gemm_tile, g->tiles * g->n_chunks);
 }
 
 // ---- lookup tables ----------------------------------------------------------------------------------------------
@@ -106,18 +115,17 @@ typedef struct table_args {
 // Tile = a run of table rows of one token.
 static void table_tile(void *arg, size_t tile) {
     const table_args *a = arg;
-    const size_t token = tile / a->tiles_per_token, first = tile % a->tiles_per_token * TABLE_ROWS_PER_TILE;
+    const size_t token = tile / a->tiles_per_token, part = tile % a->tiles_per_token, rows = tern_tables_rows(a->w);
     tern_tables_build(a->kernels, a->w, a->view.tables + token * a->view.ld_tables,
-                      a->view.q + (a->token0 + token) * a->view.ldq, first,
-                      min_size(first + TABLE_ROWS_PER_TILE, tern_tables_rows(a->w)));
+                      a->view.q + (a->token0 + token) * a->view.ldq, tern_line_cut(rows, a->tiles_per_token, part),
+                      tern_line_cut(rows, a->tiles_per_token, part + 1));
 }
 
 static void add_tables(tern_region *region, const tern_act_view *view, const tern_weights *w, size_t token0, size_t n_tokens) {
-    const table_args args = {.view = *view,
-                             .kernels = &region->ctx->kernels,
-                             .w = w,
-                             .token0 = token0,
-                             .tiles_per_token = tern_ceil_div(tern_tables_rows(w), (size_t)TABLE_ROWS_PER_TILE)};
+    const tern_context *ctx = region->ctx;
+    const size_t tiles = even_out(tern_ceil_div(n_tokens * tern_tables_rows(w), TABLE_ROWS_PER_TILE), (size_t)ctx->threads);
+    const table_args args = {
+        .view = *view, .kernels = &ctx->kernels, .w = w, .token0 = token0, .tiles_per_token = tern_ceil_div(tiles, n_tokens)};
     tern_region_add(region, "tables", table_tile, &args, sizeof args, n_tokens * args.tiles_per_token);
 }
 

@@ -29,15 +29,6 @@ void tern_region_add(tern_region *region, const char *name, tern_tile_fn fn, con
 void *tern_region_reserve(tern_region *region, size_t arg_size);
 void tern_region_commit(tern_region *region, const char *name, tern_tile_fn fn, size_t n_tiles);
 
-// Tiles are claimed in order. Claim c of 0 .. tiles - 1 belongs to stream c mod streams, and this is its tile: workers that
-// keep in step each go forward through one contiguous part of the tiles, and find its data in their own cache the next time.
-static inline size_t tern_stream_tile(size_t claim, size_t tiles, size_t streams) {
-    const size_t whole = tiles / streams, rest = tiles % streams; // the first `rest` streams have one tile more
-    const bool last = claim >= whole * streams;
-    const size_t stream = last ? claim - whole * streams : claim % streams;
-    return stream * whole + (stream < rest ? stream : rest) + (last ? whole : claim / streams);
-}
-
 // Runs what was appended and empties the region. Returns the first failure since tern_region_init.
 tern_status tern_region_run(tern_region *region);
 

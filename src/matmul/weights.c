@@ -17,6 +17,8 @@
 
 // Rows are decoded and packed in chunks of this many: a divisor of every slab, a multiple of every panel.
 enum { TERN_CHUNK_ROWS = 64 };
+// Words that different workers write stand this far apart: CPUs fetch lines in pairs.
+enum { TERN_APART = 2 * TERN_CACHE_LINE };
 
 static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
     [TERN_LAYOUT_T5] = {TERN_STAGE_lut_gemm, TERN_SLAB_ALIGN, tern_t5_bytes, TERN_T5_TABLE_BYTES, tern_t5_rows},
@@ -112,14 +114,21 @@ typedef struct pack_job {
     tern_weights *w; // its second form is packed from the same rows
     const tern_build *build;
     tern_slice slice;
-    size_t n_shares;
-    atomic_size_t next_chunk; // of TERN_CHUNK_ROWS rows: shares take them in turn, so that a slow worker gets fewer
-    size_t share_bytes;       // scratch of one share
-    unsigned char *scratch;
+    tern_sharing sharing; // one tile for each worker
+    size_t n_chunks;    // of TERN_CHUNK_ROWS rows: divided as the rows are when they are read, so that pages are first touched
+                        // by the worker that reads them
+    size_t share_bytes; // of one worker: its head, then scratch
+    unsigned char *shares;
     atomic_flag faulty; // its winner alone writes the two below, which are read after the region
     const char *fault;  // what is wrong with row fault_row, or NULL
     size_t fault_row;
 } pack_job;
+
+// What follows it belongs to one worker; others take chunks here once they have none of their own.
+typedef struct pack_head {
+    atomic_size_t claimed; // chunks of this share
+    unsigned char apart[TERN_APART - sizeof(atomic_size_t)];
+} pack_head;
 
 static size_t align_up(size_t bytes) { return tern_round_up(bytes, TERN_CACHE_LINE); }
 
@@ -189,21 +198,33 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
     return NULL;
 }
 
+// The next chunk of the worker's own share, then of the others': a slow worker packs fewer. False: all are taken.
+static bool claim_chunk(const pack_job *job, size_t share, size_t *chunk) {
+    const size_t n = job->sharing.n;
+    for (size_t i = 0; i < n; i++) {
+        const size_t owner = (share + i) % n, first = tern_sharing_first(&job->sharing, job->n_chunks, owner);
+        const size_t count = tern_sharing_first(&job->sharing, job->n_chunks, owner + 1) - first;
+        pack_head *head = (pack_head *)(void *)(job->shares + owner * job->share_bytes);
+        // relaxed: the counter guards no data; whoever gets a number alone writes that chunk
+        const size_t claim = atomic_fetch_add_explicit(&head->claimed, 1, memory_order_relaxed);
+        if (claim >= count) continue;
+        *chunk = first + claim;
+        return true;
+    }
+    return false;
+}
+
 static void pack_share(void *arg, size_t share) {
     pack_job *job = arg;
     tern_weights *w = job->w;
     const tern_build *b = job->build;
-    unsigned char *p = job->scratch + share * job->share_bytes;
+    unsigned char *p = job->shares + share * job->share_bytes + sizeof(pack_head);
     int8_t *codes = (int8_t *)p;
     float *scales = (float *)(void *)(p + align_up(TERN_CHUNK_ROWS * b->k));
     uint16_t *halves = (uint16_t *)(scales + TERN_CHUNK_ROWS * b->scales_per_row);
     float *work = (float *)(void *)((unsigned char *)scales + align_up(TERN_CHUNK_ROWS * b->scales_per_row * 6));
-    const size_t n_padded = w->many && w->many->n_padded > w->n_padded ? w->many->n_padded : w->n_padded;
-    const size_t chunks = tern_ceil_div(n_padded, TERN_CHUNK_ROWS);
-    for (;;) {
-        const size_t claim = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed); // relaxed: it guards no data
-        if (claim >= chunks) return;
-        const size_t row0 = tern_stream_tile(claim, chunks, job->n_shares) * TERN_CHUNK_ROWS; // first touch of pages: apart
+    for (size_t chunk; claim_chunk(job, share, &chunk);) {
+        const size_t row0 = chunk * TERN_CHUNK_ROWS;
         const size_t n_rows = row0 >= w->n ? 0 : w->n - row0 < TERN_CHUNK_ROWS ? w->n - row0 : TERN_CHUNK_ROWS;
         const char *fault = NULL;
         size_t bad_row = job->slice.row0 + row0;
@@ -225,14 +246,20 @@ static void pack_share(void *arg, size_t share) {
 }
 
 static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *build, const tern_slice *slice) {
-    pack_job job = {.w = w, .build = build, .slice = *slice, .n_shares = (size_t)ctx->threads, .faulty = ATOMIC_FLAG_INIT};
-    job.share_bytes = align_up(TERN_CHUNK_ROWS * build->k) + align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) +
-                      align_up(build->work_floats * sizeof(float));
-    job.scratch = tern_alloc(&ctx->allocator, job.n_shares, job.share_bytes);
-    if (!job.scratch) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for packing");
-    const tern_stage stage = {pack_share, &job, job.n_shares, "pack"};
+    const size_t n_padded = w->many && w->many->n_padded > w->n_padded ? w->many->n_padded : w->n_padded;
+    pack_job job = {.w = w,
+                    .build = build,
+                    .slice = *slice,
+                    .sharing = tern_context_sharing(ctx),
+                    .n_chunks = tern_ceil_div(n_padded, TERN_CHUNK_ROWS),
+                    .faulty = ATOMIC_FLAG_INIT};
+    job.share_bytes = sizeof(pack_head) + align_up(TERN_CHUNK_ROWS * build->k) +
+                      align_up(TERN_CHUNK_ROWS * build->scales_per_row * 6) + align_up(build->work_floats * sizeof(float));
+    job.shares = tern_alloc(&ctx->allocator, job.sharing.n, job.share_bytes);
+    if (!job.shares) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory for packing");
+    const tern_stage stage = {pack_share, &job, job.sharing.n, "pack"};
     tern_status status = tern_context_run(ctx, &stage, 1);
-    tern_free(&ctx->allocator, job.scratch, job.n_shares, job.share_bytes);
+    tern_free(&ctx->allocator, job.shares, job.sharing.n, job.share_bytes);
     if (status == TERN_OK && job.fault)
         status = tern_fail(&ctx->error, build->bad_row, "row %zu of a %zu x %zu weight: %s", job.fault_row, build->n, build->k,
                            job.fault);
