@@ -5,7 +5,7 @@
 #include "matmul/product.h"
 #include "tern/matmul.h"
 
-enum { TERN_MATMUL_STAGES = 16, TERN_MATMUL_ARGS = 16384 };
+enum { TERN_MATMUL_STAGES = 16, TERN_MATMUL_ARGS = 4096 };
 
 static tern_status check(tern_context *ctx, const tern_weights *w, const tern_activations *a, const void *y, size_t ldy,
                          bool s32) {
@@ -39,7 +39,7 @@ static tern_status check(tern_context *ctx, const tern_weights *w, const tern_ac
 
 static tern_status run(tern_context *ctx, tern_activations *a, const tern_product *product) {
     tern_stage stages[TERN_MATMUL_STAGES];
-    alignas(TERN_REGION_ARG_ALIGN) unsigned char args[TERN_MATMUL_ARGS];
+    alignas(TERN_REGION_ARG_ALIGN) unsigned char args[TERN_MATMUL_ARGS] = {0};
     tern_region region;
     tern_region_init(&region, ctx, stages, TERN_MATMUL_STAGES, args, sizeof args);
     const tern_weights *w = product->w;

@@ -39,17 +39,19 @@ typedef struct gemm_args {
     size_t tiles;    // along the line
     size_t length;   // of the line
     size_t n_products;
-    size_t *units; // of each product, behind them
-    tern_product products[];
+    tern_product products[]; // and behind them the units of each
 } gemm_args;
 
+static size_t *units_of(gemm_args *g) { return (size_t *)(void *)&g->products[g->n_products]; }
+
 static void gemm_tile(void *arg, size_t tile) {
-    const gemm_args *g = arg;
+    gemm_args *g = arg;
+    const size_t *units = units_of(g);
     const size_t along = tile / g->n_chunks, t0 = tile % g->n_chunks * g->chunk;
     const size_t m = min_size(g->chunk, g->n_tokens - t0);
     const size_t end = tern_line_cut(g->length, g->tiles, along + 1);
     for (size_t at = tern_line_cut(g->length, g->tiles, along), count; at < end; at += count) {
-        const tern_line_run run = tern_line_at(&g->sharing, g->units, g->n_products, at);
+        const tern_line_run run = tern_line_at(&g->sharing, units, g->n_products, at);
         const tern_product *p = &g->products[run.weight];
         const tern_weights *w = p->w;
         count = min_size(run.count, end - at);
@@ -91,13 +93,12 @@ static void add_gemm(tern_region *region, const tern_act_view *view, const tern_
                      .token0 = token0,
                      .n_tokens = n_tokens,
                      .n_chunks = tern_ceil_div(n_tokens, (size_t)CHUNK_TOKENS),
-                     .n_products = n_products,
-                     .units = (size_t *)(void *)&g->products[n_products]};
+                     .n_products = n_products};
     g->chunk = tern_ceil_div(n_tokens, g->n_chunks);
     for (size_t i = 0; i < n_products; i++) {
         g->products[i] = products[i];
-        g->units[i] = products[i].w->n_units;
-        g->length += g->units[i];
+        units_of(g)[i] = products[i].w->n_units;
+        g->length += products[i].w->n_units;
     }
     g->tiles = tiles_along(ctx, g);
     tern_region_commit(region, products->name ? products->name : "product", gemm_tile, g->tiles * g->n_chunks);
@@ -161,5 +162,6 @@ size_t tern_products_stages(size_t n_products, size_t m) { return 2 * n_products
 size_t tern_products_arg_bytes(size_t n_products, size_t m) {
     const size_t round = n_products * tern_round_up(sizeof(table_args), TERN_REGION_ARG_ALIGN) +
                          n_products * tern_round_up(gemm_args_bytes(1), TERN_REGION_ARG_ALIGN);
-    return round * tern_ceil_div(m, (size_t)TERN_LUT_TOKENS);
+    const size_t scratch = tern_round_up(gemm_args_bytes(n_products), TERN_REGION_ARG_ALIGN); // see tern_region_reserve
+    return round * tern_ceil_div(m, (size_t)TERN_LUT_TOKENS) + scratch;
 }
