@@ -53,7 +53,7 @@ extern const struct argp cli_kernel_argp;  // --kernel
     "  TERN_THREADS  number of threads where -t is not given\n"                                                                \
     "  TERN_ISA      highest instruction set to use where --isa is not given\n"                                                \
     "  TERN_TUNE     tuning table to choose by, or off (default: that of tern tune)\n"                                         \
-    "  TERN_PIN      cores (default) binds each thread to a core, none does not\n"
+    "  TERN_PIN      compact (default), spread, all or none: which CPUs the threads are bound to\n"
 
 // Parses argv into a struct that begins with cli_options. A wrong option, or an argument that is none, is a usage error of one
 // line; --help prints and exits.

@@ -8,6 +8,8 @@
 
 #include <tern/tune.h>
 
+#include "info_topology.h"
+
 typedef struct info_options {
     cli_options base;
     bool variants;
@@ -69,23 +71,14 @@ static json_t *variants_json(tern_context *ctx) {
 }
 
 static json_t *machine_json(tern_context *ctx, const tern_cpu_info *cpu, const tern_topology_info *t) {
-    json_t *workers = json_array();
-    for (int i = 0; i < t->threads; i++) (void)json_array_append_new(workers, json_integer(tern_worker_cpu(ctx, i)));
-    return json_pack("{s:s, s:s, s:{s:s, s:s, s:o, s:s, s:s}, s:o, s:o, s:{s:o, s:I}, s:{s:i, s:i, s:i, s:i, s:i, s:b, s:o, "
-                     "s:I, s:I, s:I}}",                                  //
-                     "schema", "tern.info/1", "version", tern_version(), //
+    return json_pack("{s:s, s:s, s:{s:s, s:s, s:o, s:s, s:s}, s:o, s:o, s:{s:o, s:I}, s:o}", //
+                     "schema", "tern.info/1", "version", tern_version(),                     //
                      "cpu", "vendor", cpu->vendor, "model", cpu->model, "isa", words_json(cpu->features), "best_tier",
                      cpu->best, "tier",
                      cpu->tier,                                                                                         //
                      "kernels", cli_kernels_json(ctx), "variants", variants_json(ctx),                                  //
                      "tuning", "path", cli_text_json(tern_tune_path(ctx)), "results", (json_int_t)tern_tune_count(ctx), //
-                     "topology", "packages", t->packages, "numa_nodes", t->numa_nodes, "cores", t->cores, "cpus", t->pus,
-                     "threads", t->threads, "pinned", t->pinned, "worker_cpus", workers, "l1d_bytes", (json_int_t)t->l1d_bytes,
-                     "l2_bytes", (json_int_t)t->l2_bytes, "l3_bytes", (json_int_t)t->l3_bytes);
-}
-
-static void print_cache(const char *name, size_t bytes) {
-    if (bytes) (void)printf(", %s %zu KiB", name, bytes >> 10);
+                     "topology", info_topology_json(ctx, t));
 }
 
 static void print_machine(tern_context *ctx, const tern_cpu_info *cpu, const tern_topology_info *t, bool all_variants) {
@@ -93,17 +86,11 @@ static void print_machine(tern_context *ctx, const tern_cpu_info *cpu, const ter
     (void)printf("cpu       %s (%s)\n", cpu->model, cpu->vendor);
     (void)printf("isa       %s\n", cpu->features);
     (void)printf("tier      %s (the best this machine can run: %s)\n", cpu->tier, cpu->best);
-    (void)printf("topology  packages %d, NUMA nodes %d, cores %d, CPUs %d (that Tern may use)\n          caches", t->packages,
-                 t->numa_nodes, t->cores, t->pus);
-    print_cache("L1d", t->l1d_bytes);
-    print_cache("L2", t->l2_bytes);
-    print_cache("L3", t->l3_bytes);
-    (void)printf("\nthreads   %d%s", t->threads, t->pinned ? ", on CPUs" : ", not pinned");
-    for (int i = 0; t->pinned && i < t->threads; i++) (void)printf(" %d", tern_worker_cpu(ctx, i));
+    info_topology_print(ctx, t);
     if (tern_tune_count(ctx))
-        (void)printf("\ntuning    %zu results of tern tune choose the layouts of ternary weights", tern_tune_count(ctx));
+        (void)printf("tuning    %zu results of tern tune choose the layouts of ternary weights", tern_tune_count(ctx));
     else
-        (void)printf("\ntuning    none: built-in rules choose the layouts of ternary weights");
+        (void)printf("tuning    none: built-in rules choose the layouts of ternary weights");
     (void)printf("\nkernels   %-14s %-11s %s\n", "stage", "variant", "layout");
     for (size_t i = 0; i < tern_variant_count(); i++) {
         tern_variant_info v = {.struct_size = sizeof v};
