@@ -7,7 +7,9 @@ if(TARGET tern)
   set_tests_properties(test_cli PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_cli_threads
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_threads.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
-  set_tests_properties(test_cli_threads PROPERTIES FIXTURES_REQUIRED models)
+  add_test(NAME test_cli_placement
+           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_placement.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS} -v)
+  set_tests_properties(test_cli_threads test_cli_placement PROPERTIES FIXTURES_REQUIRED models)
   if(NOT TERN_SANITIZE) # sanitizers do not run under qemu, and would be what bench measures
     add_test(NAME test_cli_old_cpus COMMAND ${test_cli} OldCpus)
     set_tests_properties(test_cli_old_cpus PROPERTIES FIXTURES_REQUIRED models)

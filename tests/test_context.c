@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Contexts: parameters, environment, error messages, regions by the pool and by a caller's parallel_for, fork.
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -44,14 +45,25 @@ static int clear_environment(void **state) {
     return 0;
 }
 
+// By the quota that this test itself may run under.
+static int paid_cpus(const tern_context *ctx) {
+    const int whole = ctx->quota_millis / TERN_CPU_MILLIS;
+    return ctx->quota_millis == 0 ? INT_MAX : whole > 0 ? whole : 1;
+}
+
+static tern_pin default_pin(const tern_context *ctx) {
+    return paid_cpus(ctx) < ctx->topology.cores ? TERN_PIN_NONE : TERN_PIN_COMPACT;
+}
+
 // ---- creation --------------------------------------------------------------------------------------------------
 
 static void null_params_mean_defaults(void **state) {
     (void)state;
     tern_context *ctx = created(NULL);
-    assert_int_equal(tern_context_threads(ctx), ctx->topology.cores);
+    const int paid = paid_cpus(ctx), cores = ctx->topology.cores;
+    assert_int_equal(tern_context_threads(ctx), paid < cores ? paid : cores);
     assert_int_equal(ctx->kernels.tier, ctx->cpu.best);
-    assert_int_equal(ctx->placement.pin, TERN_PIN_COMPACT);
+    assert_int_equal(ctx->placement.pin, default_pin(ctx));
     assert_string_equal(tern_context_error(ctx), "");
     tern_context_destroy(ctx);
     tern_context_destroy(NULL);
@@ -162,7 +174,7 @@ static void an_older_caller_gets_defaults_for_fields_it_does_not_have(void **sta
     tern_context *ctx = created(&params);
     assert_int_equal(tern_context_threads(ctx), 2);
     assert_int_equal(ctx->kernels.tier, TERN_TIER_SCALAR);
-    assert_int_equal(ctx->placement.pin, TERN_PIN_COMPACT);
+    assert_int_equal(ctx->placement.pin, default_pin(ctx));
     tern_context_destroy(ctx);
 }
 
@@ -344,6 +356,7 @@ static void cpu_and_topology_are_told(void **state) {
     (void)state;
     tern_context_params params = defaults();
     params.threads = 2;
+    params.pin = "compact";
     params.isa = "scalar";
     tern_context *ctx = created(&params);
     tern_cpu_info cpu = {.struct_size = sizeof cpu};
@@ -378,6 +391,7 @@ static void bound_workers_have_a_cpu_each_and_the_surplus_none(void **state) {
     (void)state;
     tern_context_params params = defaults();
     params.threads = 40;
+    params.pin = "compact";
     tern_context *ctx = created(&params);
     for (int i = 0; i < 40; i++) {
         const int cpu = tern_worker_cpu(ctx, i);
@@ -388,7 +402,7 @@ static void bound_workers_have_a_cpu_each_and_the_surplus_none(void **state) {
     assert_int_equal(tern_worker_cpu(ctx, -1), -1);
     assert_int_equal(tern_worker_cpu(ctx, 40), -1);
     tern_context_destroy(ctx);
-    params.no_pinning = 1;
+    params.pin = "none";
     ctx = created(&params);
     assert_int_equal(tern_worker_cpu(ctx, 0), -1);
     tern_context_destroy(ctx);
