@@ -10,9 +10,7 @@
 #include "sched/affinity.h"
 #include "sched/pool_state.h"
 
-// Patience of a waiting worker. A stage of a decode step takes 5 to 100 us and waking a sleeper costs about as much as it
-// saves below 50 us. With more workers than CPUs, spinning takes the CPU from the worker that is waited for.
-enum { SPIN_NS = 50000, SPIN_CROWDED_NS = 2000, YIELD_NS = 30000, THREAD_NAME_MAX = 32 };
+enum { THREAD_NAME_MAX = 32 };
 
 // How often this process is a fork's child. Threads do not survive fork(): a pool works as long as this is what it was when
 // the pool was created. Process-wide, because that is what fork() copies; getpid() at every region would cost a system call.
@@ -69,11 +67,10 @@ static int start_worker(tern_pool *pool, int i) {
     return 0;
 }
 
-static void stop_workers(tern_pool *pool, int n_started) {
-    // seq_cst: pairs with park() in wait.c; a worker either sees STOP or is seen asleep.
-    atomic_store_explicit(&pool->ticket, TERN_TICKET_STOP, memory_order_seq_cst);
-    for (int i = 1; i < n_started; i++) tern_pool_wake_one(pool, &pool->workers[i]);
-    for (int i = 1; i < n_started; i++) pthread_join(pool->workers[i].thread, NULL);
+static void stop_workers(tern_pool *pool) {
+    tern_pool_stop(pool);
+    for (int i = 1; i < pool->n_threads; i++) tern_pool_wake_one(&pool->workers[0], &pool->workers[i]);
+    for (int i = 1; i < pool->n_threads; i++) pthread_join(pool->workers[i].thread, NULL);
 }
 
 static void free_pool(tern_pool *pool) {
@@ -81,10 +78,13 @@ static void free_pool(tern_pool *pool) {
     allocator.free(allocator.user, pool, pool->bytes);
 }
 
-// One block: the pool, its workers, the bounds of their shares, their CPU numbers.
-static tern_pool *allocate(int n_threads, const tern_allocator *allocator) {
-    const size_t n = (size_t)n_threads;
-    const size_t bounds_at = sizeof(tern_pool) + n * sizeof(tern_worker);
+static int count_groups(const tern_worker_plan *plan) { return plan->workers[plan->n_workers - 1].group + 1; }
+
+// One block: the pool, its workers, its groups, the bounds of the shares, the CPU numbers.
+static tern_pool *allocate(const tern_worker_plan *plan, const tern_allocator *allocator) {
+    const size_t n = (size_t)plan->n_workers;
+    const size_t groups_at = sizeof(tern_pool) + n * sizeof(tern_worker);
+    const size_t bounds_at = groups_at + (size_t)count_groups(plan) * sizeof(tern_group);
     const size_t cpus_at = bounds_at + (n + 1) * sizeof(uint64_t);
     const size_t bytes = cpus_at + n * sizeof(int);
     tern_pool *pool = allocator->alloc(allocator->user, bytes, TERN_HOT_ALIGN);
@@ -92,27 +92,49 @@ static tern_pool *allocate(int n_threads, const tern_allocator *allocator) {
     memset(pool, 0, bytes);
     pool->bytes = bytes;
     pool->allocator = *allocator;
+    pool->groups = (tern_group *)(void *)((char *)pool + groups_at);
     pool->bounds = (uint64_t *)(void *)((char *)pool + bounds_at);
     pool->cpus = (int *)(void *)((char *)pool + cpus_at);
     return pool;
 }
 
-static void initialize(tern_pool *pool, const tern_worker_plan *plan) {
-    const bool crowded = plan->n_workers > tern_affinity_count();
-    pool->n_threads = plan->n_workers;
-    pool->spin_ns = crowded ? SPIN_CROWDED_NS : SPIN_NS;
-    pool->yield_ns = YIELD_NS;
-    pool->forks = atomic_load_explicit(&forks, memory_order_relaxed); // see tern_pool_is_forked()
-    // relaxed: no other thread exists yet.
-    atomic_store_explicit(&pool->ticket, TERN_TICKET_OVER, memory_order_relaxed);
+// The first n workers of the plan. May be done again with fewer, as long as no worker has begun.
+static void divide(tern_pool *pool, const tern_worker_plan *plan, int n) {
+    pool->n_threads = n;
+    if (pool->crew > n) pool->crew = n;
+    pool->n_groups = plan->workers[n - 1].group + 1;
+    tern_share_bounds(pool->bounds, plan->workers, n);
+    for (int i = n - 1; i >= 0; i--) pool->groups[plan->workers[i].group].first = i;
+    for (int i = 0; i < n; i++) pool->groups[plan->workers[i].group].last = i + 1;
+}
+
+// CPUs that the workers may use together.
+static int count_cpus(const tern_worker_plan *plan) {
+    int distinct = 0;
     for (int i = 0; i < plan->n_workers; i++) {
+        int j = 0;
+        while (j < i && plan->workers[j].cpu != plan->workers[i].cpu) j++;
+        if (plan->workers[i].cpu == TERN_CPU_NONE) return tern_affinity_count();
+        distinct += j == i;
+    }
+    return distinct;
+}
+
+static void initialize(tern_pool *pool, const tern_worker_plan *plan) {
+    const int n = plan->n_workers;
+    pool->crew = count_cpus(plan);
+    pool->forks = atomic_load_explicit(&forks, memory_order_relaxed); // see tern_pool_is_forked()
+    for (int i = 0; i < n; i++) {
         pool->cpus[i] = plan->workers[i].cpu;
         pool->workers[i].pool = pool;
+        pool->workers[i].group = &pool->groups[plan->workers[i].group];
+        pool->workers[i].index = i;
     }
+    divide(pool, plan, n);
 }
 
 // Starts the workers of the plan as far as the system allows.
-static void start_workers(tern_pool *pool, tern_error *warning) {
+static void start_workers(tern_pool *pool, const tern_worker_plan *plan, tern_error *warning) {
     sigset_t saved;
     block_signals(&saved);
     int unbound = 0, started = 1, rc = 0;
@@ -133,7 +155,7 @@ static void start_workers(tern_pool *pool, tern_error *warning) {
                        "only %d of %d threads could be had (%s); ask for at most %d, or raise `ulimit -u`, `ulimit -v` or the "
                        "pids limit",
                        started, pool->n_threads, strerror(rc), started);
-        pool->n_threads = started;
+        divide(pool, plan, started);
     } else if (unbound > 0) {
         tern_error_set(warning,
                        "%d of %d workers could not be bound to their CPUs and run unbound; check the affinity mask, or say "
@@ -147,18 +169,18 @@ tern_status tern_pool_create(tern_pool **pool, const tern_worker_plan *plan, con
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     if (atfork_failure) return tern_fail(err, TERN_ERR_MEMORY, "no memory to watch for fork(): %s", strerror(atfork_failure));
-    tern_pool *p = allocate(plan->n_workers, allocator);
+    tern_pool *p = allocate(plan, allocator);
     if (!p) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a pool of %d workers", plan->n_workers);
     initialize(p, plan);
-    start_workers(p, warning);
-    tern_share_bounds(p->bounds, plan->workers, p->n_threads);
+    start_workers(p, plan, warning);
+    if (p->n_threads > 1) tern_pool_calibrate(p);
     *pool = p;
     return TERN_OK;
 }
 
 void tern_pool_destroy(tern_pool *pool) {
     if (!pool) return;
-    if (!tern_pool_is_forked(pool)) stop_workers(pool, pool->n_threads);
+    if (!tern_pool_is_forked(pool)) stop_workers(pool);
     free_pool(pool);
 }
 
@@ -170,10 +192,15 @@ int tern_pool_cpu(const tern_pool *pool, int worker) { return pool->cpus[worker]
 
 const uint64_t *tern_pool_bounds(const tern_pool *pool) { return pool->bounds; }
 
+static uint64_t counted(const _Atomic uint64_t *counter) { return atomic_load_explicit(counter, memory_order_relaxed); }
+
 tern_pool_counters tern_pool_worker_counters(const tern_pool *pool, int worker) {
     const tern_worker *w = &pool->workers[worker];
-    // relaxed: the end of the region ordered the counters of its tiles; parks may lag.
-    return (tern_pool_counters){.tiles = atomic_load_explicit(&w->tiles, memory_order_relaxed),
-                                .regions = atomic_load_explicit(&w->regions, memory_order_relaxed),
-                                .parks = atomic_load_explicit(&w->parks, memory_order_relaxed)};
+    // relaxed: the end of the region ordered what its tiles counted; the others may lag.
+    return (tern_pool_counters){.tiles = counted(&w->tiles),
+                                .stolen = counted(&w->stolen),
+                                .regions = counted(&w->regions),
+                                .spin_ns = counted(&w->spin_ns),
+                                .parks = counted(&w->parks),
+                                .wakes = counted(&w->wakes)};
 }
