@@ -13,6 +13,7 @@
 #include "matmul/pack_int4.h"
 #include "matmul/pack_int8.h"
 #include "matmul/pack_ternary.h"
+#include "matmul/placement.h"
 #include "matmul/region.h"
 
 // Rows are decoded and packed in chunks of this many: a divisor of every slab, a multiple of every panel.
@@ -305,6 +306,7 @@ static tern_status create(tern_context *ctx, tern_weights **out, const tern_buil
         return status;
     }
     if (w->scale_kind == TERN_SCALE_UNIFORM) *(float *)w->scales = build->uniform_scale;
+    tern_placement_bind(ctx, w); // before the codes are first touched
     *out = w;
     return TERN_OK;
 }
