@@ -5,31 +5,11 @@
 
 #include <argp.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sched_peers.h"
-
-bool sched_fail(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    (void)fputs("tern_sched_bench: ", stderr);
-    (void)vfprintf(stderr, format, args);
-    (void)fputc('\n', stderr);
-    va_end(args);
-    return false;
-}
-
-tern_context *sched_open(int threads) {
-    char error[BUFSIZ] = "";
-    const tern_context_params params = {
-        .struct_size = sizeof params, .threads = threads, .tune = "off", .error = error, .error_size = sizeof error};
-    tern_context *ctx = NULL;
-    if (tern_context_create(&ctx, &params) != TERN_OK) (void)sched_fail("no context of %d threads: %s", threads, error);
-    return ctx;
-}
 
 // ---- Options ------------------------------------------------------------------------------------------------------------
 

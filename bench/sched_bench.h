@@ -26,7 +26,7 @@ bool sched_measure_scaling(sched_bench *b); // products with two workers against
 bool sched_measure_idle(sched_bench *b);    // what the workers burn when there is nothing to do
 bool sched_measure_crowd(sched_bench *b);   // more workers than CPUs, and a stranger on one of them
 
-// Prints "tern_sched_bench: ..." on stderr and returns false.
+// Prints "PROGRAM: ..." on stderr and returns false.
 bool sched_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // A context with so many workers, or NULL with the error printed.
 tern_context *sched_open(int threads);

@@ -1,11 +1,33 @@
 // SPDX-License-Identifier: MIT
-// Small statistics, the list of cases, and work of known length.
+// Errors, contexts, small statistics, the list of cases, and work of known length.
 #include "sched_bench.h"
 
+#include <errno.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+bool sched_fail(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    (void)fprintf(stderr, "%s: ", program_invocation_short_name);
+    (void)vfprintf(stderr, format, args);
+    (void)fputc('\n', stderr);
+    va_end(args);
+    return false;
+}
+
+tern_context *sched_open(int threads) {
+    char error[BUFSIZ] = "";
+    const tern_context_params params = {
+        .struct_size = sizeof params, .threads = threads, .tune = "off", .error = error, .error_size = sizeof error};
+    tern_context *ctx = NULL;
+    if (tern_context_create(&ctx, &params) != TERN_OK) (void)sched_fail("no context of %d threads: %s", threads, error);
+    return ctx;
+}
 
 double sched_seconds(void) {
     static const double nano = 1e-9;
