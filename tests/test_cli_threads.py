@@ -108,5 +108,49 @@ class Cpus(unittest.TestCase):
             self.assertEqual(len(threads["tern-w1"]), 1)
 
 
+class Quota(unittest.TestCase):
+    """The command in a cgroup of its own with a quota of CPU time, where this user may make one."""
+
+    PERIOD_US = 100000
+
+    def cgroup(self, cpus):
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        v1 = next((path for _, controllers, path in groups if "cpu" in controllers.split(",")), None)
+        v2 = next((path for number, _, path in groups if number == "0"), "/")
+        parent = Path("/sys/fs/cgroup/cpu" if v1 else "/sys/fs/cgroup", (v1 or v2).lstrip("/"))
+        folder = parent / f"tern-test-{os.getpid()}"
+        quota = int(cpus * self.PERIOD_US)
+        try:
+            folder.mkdir()
+            self.addCleanup(folder.rmdir)
+            if v1:
+                (folder / "cpu.cfs_period_us").write_text(str(self.PERIOD_US))
+                (folder / "cpu.cfs_quota_us").write_text(str(quota))
+            else:
+                (folder / "cpu.max").write_text(f"{quota} {self.PERIOD_US}")
+        except OSError as error:
+            self.skipTest(f"no cgroup with a quota can be made here: {error}")
+        return folder
+
+    def run_in(self, folder, *args):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | {"TERN_TUNE": "off"}
+        result = subprocess.run([TERN, *args], capture_output=True, env=env, timeout=300,
+                                preexec_fn=lambda: (folder / "cgroup.procs").write_text(str(os.getpid())))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def test_there_are_as_many_workers_as_the_quota_pays_for(self):
+        folder = self.cgroup(cpus=1)
+        topology = json.loads(self.run_in(folder, "info", "--json"))["topology"]
+        self.assertEqual((topology["threads"], topology["quota_cpus"]), (1, 1.0))
+        self.assertEqual(json.loads(self.run_in(folder, "info", "--json", "-t", "2"))["topology"]["threads"], 2)  # asked for
+
+    def test_throttled_workers_write_the_same_tokens(self):
+        folder = self.cgroup(cpus=0.5)
+        for extra in ([], ["-t", str(MANY)]):
+            args = ["-m", TERNARY, "-p", "hello world", "-n", "20", *extra]
+            self.assertEqual(self.run_in(folder, "generate", *args), tern("generate", *args).stdout)
+
+
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
