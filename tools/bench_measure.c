@@ -181,6 +181,32 @@ static tern_status repeat(bench *b, product_fn *product, const subject *s, size_
     return status;
 }
 
+// ---- Traces: apart from what is measured -------------------------------------------------------------------------
+
+enum { TRACE_PRODUCTS = 3, TRACE_EVENTS = 1 << 12 };
+
+// A few products of a case, end to end, with copy 0, `step`, 2 * step ... of n: the first one still feels that the trace was
+// prepared.
+static tern_status trace_products(bench *b, const subject *copies, size_t n, size_t step, size_t m) {
+    if (!b->trace || b->trace_failed) return TERN_OK;
+    tern_status status = TERN_OK;
+    int rc = trace_begin(b->trace, b->ctx, TRACE_EVENTS);
+    for (size_t i = 0; i < TRACE_PRODUCTS && rc == CLI_OK && status == TERN_OK; i++) {
+        const subject *s = &copies[i * step % n];
+        double seconds = 0;
+        const double begin = cli_seconds();
+        status = end_to_end(b, s, m, &seconds);
+        trace_mark(b->trace, begin, begin + seconds, "%s %zux%zu m%zu %s", s->info.kernel, s->info.n, s->info.k, m,
+                   n > 1 ? "dram" : "hot");
+    }
+    if (rc == CLI_OK) rc = trace_end(b->trace, b->ctx);
+    if (rc == CLI_OK) rc = trace_append(b->trace, b->ctx);
+    b->trace_failed = rc != CLI_OK; // its error line stands already
+    return status;
+}
+
+// ---- Rounds ---------------------------------------------------------------------------------------------------------
+
 // Seconds of one product, and in the same round the limits: memory (dram or l3) and arithmetic, and the clock.
 typedef struct rounds {
     double seconds[BENCH_ROUNDS_MAX], kernel_seconds[BENCH_ROUNDS_MAX];
@@ -299,6 +325,7 @@ static tern_status measure_hot(bench *b, bench_source source, bench_matrix matri
         if (++r.n >= ROUNDS_MIN && cli_seconds() - start > case_seconds) break;
     }
     if (status == TERN_OK) finish(b, &s.info, BENCH_L3, &r, result);
+    if (status == TERN_OK) status = trace_products(b, &s, 1, 0, result->m);
     tern_read_probe_destroy(same);
     tern_weights_destroy(w);
     free(r.workers);
@@ -396,6 +423,7 @@ static tern_status measure_dram(bench *b, bench_source source, const bench_plan 
             size_t i = 0;
             while (copies.matrices[i] != plan->cases[c].matrix) i++;
             finish(b, &copies.copies[i].info, BENCH_DRAM, &r[i], &results[c]);
+            status = trace_products(b, &copies.copies[i], copies.n - i, copies.n_matrices, m);
             done[c] = true;
         }
         for (size_t i = 0; i < copies.n_matrices; i++) free(r[i].workers);

@@ -8,6 +8,7 @@
 #include <tern/diagnostics.h>
 
 #include "bench_source.h"
+#include "trace_file.h"
 
 typedef struct bench_case {
     size_t matrix; // index
@@ -50,6 +51,8 @@ typedef struct bench {
     bench_data data;
     float *x, *y;                 // x: random, BENCH_M_MAX rows of the largest depth
     tern_activations *one, *many; // for M = 1 and for up to BENCH_M_MAX
+    trace_file *trace;            // or NULL: products of each case, traced after it was measured
+    bool trace_failed;
 } bench;
 
 // Figures are medians of the rounds. End to end: from float32 X to float32 Y, quantizing and table building included. Kernel:

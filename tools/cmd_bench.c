@@ -20,9 +20,10 @@ typedef struct bench_options {
     bench_matrix shapes[SHAPES_MAX];
     size_t n_shapes;
     bool no_hot, no_dram;
+    const char *trace; // file, or NULL
 } bench_options;
 
-enum { KEY_QUICK = CLI_KEY_OWN, KEY_ALL, KEY_OP, KEY_SHAPE, KEY_M, KEY_BLOCK, KEY_RESIDENCY };
+enum { KEY_QUICK = CLI_KEY_OWN, KEY_ALL, KEY_OP, KEY_SHAPE, KEY_M, KEY_BLOCK, KEY_RESIDENCY, KEY_TRACE };
 
 // ---- Options --------------------------------------------------------------------------------------------------
 
@@ -78,6 +79,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         options->no_dram = strcmp(arg, "hot") == 0;
         if (!options->no_hot && !options->no_dram) cli_usage("--residency %s: give hot or dram", arg);
         return 0;
+    case KEY_TRACE:
+        options->trace = arg;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -90,6 +94,7 @@ static const struct argp_option own_options[] = {
     {"m", KEY_M, "M[,M]", 0, "Only these numbers of tokens", 2},
     {"block", KEY_BLOCK, "B[,B]", 0, "Only ternary scales in blocks of this width; 0: one scale", 2},
     {"residency", KEY_RESIDENCY, "WHERE", 0, "Only weights that are hot, or that come from dram", 2},
+    {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did in three more products of each case, as JSON for Perfetto", 3},
     {0}};
 static const struct argp_child children[] = {{&cli_machine_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
@@ -112,6 +117,7 @@ static const struct argp argp = {
         "  tern bench -t 1 --json >bench.json\n"
         "  tern bench --isa avx2\n"
         "  tern bench --op mad_gemm --shape 4096x4096 --m 1,2,4 --residency hot\n"
+        "  tern bench --shape 2560x6912 --m 1 --trace trace.json\n"
         "\n" CLI_ENVIRONMENT};
 
 // ---- Which products to measure --------------------------------------------------------------------------------
@@ -249,8 +255,11 @@ int cmd_bench(int argc, char **argv) {
     tern_context *ctx = NULL;
     bench b = {.ctx = NULL};
     bench_report r = {.complete = true};
-    int rc = cli_open_context(&options.base, &ctx);
+    trace_file *trace = NULL;
+    int rc = trace_open(&trace, options.trace);
+    if (rc == CLI_OK) rc = cli_open_context(&options.base, &ctx);
     if (rc == CLI_OK) rc = create(&b, ctx, &options);
+    b.trace = trace;
     if (rc == CLI_OK) rc = run(&b, &options, &r);
     if (rc == CLI_OK && options.base.json) {
         rc = cli_print_json(bench_report_json(&b, &r));
@@ -261,6 +270,8 @@ int cmd_bench(int argc, char **argv) {
     if (rc == CLI_OK && !r.complete)
         rc = cli_fail("some figures could not be measured: memory is short, or the caches are not known (see tern info)");
     bench_release(r.results, r.n);
+    if (rc == CLI_OK) rc = b.trace_failed ? CLI_FAILED : trace_finish(&trace, options.base.json);
+    trace_discard(&trace); // where something failed
     free(r.results);
     if (ctx) bench_destroy(&b);
     tern_context_destroy(ctx);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tern generate: text from a prompt, streamed, and how fast it came.
 #include "cli.h"
+#include "trace_file.h"
 #include "utf8.h"
 
 #include <math.h>
@@ -15,10 +16,23 @@ typedef struct generate_options {
     bool chat;
     size_t n_predict, n_ctx; // n_ctx 0: what prompt and n_predict need
     tern_sampler_params sampler;
+    const char *trace; // file, or NULL
+    size_t trace_steps;
 } generate_options;
 
-enum { DEFAULT_PREDICT = 128, MAX_PREDICT = 1 << 30 };
-enum { KEY_TEMP = CLI_KEY_OWN, KEY_TOP_K, KEY_TOP_P, KEY_MIN_P, KEY_SEED, KEY_CHAT, KEY_SYSTEM, KEY_CTX };
+enum { DEFAULT_PREDICT = 128, MAX_PREDICT = 1 << 30, DEFAULT_TRACE_STEPS = 4, MAX_TRACE_STEPS = 100 };
+enum {
+    KEY_TEMP = CLI_KEY_OWN,
+    KEY_TOP_K,
+    KEY_TOP_P,
+    KEY_MIN_P,
+    KEY_SEED,
+    KEY_CHAT,
+    KEY_SYSTEM,
+    KEY_CTX,
+    KEY_TRACE,
+    KEY_TRACE_STEPS
+};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     static const double max_temperature = 100;
@@ -57,6 +71,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_SYSTEM:
         o->system = arg;
         return 0;
+    case KEY_TRACE:
+        o->trace = arg;
+        return 0;
+    case KEY_TRACE_STEPS:
+        o->trace_steps = (size_t)cli_integer("--trace-steps", arg, 0, MAX_TRACE_STEPS);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -72,6 +92,8 @@ static const struct argp_option own_options[] = {
     {"top-p", KEY_TOP_P, "P", 0, "Sample among the most likely tokens that make up probability P (default: 0, all)", 1},
     {"min-p", KEY_MIN_P, "P", 0, "Sample among tokens at least P times as likely as the likeliest (default: 0, all)", 1},
     {"seed", KEY_SEED, "S", 0, "Seed of the sampling: same seed, same text (default: 0)", 1},
+    {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did, for the prompt and the first tokens, as JSON for Perfetto", 2},
+    {"trace-steps", KEY_TRACE_STEPS, "N", 0, "Trace the prompt and N tokens after the first (default: 4)", 2},
     {0}};
 static const struct argp_child children[] = {
     {&cli_model_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0}, {&cli_machine_argp, 0, NULL, 0}, {0}};
@@ -84,6 +106,7 @@ static const struct argp argp = {.options = own_options,
                                         "  tern generate -m model.gguf --chat -p 'What is a tern?'\n"
                                         "  tern generate -m model.gguf -p 'Dear' --temp 0.8 --top-p 0.95 --seed 7\n"
                                         "  tern generate -m model.gguf -p Hello --json | jq .decode_tok_per_s\n"
+                                        "  tern generate -m model.gguf -p Hello -n 8 --trace trace.json\n"
                                         "\n"
                                         "Ctrl-C ends with the text so far (exit code 130); a second one ends at once.\n"
                                         "\n" CLI_ENVIRONMENT};
@@ -136,7 +159,11 @@ typedef struct run {
     double first_ms;    // prompt in, first token out
     size_t n_generated; // tokens of the text; the token that ends it not counted
     const char *stop;   // why it ended: end, length, context, interrupt
+    trace_file *trace;  // or NULL
 } run;
+
+// A step has as many events as its stages have tiles and waits, some 1000 for each worker.
+enum { TRACE_STEP_EVENTS = 1 << 12, TRACE_PROMPT_EVENTS = 1 << 14 };
 
 static int append(run *r, const char *bytes, size_t size) {
     enum { FIRST_ROOM = 4096 };
@@ -167,6 +194,8 @@ static int prefill(tern_context *ctx, tern_model *model, tern_session *session, 
     enum { SLICE = 512 };
     tern_session *slots[SLICE];
     for (size_t i = 0; i < SLICE; i++) slots[i] = session;
+    const int traced = trace_begin(r->trace, ctx, TRACE_PROMPT_EVENTS);
+    if (traced != CLI_OK) return traced;
     const double start = cli_seconds();
     for (size_t done = 0; done < n && !interrupted;) {
         cli_progress("reading the prompt", start, (int)(100 * done / n));
@@ -177,19 +206,30 @@ static int prefill(tern_context *ctx, tern_model *model, tern_session *session, 
     }
     cli_progress("", start, -1);
     r->prefill_s = cli_seconds() - start;
-    return CLI_OK;
+    trace_mark(r->trace, start, start + r->prefill_s, "prompt of %zu tokens", n);
+    const int ended = trace_end(r->trace, ctx);
+    return ended == CLI_OK ? trace_append(r->trace, ctx) : ended;
+}
+
+// A step since `begin` is done.
+static int trace_step(const generate_options *o, tern_context *ctx, const run *r, double begin) {
+    trace_mark(r->trace, begin, cli_seconds(), "token %zu", r->n_generated + 1);
+    return r->n_generated == o->trace_steps ? trace_end(r->trace, ctx) : CLI_OK;
 }
 
 static int generate(const generate_options *o, tern_context *ctx, tern_model *model, tern_session *session, size_t n_ctx,
                     tern_sampler *sampler, run *r) {
     static const double ms = 1e3;
+    int rc = o->trace_steps > 0 ? trace_begin(r->trace, ctx, o->trace_steps * TRACE_STEP_EVENTS) : CLI_OK;
     double before = cli_seconds();
     r->stop = "interrupt";
-    while (!interrupted) {
+    while (rc == CLI_OK && !interrupted) {
         int32_t token;
+        const double asked = cli_seconds();
         tern_status status = tern_sample(sampler, session, &token);
         if (status != TERN_OK) return cli_fail_status(ctx, status);
         const double now = cli_seconds();
+        trace_mark(r->trace, asked, now, "sample");
         if (r->first_ms == 0) {
             r->first_ms = (r->prefill_s + now - before) * ms;
         } else {
@@ -203,7 +243,7 @@ static int generate(const generate_options *o, tern_context *ctx, tern_model *mo
         size_t size = 0;
         status = tern_token_bytes(model, token, 0, &bytes, &size);
         if (status != TERN_OK) return cli_fail_status(ctx, status);
-        const int rc = append(r, size ? bytes : "", size) == CLI_OK ? show_text(r, false) : CLI_FAILED;
+        rc = append(r, size ? bytes : "", size) == CLI_OK ? show_text(r, false) : CLI_FAILED;
         if (rc != CLI_OK) return rc;
         if (++r->n_generated == o->n_predict || tern_session_length(session) == n_ctx) {
             r->stop = r->n_generated == o->n_predict ? "length" : "context";
@@ -212,8 +252,16 @@ static int generate(const generate_options *o, tern_context *ctx, tern_model *mo
         before = cli_seconds();
         status = tern_decode_batch(model, &session, &token, 1);
         if (status != TERN_OK) return cli_fail_status(ctx, status);
+        rc = trace_step(o, ctx, r, before);
     }
-    return CLI_OK;
+    return rc;
+}
+
+// The trace of the steps, and the file.
+static int finish_trace(const generate_options *o, tern_context *ctx, run *r, trace_file **trace) {
+    int rc = trace_end(r->trace, ctx);
+    if (rc == CLI_OK && r->n_generated > 0 && o->trace_steps > 0) rc = trace_append(r->trace, ctx);
+    return rc == CLI_OK ? trace_finish(trace, o->base.json) : rc;
 }
 
 // ---- The report -----------------------------------------------------------------------------------------------
@@ -312,11 +360,11 @@ static int plan_context(const generate_options *o, tern_context *ctx, const tern
     return CLI_OK;
 }
 
-static int run_session(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens,
-                       size_t n_prompt) {
+static int run_session(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens, size_t n_prompt,
+                       trace_file **trace) {
     tern_session *session = NULL;
     tern_sampler *sampler = NULL;
-    run r = {.stream = !o->base.json, .stop = "interrupt"};
+    run r = {.stream = !o->base.json, .stop = "interrupt", .trace = *trace};
     size_t n_ctx = 0;
     int rc = plan_context(o, ctx, model, n_prompt, &n_ctx);
     if (rc == CLI_OK) {
@@ -336,6 +384,7 @@ static int run_session(const generate_options *o, tern_context *ctx, tern_model 
     if (rc == CLI_OK) {
         const speeds s = measure(&r, n_prompt);
         rc = o->base.json ? report_json(o, ctx, &r, &s, n_prompt) : report_text(ctx, &r, &s, n_prompt);
+        if (rc == CLI_OK) rc = finish_trace(o, ctx, &r, trace);
         if (rc == CLI_OK && strcmp(r.stop, "interrupt") == 0) rc = CLI_INTERRUPTED;
     }
     tern_sampler_destroy(sampler);
@@ -346,7 +395,8 @@ static int run_session(const generate_options *o, tern_context *ctx, tern_model 
 }
 
 int cmd_generate(int argc, char **argv) {
-    generate_options o = {.n_predict = DEFAULT_PREDICT, .sampler = {.struct_size = sizeof o.sampler}};
+    generate_options o = {
+        .n_predict = DEFAULT_PREDICT, .trace_steps = DEFAULT_TRACE_STEPS, .sampler = {.struct_size = sizeof o.sampler}};
     cli_parse(&argp, argc, argv, &o);
     if (!o.base.model) cli_usage("generate needs a model: -m FILE");
     if (!o.prompt) cli_usage("generate needs a prompt: -p TEXT");
@@ -356,10 +406,13 @@ int cmd_generate(int argc, char **argv) {
     tern_model *model = NULL;
     int32_t *tokens = NULL;
     size_t n = 0;
-    int rc = cli_open_context(&o.base, &ctx);
+    trace_file *trace = NULL;
+    int rc = trace_open(&trace, o.trace);
+    if (rc == CLI_OK) rc = cli_open_context(&o.base, &ctx);
     if (rc == CLI_OK) rc = cli_open_model(&o.base, ctx, &model);
     if (rc == CLI_OK) rc = read_prompt(&o, ctx, model, &tokens, &n);
-    if (rc == CLI_OK) rc = run_session(&o, ctx, model, tokens, n);
+    if (rc == CLI_OK) rc = run_session(&o, ctx, model, tokens, n, &trace);
+    trace_discard(&trace); // where something failed
     free(tokens);
     tern_model_destroy(model);
     tern_context_destroy(ctx);
