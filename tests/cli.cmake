@@ -10,11 +10,22 @@ if(TARGET tern)
   add_test(NAME test_cli_placement
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_placement.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS} -v)
   set_tests_properties(test_cli_threads test_cli_placement PROPERTIES FIXTURES_REQUIRED models)
+  pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson) # as in tools, but for this folder
+  add_executable(hostile_trace hostile_trace.c ${CMAKE_SOURCE_DIR}/tools/trace_file.c ${CMAKE_SOURCE_DIR}/tools/cli.c
+                 ${CMAKE_SOURCE_DIR}/tools/utf8.c)
+  target_include_directories(hostile_trace PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(hostile_trace PRIVATE tern_static tern_flags PkgConfig::JANSSON m)
+  set(test_cli_trace ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_trace.py $<TARGET_FILE:tern> $<TARGET_FILE:hostile_trace>
+                     ${TERN_TEST_MODELS})
+  add_test(NAME test_cli_trace COMMAND ${test_cli_trace} Files Generate HostileNames)
+  set_tests_properties(test_cli_trace PROPERTIES FIXTURES_REQUIRED models)
   if(NOT TERN_SANITIZE) # sanitizers do not run under qemu, and would be what bench measures
     add_test(NAME test_cli_old_cpus COMMAND ${test_cli} OldCpus)
     set_tests_properties(test_cli_old_cpus PROPERTIES FIXTURES_REQUIRED models)
     add_test(NAME test_cli_bench COMMAND ${test_cli} Bench)
     set_tests_properties(test_cli_bench PROPERTIES LABELS slow)
+    add_test(NAME test_cli_trace_bench COMMAND ${test_cli_trace} Bench)
+    set_tests_properties(test_cli_trace_bench PROPERTIES LABELS slow)
     add_test(NAME test_compare_kernels
              COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_compare_kernels.py ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared>)
     set_tests_properties(test_compare_kernels PROPERTIES LABELS slow SKIP_RETURN_CODE 77)

@@ -21,7 +21,7 @@ ALLOWED = {
                    "kernels/kernels.h", "include/tern/"],
     "tools": ["tools/", "include/tern/"],
     "bench": ["bench/", "tools/bench_source.h", "kernels/kernels.h", "kernels/variants.inc", "include/tern/"],
-    "tests": ["tests/", "src/", "kernels/", "docs/examples/", "include/tern/"],
+    "tests": ["tests/", "src/", "kernels/", "tools/trace_file.h", "docs/examples/", "include/tern/"],
     "docs/examples": ["include/tern/"],
 }
 

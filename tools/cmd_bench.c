@@ -267,11 +267,11 @@ int cmd_bench(int argc, char **argv) {
         bench_report_print(&b, &r);
         rc = cli_flush();
     }
+    if (rc == CLI_OK) rc = b.trace_failed ? CLI_FAILED : trace_finish(&trace, options.base.json);
+    trace_discard(&trace); // where something failed
     if (rc == CLI_OK && !r.complete)
         rc = cli_fail("some figures could not be measured: memory is short, or the caches are not known (see tern info)");
     bench_release(r.results, r.n);
-    if (rc == CLI_OK) rc = b.trace_failed ? CLI_FAILED : trace_finish(&trace, options.base.json);
-    trace_discard(&trace); // where something failed
     free(r.results);
     if (ctx) bench_destroy(&b);
     tern_context_destroy(ctx);

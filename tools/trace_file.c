@@ -44,7 +44,7 @@ static int cannot_write(const char *path, int error) {
 static int check_target(const char *path) {
     struct stat s;
     if (stat(path, &s) != 0) return CLI_OK; // creating the file tells more
-    if (!S_ISREG(s.st_mode)) return cannot_write(path, S_ISDIR(s.st_mode) ? EISDIR : EINVAL);
+    if (!S_ISREG(s.st_mode)) return cli_fail("%s: not a regular file; give another place with --trace", path);
     return access(path, W_OK) == 0 ? CLI_OK : cannot_write(path, errno);
 }
 
@@ -70,6 +70,7 @@ static int create(trace_file *f) {
 int trace_open(trace_file **file, const char *path) {
     *file = NULL;
     if (!path) return CLI_OK;
+    if (!*path) cli_usage("--trace '': give the name of a file");
     int rc = check_target(path);
     if (rc != CLI_OK) return rc;
     *file = calloc(1, sizeof **file);
