@@ -98,11 +98,11 @@ static bool run_chain(tern_context *ctx, size_t additions, size_t repeats, outco
 static bool run_gemm(tern_context *ctx, size_t additions, size_t repeats, outcome *o) {
     static const sched_step shape[] = {{2560, 1, {2560}}};
     (void)additions;
-    sched_products *p = sched_products_create(ctx, &(sched_sequence){"a product for a crowd", shape, 1, 1, GEMM_M, false});
-    bool ok = p && sched_products_run(p);
+    sched_products *p = sched_products_create(ctx, &(sched_sequence){"a product for a crowd", shape, 1, 1, GEMM_M}, NULL);
+    bool ok = p && sched_products_run_plans(p);
     const tern_worker_counters before = count(ctx);
     const double cpu = process_seconds(), start = sched_seconds();
-    for (size_t i = 0; ok && i < repeats; i++) ok = sched_products_run(p);
+    for (size_t i = 0; ok && i < repeats; i++) ok = sched_products_run_plans(p);
     o->seconds = sched_seconds() - start;
     o->cpu_seconds = process_seconds() - cpu;
     const tern_worker_counters after = count(ctx);

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 // Q, K and V; the attention's output; gate and up; down.
 const sched_step sched_layer_bitnet_2b[4] = {
@@ -23,8 +24,9 @@ struct sched_products {
     tern_context *ctx;
     step *steps;
     size_t n_steps, m, bytes;
+    bool borrowed; // its weights are another's
     float *x, *y[SCHED_FAN_MAX];
-    tern_stage *stages; // of the one region; NULL: a region for each step
+    tern_stage *stages; // of the one region
 };
 
 static void prepare_tile(void *arg, size_t tile) {
@@ -54,27 +56,39 @@ static int8_t *random_trits(size_t n) {
     return trits;
 }
 
-static tern_status pack_step(sched_products *p, step *s, const sched_step *shape, const int8_t *trits) {
+static tern_status pack(sched_products *p, step *s, const sched_step *shape, const int8_t *trits) {
     static const float scale = 1;
     const tern_weights_params params = {.struct_size = sizeof params, .expect_m = p->m};
+    tern_status status = TERN_OK;
+    for (size_t i = 0; status == TERN_OK && i < shape->n_weights; i++)
+        status = tern_weights_from_trits(p->ctx, &s->w[i], trits, &scale, 0, shape->n[i], shape->k, shape->k, &params);
+    return status;
+}
+
+// Its weights are there.
+static tern_status plan(sched_products *p, step *s, const sched_step *shape) {
     s->input = (tern_plan_input){.struct_size = sizeof s->input, .x = p->x, .ldx = shape->k, .m = p->m};
     s->parts = (size_t)tern_context_threads(p->ctx);
-    for (size_t i = 0; i < shape->n_weights; i++) {
-        tern_status status =
-            tern_weights_from_trits(p->ctx, &s->w[i], trits, &scale, 0, shape->n[i], shape->k, shape->k, &params);
-        tern_weights_info info = {.struct_size = sizeof info};
-        if (status == TERN_OK) status = tern_weights_get_info(p->ctx, s->w[i], &info);
-        if (status != TERN_OK) return status;
-        p->bytes += info.bytes;
+    for (size_t i = 0; i < shape->n_weights; i++)
         s->outputs[i] = (tern_plan_output){.struct_size = sizeof s->outputs[i], .y = p->y[i], .ldy = shape->n[i]};
+    const tern_plan_params params = {.struct_size = sizeof params,
+                                     .weights = (const tern_weights *const *)s->w,
+                                     .n_weights = shape->n_weights,
+                                     .max_m = p->m,
+                                     .x_type = TERN_TYPE_F32,
+                                     .y_type = TERN_TYPE_F32};
+    return tern_plan_create(p->ctx, &s->plan, &params);
+}
+
+// Of the weights of a step. tern_weights_get_info looks where the system has put them, which takes a while.
+static tern_status add_bytes(sched_products *p, const step *s, const sched_step *shape, size_t layers) {
+    for (size_t i = 0; i < shape->n_weights; i++) {
+        tern_weights_info info = {.struct_size = sizeof info};
+        const tern_status status = tern_weights_get_info(p->ctx, s->w[i], &info);
+        if (status != TERN_OK) return status;
+        p->bytes += layers * info.bytes;
     }
-    const tern_plan_params plan = {.struct_size = sizeof plan,
-                                   .weights = (const tern_weights *const *)s->w,
-                                   .n_weights = shape->n_weights,
-                                   .max_m = p->m,
-                                   .x_type = TERN_TYPE_F32,
-                                   .y_type = TERN_TYPE_F32};
-    return tern_plan_create(p->ctx, &s->plan, &plan);
+    return TERN_OK;
 }
 
 static bool allocate(sched_products *p, const sched_sequence *q, size_t n_max, size_t k_max) {
@@ -97,7 +111,7 @@ static bool make_region(sched_products *p) {
     return p->stages != NULL;
 }
 
-static bool run_plans(sched_products *p) {
+bool sched_products_run_plans(sched_products *p) {
     for (size_t i = 0; i < p->n_steps; i++) {
         const step *s = &p->steps[i];
         if (tern_plan_run(s->plan, &s->input, s->outputs) != TERN_OK) return sched_fail("%s", tern_context_error(p->ctx));
@@ -105,26 +119,41 @@ static bool run_plans(sched_products *p) {
     return true;
 }
 
-sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q) {
+static tern_status make_steps(sched_products *p, const sched_sequence *q, const sched_products *weights_of,
+                              const int8_t *trits) {
+    tern_status status = TERN_OK;
+    while (status == TERN_OK && p->n_steps < q->n_steps * q->layers) {
+        const sched_step *shape = &q->steps[p->n_steps % q->n_steps];
+        step *s = &p->steps[p->n_steps++];
+        if (weights_of) {
+            memcpy(s->w, weights_of->steps[p->n_steps - 1].w, sizeof s->w);
+        } else {
+            status = pack(p, s, shape, trits);
+        }
+        if (status == TERN_OK) status = plan(p, s, shape);
+        if (status == TERN_OK && p->n_steps <= q->n_steps) status = add_bytes(p, s, shape, q->layers);
+    }
+    return status;
+}
+
+sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q, const sched_products *weights_of) {
     size_t n_max = 1, k_max = 1;
     for (size_t i = 0; i < q->n_steps; i++) {
         k_max = larger(k_max, q->steps[i].k);
         for (size_t j = 0; j < q->steps[i].n_weights; j++) n_max = larger(n_max, q->steps[i].n[j]);
     }
     sched_products *p = calloc(1, sizeof *p);
-    int8_t *trits = random_trits(n_max * k_max);
+    int8_t *trits = weights_of ? NULL : random_trits(n_max * k_max);
     tern_status status = TERN_ERR_MEMORY;
-    if (p && trits) {
-        *p = (sched_products){.ctx = ctx, .m = q->m};
-        if (allocate(p, q, n_max, k_max)) status = TERN_OK;
+    if (p && (trits || weights_of)) {
+        *p = (sched_products){.ctx = ctx, .m = q->m, .borrowed = weights_of != NULL};
+        if (allocate(p, q, n_max, k_max)) status = make_steps(p, q, weights_of, trits);
     }
-    for (size_t i = 0; status == TERN_OK && i < q->n_steps * q->layers; i++)
-        status = pack_step(p, &p->steps[p->n_steps++], &q->steps[i % q->n_steps], trits);
     free(trits);
-    if (status == TERN_OK && q->one_region && !make_region(p)) status = TERN_ERR_MEMORY;
-    if (status == TERN_OK && (!q->one_region || run_plans(p))) return p;
+    if (status == TERN_OK && !make_region(p)) status = TERN_ERR_MEMORY;
+    if (status == TERN_OK && sched_products_run_plans(p)) return p;
     sched_products_destroy(p);
-    (void)sched_fail("%s could not be packed: %s", q->name, status == TERN_ERR_MEMORY ? "no memory" : tern_context_error(ctx));
+    (void)sched_fail("%s is not ready: %s", q->name, status == TERN_ERR_MEMORY ? "no memory" : tern_context_error(ctx));
     return NULL;
 }
 
@@ -132,7 +161,7 @@ void sched_products_destroy(sched_products *p) {
     if (!p) return;
     for (size_t i = 0; i < p->n_steps; i++) {
         tern_plan_destroy(p->steps[i].plan);
-        for (size_t j = 0; j < SCHED_FAN_MAX; j++) tern_weights_destroy(p->steps[i].w[j]);
+        for (size_t j = 0; j < SCHED_FAN_MAX && !p->borrowed; j++) tern_weights_destroy(p->steps[i].w[j]);
     }
     free(p->steps);
     free(p->stages);
@@ -141,8 +170,7 @@ void sched_products_destroy(sched_products *p) {
     free(p);
 }
 
-bool sched_products_run(sched_products *p) {
-    if (!p->stages) return run_plans(p);
+bool sched_products_run_one_region(sched_products *p) {
     return tern_run_region(p->ctx, p->stages, 2 * p->n_steps) == TERN_OK || sched_fail("%s", tern_context_error(p->ctx));
 }
 

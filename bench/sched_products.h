@@ -20,18 +20,21 @@ typedef struct sched_sequence {
     const char *name;
     const sched_step *steps;
     size_t n_steps, layers, m;
-    bool one_region;
 } sched_sequence;
 
 extern const sched_step sched_layer_bitnet_2b[4], sched_layer_smollm2_135m[4];
 
-// A sequence packed for one context.
+// A sequence ready to run in one context.
 typedef struct sched_products sched_products;
 
-// NULL, with the error printed, if it cannot be had.
-sched_products *sched_products_create(tern_context *ctx, const sched_sequence *sequence);
+// NULL, with the error printed, if it cannot be had. weights_of: made of the same sequence, whose weights are used, too, and
+// which is destroyed later; NULL: packs its own.
+sched_products *sched_products_create(tern_context *ctx, const sched_sequence *sequence, const sched_products *weights_of);
 void sched_products_destroy(sched_products *p);
-bool sched_products_run(sched_products *p);           // the sequence once
+// The sequence once: a region for each step (tern_plan_run), or one for all of them: two stages for each step, of as many tiles
+// as the context has threads (tern_prepare_part, tern_matmul_part), which is how a decode loop runs a token.
+typedef bool sched_products_fn(sched_products *p);
+sched_products_fn sched_products_run_plans, sched_products_run_one_region;
 size_t sched_products_bytes(const sched_products *p); // of packed weights
 
 #endif

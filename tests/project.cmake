@@ -40,5 +40,6 @@ if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT TERN_SANITIZE)
 endif()
 if(TERN_BENCH AND NOT TERN_SANITIZE) # sanitizers know nothing of OpenMP's barriers
   add_test(NAME test_sched_bench
-           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_sched_bench.py $<TARGET_FILE:tern_sched_bench>)
+           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_sched_bench.py $<TARGET_FILE:tern_sched_bench>
+                   ${CMAKE_SOURCE_DIR}/tools/sched_report.py)
 endif()

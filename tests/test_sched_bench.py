@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: MIT
 """tern_sched_bench runs through and reports what tools/sched_report.py reads. Never how long something took.
 
-usage: test_sched_bench.py TERN_SCHED_BENCH [unittest arguments]
+usage: test_sched_bench.py TERN_SCHED_BENCH SCHED_REPORT_PY [unittest arguments]
 """
 import json
 import subprocess
 import sys
+import tempfile
 import unittest
 
-BENCH = sys.argv[1]
+BENCH, REPORT = sys.argv[1:3]
 LATENCIES = ["empty_region", "short_region", "empty_stage", "short_stage"]
 
 SCALING = ["gemm_m512_2560x6912", "gemm_m512_4096x4096", "token_bitnet_2b", "token_smollm2_135m", "token_288_768_2_layers/one_region"]
@@ -50,9 +51,9 @@ class SchedBench(unittest.TestCase):
     def test_products_are_measured_with_one_worker_and_two(self):
         for name in SCALING:
             case = self.cases[(name, "tern")]
-            self.assertGreater(case["samples"], 0)
+            self.assertGreater(case["samples"] + case["dropped"], 0)
             self.assertGreater(case["bytes"], 0)
-            self.assertEqual(case["limit"] == "none", case["limit_ratio"] is None)
+            self.assertEqual(case["limit"] == "none" or not case["samples"], case["limit_ratio"] is None)
 
     def test_a_crowded_pool_comes_to_its_end_and_runs_every_tile_once(self):
         for work in WORKS:
@@ -66,9 +67,23 @@ class SchedBench(unittest.TestCase):
         self.assertGreater(self.cases[("awake_after_last_region", "tern")]["samples"], 0)
         self.assertGreater(self.cases[("cpu_time_idle_100ms_to_1s", "tern")]["samples"], 0)
 
+    def report_of(self, report, *args):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(report, file)
+            file.flush()
+            return subprocess.run([sys.executable, REPORT, file.name, *args], capture_output=True, text=True, check=False)
+
+    def test_a_bar_that_was_not_measured_fails_the_gate(self):
+        report = {**self.report, "cases": [{k: None if k in ("median", "p99", "of_limit") else v for k, v in c.items()} for c in self.report["cases"]]}
+        done = self.report_of(report, "--gate")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("not measured", done.stdout)
+        self.assertNotIn("| met", done.stdout)
+        self.assertEqual(self.report_of(report).returncode, 0)
+
     def test_wrong_options_are_refused(self):
         self.assertNotEqual(run("--only", "nothing").returncode, 0)
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[2:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])

@@ -31,3 +31,10 @@ for threads in 1 2; do
     benches=("$out/bench_$threads.json" "${benches[@]}")
 done
 "$python" tools/kernel_report.py --kernels "$out/kernels.json" --bench "${benches[@]}" --plot docs/performance.svg --document docs/performance.md
+
+runs=()
+for run in 1 2 3; do
+    build/release/tern_sched_bench --json >"$out/sched_$run.json"
+    runs+=("$out/sched_$run.json")
+done
+"$python" tools/sched_report.py "${runs[@]}" --document docs/performance.md
