@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "hwloc_machine.h"
-#include "sched/plan.h"
+#include "sched/share.h"
 #include "test_random.h"
 
 static const char two_by_smt[] = "l3:1 core:2 pu:2(indexes=2*2:2*1)";
@@ -57,6 +57,24 @@ static const tern_worker_plan *planned(const tern_topology *topology, int thread
     memset(&plan, 0xAA, sizeof plan);
     tern_worker_plan_make(&plan, topology, threads, pin, quota_millis);
     return &plan;
+}
+
+// The rows (or any units that are divided as in share.h) that the workers of one NUMA node own: one contiguous range.
+typedef struct node_rows {
+    int node, first_worker, end_worker;
+    uint64_t first_row, end_row;
+} node_rows;
+
+// Of the node of `worker`.
+static node_rows rows_of(const tern_worker_plan *plan, int worker, uint64_t n_rows) {
+    static uint64_t bounds[TERN_THREADS_MAX + 1];
+    tern_share_bounds(bounds, plan->workers, plan->n_workers);
+    node_rows rows = {.node = plan->workers[worker].node, .first_worker = worker, .end_worker = worker + 1};
+    while (rows.first_worker > 0 && plan->workers[rows.first_worker - 1].node == rows.node) rows.first_worker--;
+    while (rows.end_worker < plan->n_workers && plan->workers[rows.end_worker].node == rows.node) rows.end_worker++;
+    rows.first_row = tern_share_first(n_rows, bounds[rows.first_worker]);
+    rows.end_row = tern_share_first(n_rows, bounds[rows.end_worker]);
+    return rows;
 }
 
 static void expect(const tern_topology *topology, int threads, tern_pin pin, const char *drawing) {
@@ -121,7 +139,7 @@ static void each_socket_has_the_half_of_the_rows_that_its_workers_read(void **st
     (void)state;
     const tern_worker_plan *plan = planned(synthetic(two_sockets), 0, TERN_PIN_COMPACT, 0);
     for (int worker = 0; worker < 64; worker++) {
-        const tern_node_rows rows = tern_worker_plan_rows(plan, worker, 6912);
+        const node_rows rows = rows_of(plan, worker, 6912);
         assert_int_equal(rows.node, worker / 32);
         assert_int_equal(rows.first_worker, worker / 32 * 32);
         assert_int_equal(rows.end_worker, worker / 32 * 32 + 32);
@@ -130,9 +148,9 @@ static void each_socket_has_the_half_of_the_rows_that_its_workers_read(void **st
     }
     // 32 workers and 8: four fifths and one fifth
     plan = planned(synthetic(two_sockets), 40, TERN_PIN_COMPACT, 0);
-    assert_int_equal(tern_worker_plan_rows(plan, 0, 1000).end_row, 800);
-    assert_int_equal(tern_worker_plan_rows(plan, 39, 1000).first_row, 800);
-    assert_int_equal(tern_worker_plan_rows(plan, 39, 1000).end_row, 1000);
+    assert_int_equal(rows_of(plan, 0, 1000).end_row, 800);
+    assert_int_equal(rows_of(plan, 39, 1000).first_row, 800);
+    assert_int_equal(rows_of(plan, 39, 1000).end_row, 1000);
 }
 
 // 8 fast cores of two threads, 8 efficient ones of one thread each.
@@ -158,13 +176,14 @@ static void fast_cores_come_first_and_weigh_more_than_efficient_ones(void **stat
     expect(t, 10, TERN_PIN_COMPACT, "16 18 20 22 24 26 28 30 0*399 2*399");
 }
 
-static void a_fast_core_has_more_rows_than_an_efficient_one(void **state) {
+static void rows_are_divided_by_the_speed_of_the_cores(void **state) {
     (void)state;
     const tern_worker_plan *plan = planned(describe(hybrid("0-15", "16-31", "0,2,16,18")), 0, TERN_PIN_COMPACT, 0);
     assert_string_equal(drawn(plan), "0 2 16*399 18*399");
-    const tern_node_rows all = tern_worker_plan_rows(plan, 0, 2846);
-    assert_int_equal(all.first_row, 0);
-    assert_int_equal(all.end_row, 2846);
+    uint64_t bounds[5];
+    tern_share_bounds(bounds, plan->workers, 4);
+    static const uint64_t expected[5] = {0, 1024, 2048, 2447, 2846};
+    for (int i = 0; i < 5; i++) assert_int_equal(tern_share_first(2846, bounds[i]), expected[i]);
 }
 
 static void the_l3_of_the_fast_cores_is_filled_first(void **state) {
@@ -284,7 +303,7 @@ static void check_plan(const tern_worker_plan *plan, const tern_topology *t, int
         if (!before) assert_int_equal(p->group, 0);
         in_group = before && p->group == before->group ? in_group + 1 : 1;
         assert_true(in_group <= TERN_GROUP_WORKERS_MAX);
-        const tern_node_rows rows = tern_worker_plan_rows(plan, i, 12345);
+        const node_rows rows = rows_of(plan, i, 12345);
         assert_int_equal(rows.node, p->node);
         assert_in_range(i, rows.first_worker, rows.end_worker - 1);
         if (i == rows.first_worker) {
@@ -354,7 +373,7 @@ int main(void) {
         cmocka_unit_test(two_sockets_of_32_cores_have_four_groups_of_16),
         cmocka_unit_test(each_socket_has_the_half_of_the_rows_that_its_workers_read),
         cmocka_unit_test(fast_cores_come_first_and_weigh_more_than_efficient_ones),
-        cmocka_unit_test(a_fast_core_has_more_rows_than_an_efficient_one),
+        cmocka_unit_test(rows_are_divided_by_the_speed_of_the_cores),
         cmocka_unit_test(the_l3_of_the_fast_cores_is_filled_first),
         cmocka_unit_test(holes_in_the_cpuset_are_left_out),
         cmocka_unit_test(a_quota_smaller_than_the_mask_limits_the_workers_but_not_those_asked_for),

@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "sched/share.h"
-
 static const char *const pin_names[] = {[TERN_PIN_DEFAULT] = "default",
                                         [TERN_PIN_COMPACT] = "compact",
                                         [TERN_PIN_SPREAD] = "spread",
@@ -164,15 +162,4 @@ void tern_worker_plan_make(tern_worker_plan *plan, const tern_topology *topology
     const int placed = place_bound(plan, &m, caches);
     place_unbound(plan, topology, placed, caches);
     group(plan, caches);
-}
-
-tern_node_rows tern_worker_plan_rows(const tern_worker_plan *plan, int worker, uint64_t n_rows) {
-    uint64_t bounds[TERN_THREADS_MAX + 1];
-    tern_share_bounds(bounds, plan->workers, plan->n_workers);
-    tern_node_rows rows = {.node = plan->workers[worker].node, .first_worker = worker, .end_worker = worker + 1};
-    while (rows.first_worker > 0 && plan->workers[rows.first_worker - 1].node == rows.node) rows.first_worker--;
-    while (rows.end_worker < plan->n_workers && plan->workers[rows.end_worker].node == rows.node) rows.end_worker++;
-    rows.first_row = tern_share_first(n_rows, bounds[rows.first_worker]);
-    rows.end_row = tern_share_first(n_rows, bounds[rows.end_worker]);
-    return rows;
 }

@@ -44,14 +44,4 @@ const char *tern_pin_name(tern_pin pin);
 bool tern_pin_parse(const char *text, tern_pin *pin);
 #define TERN_PIN_NAMES "compact, spread, all, none"
 
-// The rows (or any units that are divided as in share.h) that the workers of one NUMA node own: one contiguous range.
-typedef struct tern_node_rows {
-    int node;
-    int first_worker, end_worker;
-    uint64_t first_row, end_row;
-} tern_node_rows;
-
-// Of the node that `worker` belongs to. n_rows <= 2^31.
-tern_node_rows tern_worker_plan_rows(const tern_worker_plan *plan, int worker, uint64_t n_rows);
-
 #endif

@@ -63,9 +63,10 @@ static bool parse_number(const char *text, long long *number) {
 static void unescape(char *text) {
     char *out = text;
     for (; *text; text++) {
-        const bool octal = text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' && text[2] <= '7' &&
-                           text[3] >= '0' && text[3] <= '7';
-        *out++ = octal ? (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0')) : *text;
+        char digits[4] = "";
+        if (text[0] == '\\') (void)snprintf(digits, sizeof digits, "%s", text + 1);
+        const bool octal = strspn(digits, "01234567") == 3;
+        *out++ = octal ? (char)strtol(digits, NULL, 8) : *text;
         if (octal) text += 3;
     }
     *out = '\0';
