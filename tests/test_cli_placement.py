@@ -29,7 +29,7 @@ def topology(*prefix, **environment):
 
 def paid_cpus(told):
     """Workers that the quota of this test's own process allows."""
-    return max(1, int(told["quota_cpus"])) if told["quota_cpus"] else told["cpus"]
+    return max(1, int(told["quota_cpus"] + 0.5)) if told["quota_cpus"] else told["cpus"]
 
 
 class Pin(unittest.TestCase):
@@ -134,15 +134,15 @@ class Cgroups(unittest.TestCase):
             return {"cpu.max": f"{quota} {PERIOD_US}"} if v2 else {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": quota}
         return cgroup(self, "cpu", settings)
 
-    def test_a_quota_of_one_and_a_half_cpus_gives_one_worker_unless_more_are_asked_for(self):
-        with self.quota(1.5) as prefix:
+    def test_a_quota_of_1_4_cpus_gives_one_worker_unless_more_are_asked_for(self):
+        with self.quota(1.4) as prefix:
             told = topology(*prefix)
-            self.assertEqual((told["quota_cpus"], told["threads"]), (1.5, 1))
+            self.assertEqual((told["quota_cpus"], told["threads"]), (1.4, 1))
             self.assertEqual(told["pin"], "none" if told["cores"] > 1 else "compact")
             self.assertEqual(topology(*prefix, TERN_THREADS="2")["threads"], 2)
             self.assertEqual(topology(*prefix, TERN_PIN="compact")["pin"], "compact")
             text = subprocess.run([*prefix, TERN, "info"], capture_output=True, timeout=300).stdout.decode()
-            self.assertIn("quota     1.5 CPUs of time", text)
+            self.assertIn("quota     1.4 CPUs of time", text)
 
     def test_a_quota_of_a_tenth_of_a_cpu_gives_one_worker(self):
         with self.quota(0.1) as prefix:

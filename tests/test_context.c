@@ -47,8 +47,8 @@ static int clear_environment(void **state) {
 
 // By the quota that this test itself may run under.
 static int paid_cpus(const tern_context *ctx) {
-    const int whole = ctx->quota_millis / TERN_CPU_MILLIS;
-    return ctx->quota_millis == 0 ? INT_MAX : whole > 0 ? whole : 1;
+    const int nearest = (ctx->quota_millis + TERN_CPU_MILLIS / 2) / TERN_CPU_MILLIS;
+    return ctx->quota_millis == 0 ? INT_MAX : nearest > 0 ? nearest : 1;
 }
 
 static tern_pin default_pin(const tern_context *ctx) {

@@ -232,12 +232,12 @@ static void a_quota_smaller_than_the_mask_limits_the_workers_but_not_those_asked
     assert_int_equal(planned(t, 0, TERN_PIN_ALL, 0)->n_cpus, 128);
 }
 
-static void a_part_of_a_cpu_is_not_paid_for_but_the_first(void **state) {
+static void a_quota_is_rounded_to_the_nearest_number_of_workers_but_not_to_none(void **state) {
     (void)state;
     const tern_topology *t = synthetic(two_sockets);
     static const struct {
         int millis, workers;
-    } cases[] = {{1, 1}, {999, 1}, {1000, 1}, {1999, 1}, {2000, 2}, {2999, 2}, {63999, 63}, {64000, 64}, {INT32_MAX, 64}};
+    } cases[] = {{1, 1}, {499, 1}, {1000, 1}, {1499, 1}, {1500, 2}, {2499, 2}, {63499, 63}, {63500, 64}, {INT32_MAX, 64}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(planned(t, 0, TERN_PIN_DEFAULT, cases[i].millis)->n_workers, cases[i].workers);
 }
@@ -377,7 +377,7 @@ int main(void) {
         cmocka_unit_test(the_l3_of_the_fast_cores_is_filled_first),
         cmocka_unit_test(holes_in_the_cpuset_are_left_out),
         cmocka_unit_test(a_quota_smaller_than_the_mask_limits_the_workers_but_not_those_asked_for),
-        cmocka_unit_test(a_part_of_a_cpu_is_not_paid_for_but_the_first),
+        cmocka_unit_test(a_quota_is_rounded_to_the_nearest_number_of_workers_but_not_to_none),
         cmocka_unit_test(workers_beyond_the_pus_are_not_bound),
         cmocka_unit_test(a_cache_of_24_workers_is_two_equal_groups),
         cmocka_unit_test(cores_without_a_shared_cache_form_groups_by_node),

@@ -64,7 +64,7 @@ enum { TERN_THREADS_MAX = 1024 };
 typedef struct tern_context_params {
     size_t struct_size;
     int threads;     // 1..TERN_THREADS_MAX; 0: $TERN_THREADS, else one per allowed physical core (pin "all": per CPU), and no
-                     // more than a container's CPU quota pays for, rounded down
+                     // more than a container's CPU quota pays for, rounded
     const char *isa; // highest tier to use: scalar|avx2|avx512|avx512vnni|avx512vbmi; NULL: $TERN_ISA, else the CPU's best
     int no_pinning;  // nonzero: the same as pin = "none"
     tern_parallel_for_fn parallel_for; // when given, Tern creates no thread; `threads` tells how many it has: weights are

@@ -144,8 +144,14 @@ static void group(tern_worker_plan *plan, const int *caches) {
 
 // ---- the plan -----------------------------------------------------------------------------------------------------------
 
+static int paid_workers(int quota_millis) {
+    if (quota_millis == 0) return TERN_PUS_MAX;
+    const int nearest = quota_millis / TERN_CPU_MILLIS + (quota_millis % TERN_CPU_MILLIS >= TERN_CPU_MILLIS / 2);
+    return nearest > 0 ? nearest : 1;
+}
+
 void tern_worker_plan_make(tern_worker_plan *plan, const tern_topology *topology, int threads, tern_pin pin, int quota_millis) {
-    const int paid = quota_millis == 0 ? TERN_PUS_MAX : quota_millis < TERN_CPU_MILLIS ? 1 : quota_millis / TERN_CPU_MILLIS;
+    const int paid = paid_workers(quota_millis);
     if (pin == TERN_PIN_DEFAULT) pin = paid < topology->cores ? TERN_PIN_NONE : TERN_PIN_COMPACT;
     if (threads == 0) {
         threads = smaller(pin == TERN_PIN_ALL ? topology->pus : topology->cores, paid);

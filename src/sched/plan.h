@@ -35,8 +35,9 @@ typedef struct tern_worker_plan {
 } tern_worker_plan;
 
 // threads: 1..TERN_THREADS_MAX, or 0: one per core (pin ALL: per PU), and no more than the quota pays for.
-// quota_millis: CPUs that a container's quota pays for, in thousandths; 0: no quota. A part of a CPU does not count (but one
-// worker is always paid for): a worker too many makes the kernel stop all of them for the rest of each period.
+// quota_millis: CPUs that a container's quota pays for, in thousandths; 0: no quota. It is rounded to the nearest number of
+// workers, at least 1: with a worker too many the kernel stops them all for a part of each period, with one too few more of the
+// quota than that is left unused.
 void tern_worker_plan_make(tern_worker_plan *plan, const tern_topology *topology, int threads, tern_pin pin, int quota_millis);
 
 // "compact", "spread", "all", "none"; "cores" means compact, too.
