@@ -14,6 +14,7 @@
 #include "sched_peers.h"
 
 enum { ROUNDS = 20, QUICK_ROUNDS = 2, SAMPLES = 400, LONG_SAMPLES = 40, WAKES = 6, QUICK_SHARE = 20, WARM_UPS = 200 };
+enum { BOUNCES = 100, POLLS_PER_CLOCK = 1024, BOUNCE_SAMPLES = 20 };
 enum { LONG_REGION = 101 }; // stages: one more than the steps between them
 
 static const double gap_seconds = 5e-6;      // what counts as a core taken away
@@ -37,6 +38,7 @@ typedef struct tile_note {
 typedef struct latency {
     tile_note notes[SCHED_PAIR];
     size_t additions; // of a tile with work
+    _Alignas(SCHED_HOT_LINE) atomic_size_t turn;
 } latency;
 
 static _Thread_local char this_thread;
@@ -70,6 +72,20 @@ static void wake_tile(void *arg, size_t tile) {
     note->start = sched_seconds();
     atomic_store_explicit(&note->started, true, memory_order_release); // publishes the note
     while (!atomic_load_explicit(&other->started, memory_order_acquire) && sched_seconds() < note->start + wake_limit) {}
+}
+
+// The machine's own price: a cache line goes to the other core and back, so many times. Gives up where nobody answers.
+static void bounce_tile(void *arg, size_t tile) {
+    latency *l = arg;
+    l->notes[tile].thread = &this_thread;
+    const double end = sched_seconds() + wake_limit;
+    for (size_t turn = tile; turn < SCHED_PAIR * BOUNCES; turn += SCHED_PAIR) {
+        // acquire and release: as in any hand-over of data, though there is none here
+        for (size_t polls = 1; atomic_load_explicit(&l->turn, memory_order_acquire) != turn; polls++) {
+            if (polls % POLLS_PER_CLOCK == 0 && sched_seconds() > end) return;
+        }
+        atomic_store_explicit(&l->turn, turn + 1, memory_order_release);
+    }
 }
 
 static bool both_took_part(const latency *l) { return l->notes[0].thread != l->notes[1].thread; }
@@ -145,7 +161,7 @@ static void sample(const sched_peer *peer, latency *l, const region_kind *kind, 
 
 typedef struct record {
     const sched_peer *peer;
-    samples of[KINDS], wake;
+    samples of[KINDS], wake, bounce;
     size_t awake; // samples of waking before which Tern's worker had not been asleep
 } record;
 
@@ -167,6 +183,16 @@ static void sample_hot(record *r, latency *l, size_t share) {
     }
     to_steps(&r->of[EMPTY_STEP], first[EMPTY_STEP], &r->of[EMPTY], first[EMPTY]);
     to_steps(&r->of[WORK_STEP], first[WORK_STEP], &r->of[WORK], first[WORK]);
+}
+
+static void sample_bounce(record *r, latency *l) {
+    r->peer->set(&(sched_region){bounce_tile, l, 1});
+    for (size_t i = 0; i < BOUNCE_SAMPLES; i++) {
+        atomic_store_explicit(&l->turn, 0, memory_order_relaxed); // the region publishes it
+        const double start = sched_seconds();
+        r->peer->run();
+        if (both_took_part(l)) r->bounce.values[r->bounce.n++] = (sched_seconds() - start) / BOUNCES;
+    }
 }
 
 static uint64_t second_worker_parks(void) {
@@ -200,6 +226,7 @@ static bool measure_round(sched_bench *b, record *r, latency *l) {
     r->peer->set(&(sched_region){work_tile, l, 1});
     for (size_t i = 0; i < WARM_UPS; i++) r->peer->run();
     sample_hot(r, l, share);
+    sample_bounce(r, l);
     if (r->peer->sleeps) sample_wake(r, l, b->quick ? 1 : WAKES);
     r->peer->stop();
     return true;
@@ -220,6 +247,7 @@ static void report(sched_bench *b, const record *r) {
         json_t *c = add(b, kinds[k].name, r, &r->of[k]);
         sched_set_real(c, "both_ran", r->of[k].n ? (double)r->of[k].shared / (double)r->of[k].n : (double)NAN);
     }
+    (void)add(b, "line_round_trip", r, &r->bounce);
     if (!r->peer->sleeps) return;
     json_t *c = add(b, "wake", r, &r->wake);
     (void)json_object_set_new(c, "not_asleep", json_integer((json_int_t)r->awake));
@@ -231,12 +259,14 @@ static bool allocate(record *r, size_t rounds) {
         if (!r->of[k].values) return false;
     }
     r->wake.values = malloc(rounds * WAKES * sizeof(double));
-    return r->wake.values != NULL;
+    r->bounce.values = malloc(rounds * BOUNCE_SAMPLES * sizeof(double));
+    return r->wake.values && r->bounce.values;
 }
 
 static void release(record *r) {
     for (int k = 0; k < KINDS; k++) free(r->of[k].values);
     free(r->wake.values);
+    free(r->bounce.values);
 }
 
 static void add_clock_read(sched_bench *b) {

@@ -18,6 +18,7 @@ PEERS = ("tern", "openmp", "mutex/condvar")
 LATENCIES = {
     "empty_region": "region of two empty tiles", "short_region": "region of two tiles of 1 us, beyond that 1 us",
     "empty_stage": "step from stage to stage, empty tiles", "short_stage": "step from stage to stage, tiles of 1 us",
+    "line_round_trip": "the machine's own: a cache line to the other core and back",
     "wake": "from the region's start to the first tile of a worker that slept"}
 GEMMS = ("gemm_m512_2560x6912", "gemm_m512_4096x4096")
 TOKENS_DRAM = ("token_bitnet_2b", "token_bitnet_2b/one_region")
