@@ -29,10 +29,14 @@ struct sched_products {
     tern_stage *stages; // of the one region
 };
 
+// Parts without a token of their own have nothing to do: one thread calls them for the rest.
+static size_t prepare_tiles(const step *s) { return s->input.m < s->parts ? s->input.m : s->parts; }
+
+// Their status is OK: sizes and values are those that sched_products_create has run.
 static void prepare_tile(void *arg, size_t tile) {
     const step *s = arg;
-    (void)tern_prepare_part(s->plan, &s->input, tile,
-                            s->parts); // sizes and values are as in the plan's first run, which was checked
+    for (size_t part = tile; part < s->parts; part += prepare_tiles(s))
+        (void)tern_prepare_part(s->plan, &s->input, part, s->parts);
 }
 
 static void matmul_tile(void *arg, size_t tile) {
@@ -105,7 +109,7 @@ static bool make_region(sched_products *p) {
     p->stages = malloc(2 * p->n_steps * sizeof *p->stages);
     for (size_t i = 0; p->stages && i < p->n_steps; i++) {
         step *s = &p->steps[i];
-        p->stages[2 * i] = (tern_stage){.fn = prepare_tile, .arg = s, .n_tiles = s->parts, .name = "prepare"};
+        p->stages[2 * i] = (tern_stage){.fn = prepare_tile, .arg = s, .n_tiles = prepare_tiles(s), .name = "prepare"};
         p->stages[2 * i + 1] = (tern_stage){.fn = matmul_tile, .arg = s, .n_tiles = s->parts, .name = "multiply"};
     }
     return p->stages != NULL;

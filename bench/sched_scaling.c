@@ -13,7 +13,7 @@ enum { ROUNDS = 11, ROUNDS_MAX = ROUNDS, QUICK_ROUNDS = 2, REPEATS_MAX = 4096, M
 enum { TRIES = 2 }; // rounds at most, for each that is wanted
 enum { QUICK_M = 32, QUICK_BYTES = 16 << 20 };
 static const double run_seconds = 4e-3; // a shorter sequence is repeated
-static const double case_seconds = 2;   // then a slow sequence has had its rounds
+static const double case_seconds = 3;   // then a slow sequence has had its rounds
 static const double noise_max = 0.1;    // A/A, of a round that counts
 
 typedef enum limit { LIMIT_NONE, LIMIT_DRAM, LIMIT_INT8 } limit;
