@@ -17,6 +17,7 @@
 
 #include "matmul/context.h"
 #include "sched/affinity.h"
+#include "sched/pool_state.h"
 
 static const char *const pins[] = {"compact", "cores", "spread", "all", "none"};
 enum { N_PINS = sizeof pins / sizeof pins[0] };
@@ -272,6 +273,26 @@ static void several_reasons_stand_in_one_warning(void **state) {
     tern_context_destroy(ctx);
 }
 
+static void no_more_workers_are_kept_awake_than_the_quota_pays_for(void **state) {
+    (void)state;
+    tern_worker_plan *plan = calloc(1, sizeof *plan);
+    assert_non_null(plan);
+    plan->n_workers = 4;
+    for (int i = 0; i < 4; i++) plan->workers[i] = (tern_worker_place){.cpu = TERN_CPU_NONE, .weight = 1};
+    for (plan->n_cpus = 0; plan->n_cpus < 3; plan->n_cpus++) {
+        tern_pool *pool = NULL;
+        assert_int_equal(tern_pool_create(&pool, plan, &tern_default_allocator, NULL, NULL), TERN_OK);
+        const int cpus = tern_affinity_count();
+        assert_int_equal(pool->crew, plan->n_cpus > 0 && plan->n_cpus < cpus ? plan->n_cpus : cpus < 4 ? cpus : 4);
+        _Atomic uint64_t sum = 0;
+        const tern_stage stage = {add_tile, &sum, 100, NULL};
+        for (int i = 0; i < 50; i++) assert_int_equal(tern_pool_run(pool, &stage, 1, NULL), TERN_OK);
+        assert_true(sum == 50 * 5050);
+        tern_pool_destroy(pool);
+    }
+    free(plan);
+}
+
 // ---- several contexts ---------------------------------------------------------------------------------------------------
 
 static void *use_own_context(void *failures) {
@@ -332,6 +353,7 @@ int main(void) {
         cmocka_unit_test(workers_that_do_not_exist_are_not_told),
         cmocka_unit_test(refused_bindings_leave_workers_unbound_and_a_warning),
         cmocka_unit_test(refused_threads_leave_a_smaller_context_and_a_warning),
+        cmocka_unit_test(no_more_workers_are_kept_awake_than_the_quota_pays_for),
         cmocka_unit_test(several_reasons_stand_in_one_warning),
         cmocka_unit_test(each_thread_may_have_a_context_of_its_own),
         cmocka_unit_test(many_contexts_of_one_thread_take_turns),

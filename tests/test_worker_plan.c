@@ -230,6 +230,7 @@ static void a_quota_smaller_than_the_mask_limits_the_workers_but_not_those_asked
     assert_int_equal(plan->pin, TERN_PIN_COMPACT);
     assert_int_equal(plan->n_cpus, 64);
     assert_int_equal(planned(t, 0, TERN_PIN_ALL, 0)->n_cpus, 128);
+    assert_int_equal(planned(t, 0, TERN_PIN_DEFAULT, 1400)->n_cpus, 2); // for as many as are asked for
 }
 
 static void a_quota_is_rounded_to_the_nearest_number_of_workers_but_not_to_none(void **state) {

@@ -3,6 +3,7 @@
 #include "sched/plan.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
 
 static const char *const pin_names[] = {[TERN_PIN_DEFAULT] = "default",
@@ -144,8 +145,12 @@ static void group(tern_worker_plan *plan, const int *caches) {
 
 // ---- the plan -----------------------------------------------------------------------------------------------------------
 
+static int paid_cpus(int quota_millis) {
+    return quota_millis == 0 ? INT_MAX : quota_millis / TERN_CPU_MILLIS + (quota_millis % TERN_CPU_MILLIS != 0);
+}
+
 static int paid_workers(int quota_millis) {
-    if (quota_millis == 0) return TERN_PUS_MAX;
+    if (quota_millis == 0) return INT_MAX;
     const int nearest = quota_millis / TERN_CPU_MILLIS + (quota_millis % TERN_CPU_MILLIS >= TERN_CPU_MILLIS / 2);
     return nearest > 0 ? nearest : 1;
 }
@@ -158,7 +163,7 @@ void tern_worker_plan_make(tern_worker_plan *plan, const tern_topology *topology
         threads = smaller(threads, TERN_THREADS_MAX);
     }
     plan->pin = pin;
-    plan->n_cpus = smaller(topology->pus, paid);
+    plan->n_cpus = smaller(topology->pus, paid_cpus(quota_millis));
     plan->n_workers = threads;
     machine m;
     int caches[TERN_THREADS_MAX];

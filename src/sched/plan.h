@@ -29,7 +29,8 @@ typedef enum tern_pin {
 // cache, follow each other.
 typedef struct tern_worker_plan {
     tern_pin pin; // never DEFAULT
-    int n_cpus;   // workers that can run at the same time: allowed PUs, or fewer by the quota
+    int n_cpus;   // that the workers have together: allowed PUs, or fewer by the quota, of which a part counts; 0: as many as
+                  // bindings and mask leave
     int n_workers;
     tern_worker_place workers[TERN_THREADS_MAX];
 } tern_worker_plan;

@@ -120,9 +120,14 @@ static int count_cpus(const tern_worker_plan *plan) {
     return distinct;
 }
 
+static int crew_of(const tern_worker_plan *plan) {
+    const int cpus = count_cpus(plan);
+    return plan->n_cpus > 0 && plan->n_cpus < cpus ? plan->n_cpus : cpus;
+}
+
 static void initialize(tern_pool *pool, const tern_worker_plan *plan) {
     const int n = plan->n_workers;
-    pool->crew = count_cpus(plan);
+    pool->crew = crew_of(plan);
     pool->forks = atomic_load_explicit(&forks, memory_order_relaxed); // see tern_pool_is_forked()
     for (int i = 0; i < n; i++) {
         pool->cpus[i] = plan->workers[i].cpu;

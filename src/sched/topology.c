@@ -189,8 +189,9 @@ static bool restrict_to_allowed(hwloc_topology_t hw) {
     return ok;
 }
 
-// DONT_CHANGE_BINDING: without it hwloc moves the calling thread to every CPU in turn, to run CPUID there, and needs twice the
-// time. Devices (I/O) are not looked for: that is hwloc's default.
+// DONT_CHANGE_BINDING: without it hwloc moves the calling thread to every CPU in turn, to run CPUID there, which also takes
+// half as long again. Devices (I/O) are not looked for: that is hwloc's default. To leave out distances or core kinds saves
+// nothing.
 static bool load(hwloc_topology_t hw) {
     return hwloc_topology_set_flags(hw, HWLOC_TOPOLOGY_FLAG_DONT_CHANGE_BINDING) == 0 && hwloc_topology_load(hw) == 0;
 }
