@@ -74,14 +74,17 @@ class ClosedForms(unittest.TestCase):
         self.assertAlmostEqual(run(Machine(8, nodes=4, node_gbs=10, core_gbs=20), FREE, stage).ns, 64 * 10000 / 40)
 
     def test_a_region_of_one_stage_on_two_workers(self):
-        p, tile = REAL, 400
-        worker_1_done = p.visible + p.own_rmw + tile + p.other_rmw  # sees, claims, runs, reports last
-        self.assertAlmostEqual(run(Machine(2), p, [Stage(2, tile)]).ns, worker_1_done + p.other_load + p.visible)
+        r, load, claim, visible, tile = REAL.other_rmw, REAL.other_load, REAL.own_rmw, REAL.visible, 400
+        caller_reports = r + load + r + claim + tile  # it takes the advancer's line, publishes, claims, runs
+        self.assertLess(caller_reports, r + load + visible + claim + tile)  # before worker 1 does
+        worker_1_reported = caller_reports + 2 * r  # one after the other
+        self.assertAlmostEqual(run(Machine(2), REAL, [Stage(2, tile)]).ns, worker_1_reported + r + load + visible)
 
     def test_a_counter_serves_one_after_the_other(self):
         prices = Prices(other_rmw=100, own_rmw=100)
         ns = run(Machine(64, group=64, flat=True), prices, [Stage(64, 0)]).ns
-        self.assertAlmostEqual(ns, 100 + 100 + 64 * 100 + 0)  # published, claimed, reported in turn
+        # The others claim while the caller publishes, so it reports last, and ends the region.
+        self.assertAlmostEqual(ns, 100 + 100 + 64 * 100 + 100 + 100)
 
     def test_the_tree_wakes_in_the_depth_of_the_tree(self):
         self.assertAlmostEqual(wake_times(2, REAL).max(), 35000)

@@ -6,6 +6,7 @@ A discrete-event simulation of the pool's protocol (src/sched): an advancer open
 then steal, and report; who reports last is the next advancer. Input: the JSON of tern_scale_bench. All times are nanoseconds.
 
 Equations
+  advance   who becomes the advancer takes over the line that says what comes next: one rmw.
   publish   the advancer writes one copy of `open` per group, one after the other: load if another wrote it last, and other_rmw, because
             the group's workers watch it. Worker w, the k-th reader of its copy, sees it at visible * distance(advancer, w) +
             k * queue * load after the write began. With plain stores (`stores`, not what the pool does): other_store for each copy.
@@ -95,8 +96,9 @@ class Simulation:
         self.m, self.p, self.rng = machine, prices, np.random.default_rng(seed)
         n, groups = machine.workers, machine.group_of[-1] + 1
         self.words = [Line(w) for w in range(n)]
-        self.opens, self.finished = ([Line(0) for _ in range(groups)] for _ in range(2))
-        self.groups_done = Line(0)
+        # As a region before left them, whose advancer was the last worker.
+        self.opens, self.finished = ([Line(n - 1) for _ in range(groups)] for _ in range(2))
+        self.groups_done, self.state = Line(n - 1), Line(n - 1)
         self.members = [np.flatnonzero(machine.group_of == g) for g in range(groups)]
         self.near = [np.flatnonzero(machine.cache_of == c) for c in range(machine.cache_of[-1] + 1)]
         self.now, self.advancer = 0.0, 0
@@ -127,6 +129,8 @@ class Simulation:
     def run(self, stages, awake=None):
         if awake is not None:
             self.free = np.asarray(awake, float).copy()
+        if self.m.workers > 1 and any(s.tiles > 1 for s in stages):
+            self.now = self.rmw(self.state, 0, self.now, "publish")
         for stage in stages:
             if stage.tiles <= 1 or self.m.workers == 1:
                 ns = stage.tiles * stage.tile_ns * self.jitter(stage, stage.tiles).mean() if stage.tiles else 0.0
@@ -137,7 +141,9 @@ class Simulation:
             else:
                 self.wide(stage)
         if self.m.workers > 1 and any(s.tiles > 1 for s in stages):
-            self.now = max(self.publish()[0], self.now)
+            seen, written = self.publish()[0], self.now
+            self.now = seen  # the caller goes on, whatever copies the advancer still has to write
+            self.spend("publish", self.advancer, -max(0.0, written - seen))
         total = self.now * self.m.workers
         self.spent["barrier"] = total - sum(v for k, v in self.spent.items() if k != "barrier")
         return Result(self.now, self.spent, self.runs, self.stolen, self.busy)
@@ -212,6 +218,7 @@ class Simulation:
                 now = self.rmw(self.groups_done, w, now, "report")
             self.groups_left -= 1
             if self.groups_left == 0:
+                now = self.rmw(self.state, w, now, "publish")
                 self.over, self.now, self.advancer, self.free[w] = True, now, w, now
                 return
         self.at(now, self.look, w)
