@@ -17,7 +17,7 @@ if(TARGET tern)
   target_link_libraries(hostile_trace PRIVATE tern_static tern_flags PkgConfig::JANSSON m)
   set(test_cli_trace ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_trace.py $<TARGET_FILE:tern> $<TARGET_FILE:hostile_trace>
                      ${TERN_TEST_MODELS})
-  add_test(NAME test_cli_trace COMMAND ${test_cli_trace} Files Generate HostileNames)
+  add_test(NAME test_cli_trace COMMAND ${test_cli_trace} Files Generate HostileNames Plot)
   set_tests_properties(test_cli_trace PROPERTIES FIXTURES_REQUIRED models)
   if(NOT TERN_SANITIZE) # sanitizers do not run under qemu, and would be what bench measures
     add_test(NAME test_cli_old_cpus COMMAND ${test_cli} OldCpus)

@@ -5,6 +5,7 @@
 usage: test_cli_trace.py TERN HOSTILE_TRACE MODELS_DIR [unittest arguments]
 """
 import collections
+import importlib.util
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import unittest
 from pathlib import Path
 
 TERN, HOSTILE_TRACE, MODELS = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+PLOT_TRACE = Path(__file__).parent.parent / "tools/plot_trace.py"
 TERNARY = str(MODELS / "tiny-tq2_0.gguf")
 FAILED, USAGE = 1, 2
 PROGRAM, STAGES, WORKERS = 1, 2, 3  # tracks: thread ids, workers from WORKERS on
@@ -190,6 +192,26 @@ class Files(Folder):
         for steps in ("-1", "101", "few"):
             self.refused(*GENERATE, "--trace", str(self.file), "--trace-steps", steps, code=USAGE, says=["--trace-steps"])
         self.refused(*GENERATE, "--trace", "", code=USAGE, says=["--trace", "file"])
+
+
+@unittest.skipUnless(importlib.util.find_spec("matplotlib"), "needs matplotlib (tools/requirements.txt)")
+class Plot(Folder):
+    def test_a_picture_has_each_worker_and_each_stage_of_a_token(self):
+        self.trace(*GENERATE)
+        picture = self.folder / "trace.svg"
+        result = run([sys.executable, PLOT_TRACE, str(self.file), "-o", str(picture), "--layer", "1"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        text = picture.read_text()
+        for name in {"tern-w0 (caller)", "tern-w1", "Layer 1 of it"} | STAGE_NAMES - {"quantize"}:
+            self.assertIn(name, text)
+
+    def test_a_step_or_a_layer_that_is_not_there_is_an_error(self):
+        self.trace(*GENERATE)
+        for wrong in (["--step", "token 99"], ["--layer", "99"]):
+            result = run([sys.executable, PLOT_TRACE, str(self.file), "-o", str(self.folder / "none.svg"), *wrong])
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(b"99", result.stderr)
+        self.assertFalse((self.folder / "none.svg").exists())
 
 
 class HostileNames(Folder):

@@ -80,8 +80,21 @@ def draw_lanes(axes, trace, begin, end, unit, join_gap, edge):
         axes.spines[side].set_visible(False)
 
 
+def name_stages(axes, stages, begin, end):
+    """A line where each stage begins, and its name above it, higher up where the names before are too near."""
+    letter = (end - begin) / 150  # about the width of one
+    free_from = [0.0, 0.0, 0.0]   # of each line of names
+    for stage in stages:
+        at = stage["ts"] - begin
+        axes.axvline(at, color="black", linewidth=0.5, alpha=0.5)
+        left = max(at + stage["dur"] / 2 - len(stage["name"]) * letter / 2, 0)
+        line = next((i for i, free in enumerate(free_from) if free <= left), 0)
+        free_from[line] = left + (len(stage["name"]) + 1) * letter
+        axes.annotate(stage["name"], (left, LANE + GAP), (0, 2 + 10 * line), textcoords="offset points", fontsize=8)
+
+
 def shares(trace, begin, end):
-    """Share of the workers' time in a step, by stage, in the order of the first tile; and of waiting, what is left included."""
+    """Shares of the workers' time in a step, by stage, in the order of the first tile; and of the time without a tile."""
     total = (end - begin) * len(trace.lanes)
     times = {}
     for e in sorted(trace.within(begin, end, "tile"), key=lambda e: e["ts"]):
@@ -105,15 +118,11 @@ def plot(trace, step, layer, title, path):
     whole.axvspan((layer_begin - begin) / 1000, (layer_end - begin) / 1000, facecolor="none", edgecolor="black", linewidth=1)
     draw_lanes(zoom, trace, layer_begin, layer_end, 1, 0, 0.4)
     zoom.set_xlabel("µs")
-    zoom.set_title(f"Layer {layer} of it (the frame above)", loc="left", fontweight="bold", pad=26)
-    for stage in stages:
-        at = stage["ts"] - layer_begin
-        zoom.axvline(at, color="black", linewidth=0.5, alpha=0.5)
-        if stage["dur"] > (layer_end - layer_begin) / 45:
-            zoom.text(at + stage["dur"] / 2, LANE + GAP, stage["name"], rotation=0, ha="center", va="bottom", fontsize=8)
-    times, waiting = shares(trace, begin, end)
+    zoom.set_title(f"Layer {layer} of it (the frame above)", loc="left", fontweight="bold", pad=36)
+    name_stages(zoom, stages, layer_begin, layer_end)
+    times, without = shares(trace, begin, end)
     patches = [Patch(facecolor=COLOURS.get(name, OTHER), label=f"{name}  {100 * share:.1f} %") for name, share in times.items()]
-    patches.append(Patch(facecolor=WAIT, label=f"waiting  {100 * waiting:.1f} %"))
+    patches.append(Patch(facecolor=WAIT, label=f"no tile  {100 * without:.1f} %"))
     figure.legend(handles=patches, loc="outside lower center", ncols=6, frameon=False, title="share of the workers' time")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
