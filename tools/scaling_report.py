@@ -119,19 +119,15 @@ def check(measured):
 
 
 def predict(measured, workload, layers, machine, seeds, **variant):
-    """Quantiles over seeds of time and speed-up against one worker here, and what the workers' time went to."""
+    """Quantiles over seeds of time and of speed-up over the same tiles in one thread, and what the workers' time went to."""
     workers, nodes, sockets, dram = machine
     caches = -(-workers // CORES_PER_CACHE) * measured["l3_bytes"] * CACHE_SHARE
     have = workload.get("layers", 0)
     want = layers.get(workload["name"], have)
-    stages, one = stages_of(workload, workers), stages_of(workload, 1)
-    if want:
-        ends, layer = layers_of(one, have)
-        ns = [sum(s.tiles * s.tile_ns for s in part) for part in (ends, layer)]
-        bytes_ = sum(sum(s.tiles * s.tile_bytes for s in part) * times for part, times in ((ends, 1), (layer, want)))
-        alone = ns[0] + ns[1] * want
-    else:
-        alone, bytes_ = sum(s.tiles * s.tile_ns for s in one), workload.get("bytes", 0)
+    stages = stages_of(workload, workers)
+    ends, layer = layers_of(stages, have) if want else (stages, [])
+    alone, bytes_ = (sum(s.tiles * getattr(s, field) * times for part, times in ((ends, 1), (layer, want)) for s in part)
+                     for field in ("tile_ns", "tile_bytes"))
     cached = 0 < bytes_ <= caches
     if cached:
         stages = stages_of(workload, workers, cached=True)
@@ -143,8 +139,6 @@ def predict(measured, workload, layers, machine, seeds, **variant):
         ns, s = simulate(m, prices, stages, seed, have, want)
         times.append(ns)
         spent.append([s[k] / (ns * workers) for k in KINDS])
-    if "per_worker" in workload:  # more workers, more work
-        alone *= workers
     low, middle, high = np.quantile(times, (0.05, 0.5, 0.95))
     return {**({"per_worker": True} if "per_worker" in workload else {}), "name": workload["name"], "workers": workers, "nodes": nodes, "cached": cached, "ns": middle, "low_ns": low,
             "high_ns": high, "alone_ns": alone, "speedup": (alone / middle, alone / high, alone / low),
@@ -167,8 +161,13 @@ def limit_of(row):
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
+def number(value):
+    """Three digits, and no exponents."""
+    return "0" if value < 1e-3 else f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
+
+
 def microseconds(ns):
-    return f"{ns / 1e3:.3g}" if ns < 1e6 else f"{ns / 1e3:.0f}"
+    return number(ns / 1e3)
 
 
 def label(name, layers=None):
@@ -177,9 +176,9 @@ def label(name, layers=None):
 
 def check_table(runs):
     lines = ["| run | work | 1 worker, µs | the same stages recorded | 2 workers, µs | predicted, µs | error | real speed-up | predicted |", "|---|---|---|---|---|---|---|---|---|"]
-    for number, r in ((i, r) for i, rows in enumerate(runs, 1) for r in rows):
-        lines.append(f"| {number} | {label(r['name'])} | {r['measured_1']:.4g} | {r['recorded_1']:.4g} | {r['measured_2']:.4g} | "
-                     f"{r['predicted_2']:.4g} | {r['error']:+.0%} | {r['measured_1'] / r['measured_2']:.2f} | {r['measured_1'] / r['predicted_2']:.2f} |")
+    for run, r in ((i, r) for i, rows in enumerate(runs, 1) for r in rows):
+        lines.append(f"| {run} | {label(r['name'])} | {number(r['measured_1'])} | {number(r['recorded_1'])} | {number(r['measured_2'])} | "
+                     f"{number(r['predicted_2'])} | {r['error']:+.0%} | {r['measured_1'] / r['measured_2']:.2f} | {r['measured_1'] / r['predicted_2']:.2f} |")
     return "\n".join(lines)
 
 
@@ -208,7 +207,7 @@ def prices_table(runs):
             ("from that call until it runs", "wake")]
     lines = ["| price | ns, in each run |", "|---|---|"]
     for what, key in rows:
-        lines.append(f"| {what} (`{key}`) | {', '.join(format(run['constants_ns'][key], '.3g') for run in runs)} |")
+        lines.append(f"| {what} (`{key}`) | {', '.join(number(run['constants_ns'][key]) for run in runs)} |")
     for what, key in (("one core", "one_gbs"), ("two", "two_gbs")):
         lines.append(f"| DRAM read, {what}, GB/s | {', '.join(format(run['dram'][key], '.3g') for run in runs)} |")
     return "\n".join(lines)
