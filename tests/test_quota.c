@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "sched/quota.h"
+#include "test_random.h"
 
 static char root[] = "/tmp/tern-quota-XXXXXX";
 
@@ -250,6 +251,31 @@ static void long_lines_are_skipped_and_the_rest_is_read(void **state) {
     expect(0);
 }
 
+static void damage(char *text) {
+    static const char bytes[] = "/:. ,-\\\n\t0179acpu\xff";
+    const size_t n = strlen(text), times = random_below(4);
+    for (size_t i = 0; i < times; i++) text[random_below(n)] = bytes[random_below(sizeof bytes - 1)];
+    if (random_below(8) == 0) text[random_below(n)] = '\0';
+}
+
+static void random_damage_gives_a_quota_or_none(void **state) {
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        char cgroup[] = "4:cpu,cpuacct:/a/b\n0::/a/b\n", quota[] = "200000 100000\n", v1_quota[] = "150000\n";
+        char mounts[] = "34 31 0:30 /a /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpuacct,cpu\n"
+                        "30 22 0:26 / /sys/fs/cg\\137 rw shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+        char *const texts[] = {cgroup, mounts, quota, v1_quota};
+        if (i > 0) damage(texts[random_below(4)]);
+        put("/proc/self/cgroup", cgroup);
+        put("/proc/self/mountinfo", mounts);
+        put("/sys/fs/cg_/a/b/cpu.max", quota);
+        put("/sys/fs/cgroup/cpu/b/cpu.cfs_quota_us", v1_quota);
+        put("/sys/fs/cgroup/cpu/b/cpu.cfs_period_us", "100000\n");
+        if (i == 0) expect(1500);
+        assert_true(tern_quota_millis(root) >= 0);
+    }
+}
+
 static void a_mount_point_may_hold_spaces(void **state) {
     (void)state;
     put("/proc/self/cgroup", "0::/a:b\n");
@@ -277,8 +303,9 @@ int main(void) {
         IN_A_FOLDER(damaged_tables_are_no_quota),
         IN_A_FOLDER(paths_do_not_lead_out_of_the_mount),
         IN_A_FOLDER(long_lines_are_skipped_and_the_rest_is_read),
+        IN_A_FOLDER(random_damage_gives_a_quota_or_none),
         IN_A_FOLDER(a_mount_point_may_hold_spaces),
         cmocka_unit_test(this_system_can_be_asked),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, start_random, NULL);
 }

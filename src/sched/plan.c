@@ -34,7 +34,7 @@ typedef struct machine {
     const tern_pu *order[TERN_PUS_MAX]; // [n_listed] by node, then caches with faster cores first, then faster cores first
     bool taken[TERN_PUS_MAX];           // by place in order
     int fastest[TERN_PUS_MAX];          // by cache: weight of its fastest core
-    int in_node[TERN_PUS_MAX], in_cache[TERN_PUS_MAX], in_core[TERN_PUS_MAX]; // PUs taken
+    int in_node[TERN_NODES_MAX], in_cache[TERN_PUS_MAX], in_core[TERN_PUS_MAX]; // PUs taken
 } machine;
 
 // Positive if a must come later than b.
@@ -53,7 +53,7 @@ static void order_machine(machine *m, const tern_topology *topology) {
     m->topology = topology;
     for (int i = 0; i < topology->n_listed; i++) {
         const tern_pu *pu = &topology->pu[i];
-        assert(pu->node < TERN_PUS_MAX);
+        assert(pu->node < TERN_NODES_MAX);
         if (pu->weight > m->fastest[pu->cache]) m->fastest[pu->cache] = pu->weight;
     }
     for (int i = 0; i < topology->n_listed; i++) {

@@ -121,7 +121,7 @@ static int node_of(hwloc_obj_t pu) {
     for (hwloc_obj_t o = pu; o; o = o->parent) {
         hwloc_obj_t memory = o->memory_first_child;
         while (memory && memory->type != HWLOC_OBJ_NUMANODE) memory = memory->memory_first_child; // below a memory-side cache
-        if (memory) return (int)memory->logical_index;
+        if (memory) return memory->logical_index < TERN_NODES_MAX ? (int)memory->logical_index : 0;
     }
     return 0;
 }

@@ -8,6 +8,7 @@
 enum {
     TERN_CPU_NONE = -1,
     TERN_WEIGHT_MAX = 1024,
+    TERN_NODES_MAX = 1024,              // of Linux
     TERN_PUS_MAX = 2 * TERN_THREADS_MAX // listed one by one; of a larger machine, the first so many
 };
 
@@ -17,7 +18,7 @@ typedef struct tern_pu {
     int core;    // physical core: 0, 1, ...
     int sibling; // 0: first PU of its core, 1: the second, ...
     int cache;   // last-level cache it shares: 0, 1, ...
-    int node;    // NUMA node: hwloc's logical index
+    int node;    // NUMA node: hwloc's logical index, below TERN_NODES_MAX
     int kind;    // of core: 0, or of a hybrid CPU 0 (the most efficient), 1, ... (the fastest)
     int weight;  // relative speed of its core, 1..TERN_WEIGHT_MAX; that of the fastest kind is TERN_WEIGHT_MAX
 } tern_pu;
