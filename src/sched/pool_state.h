@@ -28,7 +28,8 @@
 // publishes the next wide stage, or ends the region. Nobody ever waits for a worker that holds no grain.
 //
 // With several groups the copies of `open` change one after the other, and all may be over with a stage before the last has
-// changed. So copies only move forward: a publisher that comes late leaves a newer value alone.
+// changed. The first copy opens the stage; a publisher changes the others only while the first still has its value, so that
+// one that comes late leaves a newer value alone.
 //
 // Epochs wrap. Whether one is older is asked of the difference, so no range may be left behind for 2^31 epochs: every 2^30 the
 // advancer moves all ranges up. What remains is a thread held between two loads of one claim for a multiple of 2^32 epochs, an

@@ -5,6 +5,11 @@
 
 // ---- claiming ----------------------------------------------------------------------------------------------------
 
+// relaxed: only compared; what the value stands for was ordered by the first load or store of it.
+static bool is_open(const tern_group *group, uint64_t open) {
+    return atomic_load_explicit(&group->open, memory_order_relaxed) == open;
+}
+
 // Unclaimed grains of worker w's share of the stage that `open` names, as `range` tells it.
 static uint32_t unclaimed(const tern_pool *pool, int w, uint64_t open, tern_range range) {
     if (range.epoch == tern_open_epoch(open)) return (uint32_t)(range.hi - range.lo);
@@ -22,15 +27,15 @@ static bool claim(tern_pool *pool, const tern_worker *self, int w, uint64_t open
         tern_range range = tern_range_read(old);
         if (unclaimed(pool, w, open, range) == 0) return false;
         if (range.epoch != tern_open_epoch(open)) {
-            // relaxed: only the value counts; the first load of it ordered the stage.
-            if (atomic_load_explicit(&self->group->open, memory_order_relaxed) != open) return false;
+            if (!is_open(self->group, open)) return false;
             range = (tern_range){tern_open_epoch(open), 0, (uint16_t)unclaimed(pool, w, open, range)};
         }
         const uint32_t at = w == self->index ? range.lo++ : --range.hi;
         TERN_POOL_STEP();
         // The claim itself needs no order: by (3) in pool_state.h it is enough that the CAS is atomic on this word, and what
-        // the tiles read was ordered by the acquire load of `open`. acquire: for the next try, as above.
-        if (atomic_compare_exchange_weak_explicit(word, &old, tern_range_make(range), memory_order_acquire,
+        // the tiles read was ordered by the acquire load of `open`. release: whoever loads this range and then looks at `open`
+        // sees one at least as new as this worker's. acquire: for the next try, as above.
+        if (atomic_compare_exchange_weak_explicit(word, &old, tern_range_make(range), memory_order_acq_rel,
                                                   memory_order_acquire)) {
             *grain = (uint32_t)tern_share_first(tern_open_grains(open), pool->bounds[w]) + at;
             return true;
@@ -62,16 +67,20 @@ static void run_alone(const tern_pool *pool, tern_worker *self, const tern_stage
     count_tiles(pool, self, stage->n_tiles, false);
 }
 
-// Copies only move forward: see pool_state.h.
+// The first copy opens the stage; the others follow it: see pool_state.h.
 static void publish(tern_pool *pool, uint64_t open) {
-    for (int g = 0; g < pool->n_groups; g++) {
+    const tern_group *first = &pool->groups[0];
+    // seq_cst, here and below: as a release it publishes the stage, and the writes of all earlier tiles, to whoever claims a
+    // grain, and at the end of a region to the caller; as seq_cst it comes before the look for sleepers (see park() in wait.c).
+    atomic_store_explicit(&pool->groups[0].open, open, memory_order_seq_cst);
+    for (int g = 1; g < pool->n_groups; g++) {
         TERN_POOL_STEP();
         _Atomic uint64_t *copy = &pool->groups[g].open;
-        uint64_t old = atomic_load_explicit(copy, memory_order_relaxed); // relaxed: only compared
-        // seq_cst: as a release it publishes the stage, and the writes of all earlier tiles, to whoever claims a grain, and at
-        // the end of a region to the caller; as seq_cst it comes before the look for sleepers (see park() in wait.c).
-        while (tern_epoch_older(tern_open_epoch(old), tern_open_epoch(open)) &&
-               !atomic_compare_exchange_weak_explicit(copy, &old, open, memory_order_seq_cst, memory_order_relaxed)) {}
+        // acquire: whoever loads what a later publisher stored here also sees its store to the first copy. So a CAS that
+        // succeeds replaces a value that was here while `open` was in the first copy: an earlier one.
+        uint64_t old = atomic_load_explicit(copy, memory_order_acquire);
+        while (is_open(first, open) &&
+               !atomic_compare_exchange_weak_explicit(copy, &old, open, memory_order_seq_cst, memory_order_acquire)) {}
     }
 }
 
@@ -176,18 +185,13 @@ static int fullest(const tern_pool *pool, const tern_group *group, uint64_t open
     return at;
 }
 
-// relaxed: only compared.
-static bool is_open(const tern_worker *self, uint64_t open) {
-    return atomic_load_explicit(&self->group->open, memory_order_relaxed) == open;
-}
-
 // Helps where the most is left to do: in the own group, then in the others.
 static void steal(tern_pool *pool, tern_worker *self, uint64_t open) {
     const int own = (int)(self->group - pool->groups);
     for (int i = 0; i < pool->n_groups; i++) {
         const tern_group *group = &pool->groups[(own + i) % pool->n_groups];
         int victim;
-        while (is_open(self, open) && (victim = fullest(pool, group, open)) >= 0) take_share(pool, self, victim, open);
+        while (is_open(self->group, open) && (victim = fullest(pool, group, open)) >= 0) take_share(pool, self, victim, open);
     }
 }
 

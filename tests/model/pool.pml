@@ -6,10 +6,10 @@
 // one BREAK_* at most. Each step is one access to shared memory; what else stands in its d_step or atomic is bookkeeping.
 
 // ---- groups of workers that share a last-level cache -------------------------------------------------------------------------
-#ifdef TWO_GROUPS // workers 0 and 1, and the others
+#ifdef TWO_GROUPS // the second has the last worker
 #define GROUPS 2
-#define GROUP_OF(w) ((w) / 2)
-#define GROUP_SHARE(group, grains) ((group) == 0 -> FIRST(2, grains) : (grains) - FIRST(2, grains))
+#define GROUP_OF(w) ((w) / (N - 1))
+#define GROUP_SHARE(group, grains) ((group) == 0 -> FIRST(N - 1, grains) : SHARE(N - 1, grains))
 #define BUSY_GROUPS(grains) ((GROUP_SHARE(0, grains) > 0) + (GROUP_SHARE(1, grains) > 0))
 #else
 #define GROUPS 1
@@ -441,6 +441,17 @@ inline take_tiles() {
     tried = 0; victim = 0
 }
 
+#if defined(BREAK_GROUP_BACKWARDS)
+#define STILL_OPEN(new_epoch, new_stop) true
+#define COPY_IS_OLD(new_epoch) true
+#elif defined(BREAK_GROUP_FORWARD_ONLY) // what is older is asked of the epochs, which a stall of half the wrap turns round
+#define STILL_OPEN(new_epoch, new_stop) OLDER(open_epoch[1], new_epoch)
+#define COPY_IS_OLD(new_epoch) (open_epoch[1] == word)
+#else
+#define STILL_OPEN(new_epoch, new_stop) (open_epoch[0] == (new_epoch) && open_stop[0] == (new_stop))
+#define COPY_IS_OLD(new_epoch) (open_epoch[1] == word)
+#endif
+
 // ---- the advancer ------------------------------------------------------------------------------------------------------------
 // Nobody can claim now: the ranges that were never touched for long are moved up, before they can look newer.
 inline refresh_ranges() {
@@ -457,7 +468,8 @@ inline refresh_ranges() {
     k = 0
 }
 
-// One word per group, stored forward only: a late publisher must not undo what a later one stored.
+// One word per group; the first one opens the stage. The others change only while it still is the open one: a publisher that
+// comes late must leave alone what a later one stored.
 inline store_open(new_epoch, new_grains, new_stop) {
 #ifdef WEAK_MEMORY
     RELEASE;
@@ -466,22 +478,20 @@ inline store_open(new_epoch, new_grains, new_stop) {
     !late_open; // seq_cst: visible before the look for sleepers
 #endif
 #else
+    d_step { open_epoch[0] = new_epoch; open_grains[0] = new_grains; open_stop[0] = new_stop };
+#if GROUPS > 1
+    word = open_epoch[1];
     do
-    :: k < GROUPS ->
-        d_step {
-            if
-#ifdef BREAK_GROUP_BACKWARDS
-            :: true
-#else
-            :: OLDER(open_epoch[k], new_epoch)
+    :: STILL_OPEN(new_epoch, new_stop) ->
+        if
+        :: atomic { COPY_IS_OLD(new_epoch) -> open_epoch[1] = new_epoch; open_grains[1] = new_grains; open_stop[1] = new_stop };
+            break
+        :: else -> word = open_epoch[1]
+        fi
+    :: else -> break
+    od;
+    word = 0
 #endif
-                -> open_epoch[k] = new_epoch; open_grains[k] = new_grains; open_stop[k] = new_stop
-            :: else
-            fi;
-            k++
-        }
-    :: else -> k = 0; break
-    od
 #endif
 }
 
