@@ -24,9 +24,10 @@ static float scales[N * K / 16], x[M * K];
 
 static int make_sources(void **state) {
     start_random(state);
-    for (size_t i = 0; i < N * K; i++) codes[i] = (int8_t)((int)random_below(3) - 1), nibbles[i] = (uint8_t)random_below(16);
+    for (size_t i = 0; i < (size_t)N * K; i++)
+        codes[i] = (int8_t)((int)random_below(3) - 1), nibbles[i] = (uint8_t)random_below(16);
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) scales[i] = (float)(1 + random_below(500)) / 512;
-    for (size_t i = 0; i < M * K; i++) x[i] = random_float() * 4;
+    for (size_t i = 0; i < (size_t)M * K; i++) x[i] = random_float() * 4;
 #ifndef _OPENMP
     print_message("built without OpenMP: its example is not tested here\n");
 #endif
@@ -106,7 +107,7 @@ static void check_packed(const tern_weights *got, const tern_weights *want) {
 static void check_values(const results *got, const results *want) {
     for (int kind = 0; kind < KINDS; kind++) {
         const void *source = kind < KINDS - 1 ? (const void *)codes : nibbles;
-        assert_memory_equal(got->unpacked[kind], source, N * K);
+        assert_memory_equal(got->unpacked[kind], source, (size_t)N * K);
         assert_memory_equal(got->y[kind][0], want->y[kind][0], N * sizeof(float));
         assert_memory_equal(got->y[kind][1], want->y[kind][1], sizeof want->y[kind][1]);
     }
