@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Writes a trace of stages whose names are anything but names: hostile_trace FILE.
+// Writes a trace of stages whose names are anything but names: hostile_trace FILE EVENTS_PER_WORKER.
 #include "tools/trace_file.h"
 
 #include <stdlib.h>
@@ -23,9 +23,9 @@ int main(int argc, char **argv) {
     const cli_options options = {.threads = 2, .no_tune = true};
     tern_context *ctx = NULL;
     trace_file *trace = NULL;
-    int rc = trace_open(&trace, argc == 2 ? argv[1] : NULL);
+    int rc = argc == 3 ? trace_open(&trace, argv[1]) : CLI_USAGE;
     if (rc == CLI_OK) rc = cli_open_context(&options, &ctx);
-    if (rc == CLI_OK) rc = trace_begin(trace, ctx, 1 << 10);
+    if (rc == CLI_OK) rc = trace_begin(trace, ctx, strtoul(argv[2], NULL, 10));
     const double begin = cli_seconds();
     if (rc == CLI_OK && tern_run_region(ctx, stages, STAGES) != TERN_OK) rc = CLI_FAILED;
     trace_mark(trace, begin, cli_seconds(), "a \"mark\"");

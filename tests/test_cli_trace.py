@@ -216,13 +216,21 @@ class Plot(Folder):
 
 class HostileNames(Folder):
     def test_any_name_gives_valid_json(self):
-        result = run([HOSTILE_TRACE, str(self.file)])
+        result = run([HOSTILE_TRACE, str(self.file), "1024"])
         self.assertEqual(result.returncode, 0, result.stderr)
         trace = Trace(self, self.file)
         trace.check_tiles()
         self.assertEqual([e["name"] for e in trace.of("stage")],
                          ['quote " and \\ backslash', "line\nbreak\tand\x01", "", "not \ufffd\ufffd UTF-8", "stage", "ü and 🐦", "</script>"])
         self.assertEqual([e["name"] for e in trace.of("program")], ['a "mark"'])
+
+    def test_events_without_room_are_counted_in_the_file_and_a_warning(self):
+        result = run([HOSTILE_TRACE, str(self.file), "3"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        trace = Trace(self, self.file)
+        self.assertGreater(trace.dropped, 0)
+        self.assertLessEqual(len(trace.of("tile")) + len(trace.of("stage")) + len(trace.of("region")) + len(trace.of("wait")), 2 * 3)
+        self.assertIn(f"lacks the last {trace.dropped} events".encode(), result.stderr)
 
 
 class Bench(Folder):
