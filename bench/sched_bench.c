@@ -93,9 +93,9 @@ static void print_rest(json_t *object) {
 static void print_table(const sched_bench *b) {
     size_t i;
     json_t *c;
-    (void)printf("%-34s %-14s %-4s %9s %9s %9s %9s %8s\n", "case", "who", "unit", "median", "q1", "q3", "p99", "samples");
+    (void)printf("%-52s %-14s %-4s %9s %9s %9s %9s %8s\n", "case", "who", "unit", "median", "q1", "q3", "p99", "samples");
     json_array_foreach(b->cases, i, c) {
-        (void)printf("%-34s %-14s %-4s", json_string_value(json_object_get(c, "case")),
+        (void)printf("%-52s %-14s %-4s", json_string_value(json_object_get(c, "case")),
                      json_string_value(json_object_get(c, "who")), json_string_value(json_object_get(c, "unit")));
         print_real(c, "median");
         print_real(c, "q1");

@@ -197,7 +197,7 @@ static const double own_cpu = 0.97; // of a CPU, at least, for a single worker
 
 typedef struct series {
     double ratio[ROUNDS], cpu_ratio[ROUNDS], seconds[ROUNDS], cpus_given[ROUNDS];
-    size_t n, hung, dropped;
+    size_t n, came, hung, dropped;
     uint64_t stolen, parks;
     bool correct;
 } series;
@@ -210,7 +210,6 @@ static void add_round(series *s, const outcome *o, const outcome *unloaded, doub
     s->seconds[s->n++] = o->seconds;
     s->stolen += o->stolen;
     s->parks += o->parks;
-    s->correct &= o->correct;
 }
 
 static void measure_round(const sched_bench *b, work w, size_t additions, series all[SITUATIONS]) {
@@ -219,7 +218,9 @@ static void measure_round(const sched_bench *b, work w, size_t additions, series
     for (int s = 0; s < SITUATIONS; s++) {
         const situation base = situations[s].unloaded;
         came[s] = run_situation(b, (situation)s, w, additions, &o[s]);
+        all[s].came += came[s];
         all[s].hung += !came[s];
+        if (came[s]) all[s].correct &= o[s].correct;
         const bool unloaded = came[ONE_ON_ONE] && o[ONE_ON_ONE].cpu_seconds >= own_cpu * o[ONE_ON_ONE].seconds;
         all[s].dropped += !unloaded;
         if (came[s] && came[base] && unloaded)
@@ -239,7 +240,7 @@ static void report(sched_bench *b, work w, situation s, const series *r) {
     (void)json_object_set_new(c, "parks", json_integer((json_int_t)r->parks));
     (void)json_object_set_new(c, "dropped", json_integer((json_int_t)r->dropped));
     (void)json_object_set_new(c, "hung", json_integer((json_int_t)r->hung));
-    (void)json_object_set_new(c, "correct", r->n > 0 ? json_boolean(r->correct) : json_null());
+    (void)json_object_set_new(c, "correct", r->came > 0 ? json_boolean(r->correct) : json_null());
 }
 
 bool sched_measure_crowd(sched_bench *b) {

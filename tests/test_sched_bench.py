@@ -60,8 +60,7 @@ class SchedBench(unittest.TestCase):
             for situation in SITUATIONS:
                 case = self.cases[(f"{situation}/{work}", "tern")]
                 self.assertEqual(case["hung"], 0, case)
-                if case["samples"]:  # the round was not dropped
-                    self.assertIs(case["correct"], True, case)
+                self.assertIn(case["correct"], (True, None), case)  # None: one CPU only, not run
 
     def test_an_idle_pool_is_looked_at(self):
         self.assertGreater(self.cases[("awake_after_last_region", "tern")]["samples"], 0)
