@@ -89,7 +89,7 @@ void info_topology_print(tern_context *ctx, const tern_topology_info *t) {
         "topology  packages %d, NUMA nodes %d, last-level caches %d, L2 caches %d, cores %d, CPUs %d (that Tern may use)\n",
         t->packages, t->numa_nodes, t->last_level_caches, t->l2_caches, t->cores, t->pus);
     if (t->core_kinds > 1) (void)printf("          kinds of cores %d, 0 is the most efficient one\n", t->core_kinds);
-    (void)printf("          caches");
+    (void)printf("          caches%s", t->l1d_bytes + t->l2_bytes + t->l3_bytes ? "" : " unknown");
     print_cache("L1d", t->l1d_bytes);
     print_cache("L2", t->l2_bytes);
     print_cache("L3", t->l3_bytes);
