@@ -98,7 +98,8 @@ static bool run_chain(tern_context *ctx, size_t additions, size_t repeats, outco
 static bool run_gemm(tern_context *ctx, size_t additions, size_t repeats, outcome *o) {
     static const sched_step shape[] = {{2560, 1, {2560}}};
     (void)additions;
-    sched_products *p = sched_products_create(ctx, &(sched_sequence){"a product for a crowd", shape, 1, 1, GEMM_M}, NULL);
+    sched_products *p =
+        sched_products_create(ctx, &(sched_sequence){"a product for a crowd", shape, 1, 1, GEMM_M, false}, NULL);
     bool ok = p && sched_products_run_plans(p);
     const tern_worker_counters before = count(ctx);
     const double cpu = process_seconds(), start = sched_seconds();

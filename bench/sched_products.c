@@ -12,12 +12,13 @@ const sched_step sched_layer_bitnet_2b[4] = {
 const sched_step sched_layer_smollm2_135m[4] = {
     {576, 3, {576, 192, 192}}, {576, 1, {576}}, {576, 2, {1536, 1536}}, {1536, 1, {576}}};
 
+enum { STEP_STAGES = 3 }; // quantize, tables, multiply: all weights of a step have one layout
+
 typedef struct step {
     tern_weights *w[SCHED_FAN_MAX];
     tern_plan *plan;
     tern_plan_input input;
     tern_plan_output outputs[SCHED_FAN_MAX];
-    size_t parts;
 } step;
 
 struct sched_products {
@@ -25,24 +26,10 @@ struct sched_products {
     step *steps;
     size_t n_steps, m, bytes;
     bool borrowed; // its weights are another's
+    bool cached;
     float *x, *y[SCHED_FAN_MAX];
     tern_stage *stages; // of the one region
 };
-
-// Parts without a token of their own have nothing to do: one thread calls them for the rest.
-static size_t prepare_tiles(const step *s) { return s->input.m < s->parts ? s->input.m : s->parts; }
-
-// Their status is OK: sizes and values are those that sched_products_create has run.
-static void prepare_tile(void *arg, size_t tile) {
-    const step *s = arg;
-    for (size_t part = tile; part < s->parts; part += prepare_tiles(s))
-        (void)tern_prepare_part(s->plan, &s->input, part, s->parts);
-}
-
-static void matmul_tile(void *arg, size_t tile) {
-    const step *s = arg;
-    (void)tern_matmul_part(s->plan, s->input.m, s->outputs, tile, s->parts);
-}
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
@@ -62,7 +49,7 @@ static int8_t *random_trits(size_t n) {
 
 static tern_status pack(sched_products *p, step *s, const sched_step *shape, const int8_t *trits) {
     static const float scale = 1;
-    const tern_weights_params params = {.struct_size = sizeof params, .expect_m = p->m};
+    const tern_weights_params params = {.struct_size = sizeof params, .expect_m = p->m, .expect_cached = p->cached};
     tern_status status = TERN_OK;
     for (size_t i = 0; status == TERN_OK && i < shape->n_weights; i++)
         status = tern_weights_from_trits(p->ctx, &s->w[i], trits, &scale, 0, shape->n[i], shape->k, shape->k, &params);
@@ -72,7 +59,6 @@ static tern_status pack(sched_products *p, step *s, const sched_step *shape, con
 // Its weights are there.
 static tern_status plan(sched_products *p, step *s, const sched_step *shape) {
     s->input = (tern_plan_input){.struct_size = sizeof s->input, .x = p->x, .ldx = shape->k, .m = p->m};
-    s->parts = (size_t)tern_context_threads(p->ctx);
     for (size_t i = 0; i < shape->n_weights; i++)
         s->outputs[i] = (tern_plan_output){.struct_size = sizeof s->outputs[i], .y = p->y[i], .ldy = shape->n[i]};
     const tern_plan_params params = {.struct_size = sizeof params,
@@ -103,16 +89,6 @@ static bool allocate(sched_products *p, const sched_sequence *q, size_t n_max, s
     for (size_t i = 0; i < SCHED_FAN_MAX; i++) ok &= (p->y[i] = malloc(p->m * n_max * sizeof *p->y[i])) != NULL;
     for (size_t i = 0; ok && i < p->m * k_max; i++) p->x[i] = (float)(i % X_PERIOD) - (float)(X_PERIOD / 2);
     return ok;
-}
-
-static bool make_region(sched_products *p) {
-    p->stages = malloc(2 * p->n_steps * sizeof *p->stages);
-    for (size_t i = 0; p->stages && i < p->n_steps; i++) {
-        step *s = &p->steps[i];
-        p->stages[2 * i] = (tern_stage){.fn = prepare_tile, .arg = s, .n_tiles = prepare_tiles(s), .name = "prepare"};
-        p->stages[2 * i + 1] = (tern_stage){.fn = matmul_tile, .arg = s, .n_tiles = s->parts, .name = "multiply"};
-    }
-    return p->stages != NULL;
 }
 
 bool sched_products_run_plans(sched_products *p) {
@@ -150,12 +126,12 @@ sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q
     int8_t *trits = weights_of ? NULL : random_trits(n_max * k_max);
     tern_status status = TERN_ERR_MEMORY;
     if (p && (trits || weights_of)) {
-        *p = (sched_products){.ctx = ctx, .m = q->m, .borrowed = weights_of != NULL};
+        *p = (sched_products){.ctx = ctx, .m = q->m, .borrowed = weights_of != NULL, .cached = q->cached};
         if (allocate(p, q, n_max, k_max)) status = make_steps(p, q, weights_of, trits);
     }
     free(trits);
-    if (status == TERN_OK && !make_region(p)) status = TERN_ERR_MEMORY;
-    if (status == TERN_OK && sched_products_run_plans(p)) return p;
+    if (status == TERN_OK && !(p->stages = malloc(STEP_STAGES * p->n_steps * sizeof *p->stages))) status = TERN_ERR_MEMORY;
+    if (status == TERN_OK) return p;
     sched_products_destroy(p);
     (void)sched_fail("%s is not ready: %s", q->name, status == TERN_ERR_MEMORY ? "no memory" : tern_context_error(ctx));
     return NULL;
@@ -175,7 +151,16 @@ void sched_products_destroy(sched_products *p) {
 }
 
 bool sched_products_run_one_region(sched_products *p) {
-    return tern_run_region(p->ctx, p->stages, 2 * p->n_steps) == TERN_OK || sched_fail("%s", tern_context_error(p->ctx));
+    size_t n = 0;
+    tern_status status = TERN_OK;
+    for (size_t i = 0; status == TERN_OK && i < p->n_steps; i++) {
+        const step *s = &p->steps[i];
+        size_t more = 0;
+        status = tern_plan_stages(s->plan, &s->input, s->outputs, p->stages + n, STEP_STAGES, &more);
+        n += more;
+    }
+    if (status == TERN_OK) status = tern_run_region(p->ctx, p->stages, n);
+    return status == TERN_OK || sched_fail("%s", tern_context_error(p->ctx));
 }
 
 size_t sched_products_bytes(const sched_products *p) { return p->bytes; }

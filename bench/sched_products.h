@@ -14,12 +14,12 @@ typedef struct sched_step {
 } sched_step;
 
 // All steps in order, `layers` times over, each layer with ternary weights of its own. A region for each step (tern_plan_run),
-// or one for all of them: two stages for each step, of as many tiles as the context has threads (tern_prepare_part,
-// tern_matmul_part), which is how a decode loop runs a token.
+// or one for all of them (tern_plan_stages), which is how a decode loop runs a token.
 typedef struct sched_sequence {
     const char *name;
     const sched_step *steps;
     size_t n_steps, layers, m;
+    bool cached; // all weights fit the L2s, and packing is told so
 } sched_sequence;
 
 extern const sched_step sched_layer_bitnet_2b[4], sched_layer_smollm2_135m[4];
@@ -31,8 +31,7 @@ typedef struct sched_products sched_products;
 // which is destroyed later; NULL: packs its own.
 sched_products *sched_products_create(tern_context *ctx, const sched_sequence *sequence, const sched_products *weights_of);
 void sched_products_destroy(sched_products *p);
-// The sequence once: a region for each step (tern_plan_run), or one for all of them: two stages for each step
-// (tern_prepare_part, tern_matmul_part) of as many tiles as the context has threads, or tokens to prepare, as decode loops do.
+// The sequence once, in many regions or in one.
 typedef bool sched_products_fn(sched_products *p);
 sched_products_fn sched_products_run_plans, sched_products_run_one_region;
 size_t sched_products_bytes(const sched_products *p); // of packed weights

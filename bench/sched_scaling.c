@@ -31,13 +31,13 @@ static const sched_step layer_third[] = {{192, 3, {192, 64, 64}}, {192, 1, {192}
 enum { LAYER_STEPS = 4, LAYERS_2B = 30, LAYERS_135M = 30, LAYERS_HALF = 2, LAYERS_THIRD = 4 };
 
 static const scaling_case cases[] = {
-    {{"gemm_m512_2560x6912", gemm_2560x6912, 1, 1, M_GEMM}, LIMIT_INT8},
-    {{"gemm_m512_4096x4096", gemm_4096x4096, 1, 1, M_GEMM}, LIMIT_INT8},
-    {{"token_bitnet_2b", sched_layer_bitnet_2b, LAYER_STEPS, LAYERS_2B, 1}, LIMIT_DRAM},
-    {{"token_smollm2_135m", sched_layer_smollm2_135m, LAYER_STEPS, LAYERS_135M, 1}, LIMIT_NONE},
-    {{"token_smollm2_1_layer", sched_layer_smollm2_135m, LAYER_STEPS, 1, 1}, LIMIT_NONE},
-    {{"token_288_768_2_layers", layer_half, LAYER_STEPS, LAYERS_HALF, 1}, LIMIT_NONE},
-    {{"token_192_512_4_layers", layer_third, LAYER_STEPS, LAYERS_THIRD, 1}, LIMIT_NONE},
+    {{"gemm_m512_2560x6912", gemm_2560x6912, 1, 1, M_GEMM, false}, LIMIT_INT8},
+    {{"gemm_m512_4096x4096", gemm_4096x4096, 1, 1, M_GEMM, false}, LIMIT_INT8},
+    {{"token_bitnet_2b", sched_layer_bitnet_2b, LAYER_STEPS, LAYERS_2B, 1, false}, LIMIT_DRAM},
+    {{"token_smollm2_135m", sched_layer_smollm2_135m, LAYER_STEPS, LAYERS_135M, 1, false}, LIMIT_NONE},
+    {{"token_smollm2_1_layer", sched_layer_smollm2_135m, LAYER_STEPS, 1, 1, true}, LIMIT_NONE},
+    {{"token_288_768_2_layers", layer_half, LAYER_STEPS, LAYERS_HALF, 1, true}, LIMIT_NONE},
+    {{"token_192_512_4_layers", layer_third, LAYER_STEPS, LAYERS_THIRD, 1, true}, LIMIT_NONE},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -512,6 +512,98 @@ static void parts_multiply_what_was_prepared_and_nothing_else(void **unused) {
     tern_context_destroy(ctx);
 }
 
+// A layer of two products, the second of the first one's output, with a stage of the caller's between them.
+typedef struct halving {
+    float *x;
+    size_t n;
+} halving;
+static void halve(void *arg, size_t tile) {
+    const halving *h = arg;
+    (void)tile;
+    for (size_t i = 0; i < h->n; i++) h->x[i] *= 0.5f;
+}
+
+static void stages_of_several_plans_in_one_region_have_the_bits_of_separate_runs(void **unused) {
+    (void)unused;
+    enum { M = 13, STAGES_MAX = 64, KIND_PAIRS = 2 };
+    for (int threads = 1; threads <= 3; threads++)
+        for (int pair = 0; pair < KIND_PAIRS; pair++) {
+            tern_context *ctx = create_context(threads, NULL);
+            tern_weights *w[2] = {make_weights(ctx, pair ? 5 : 0, N_MAX, false), make_weights(ctx, pair ? 1 : 0, N_MAX, false)};
+            static float given[M * K], y[2][2][M * K]; // [region or runs][plan]; the outputs of plan 0 are as wide as its input
+            for (size_t i = 0; i < (size_t)M * K; i++) given[i] = random_float();
+            memset(y, 0, sizeof y);
+            tern_plan *plans[2] = {NULL, NULL};
+            for (int i = 0; i < 2; i++) {
+                const tern_plan_params p = {
+                    .struct_size = sizeof p, .weights = (const tern_weights *const[]){w[i]}, .n_weights = 1, .max_m = M};
+                assert_int_equal(tern_plan_create(ctx, &plans[i], &p), TERN_OK);
+            }
+            const size_t m = 1 + random_below(M), before = allocations;
+            tern_stage stages[STAGES_MAX];
+            size_t n = 0;
+            for (int way = 0; way < 2; way++) {
+                halving h = {y[way][0], (size_t)M * K};
+                const tern_stage between = {halve, &h, 1, "halve"};
+                for (int i = 0; i < 2; i++) {
+                    const tern_plan_input in = {.struct_size = sizeof in, .x = i ? y[way][0] : given, .ldx = K, .m = m};
+                    const tern_plan_output out = {.struct_size = sizeof out, .y = y[way][i], .ldy = K};
+                    if (way == 1) {
+                        assert_int_equal(tern_plan_run(plans[i], &in, &out), TERN_OK);
+                        if (i == 0) assert_int_equal(tern_run_region(ctx, &between, 1), TERN_OK);
+                        continue;
+                    }
+                    size_t count = 0;
+                    assert_int_equal(tern_plan_stages(plans[i], &in, &out, stages + n, STAGES_MAX - n, &count), TERN_OK);
+                    n += count;
+                    if (i == 0) stages[n++] = between;
+                }
+                if (way == 0) assert_int_equal(tern_run_region(ctx, stages, n), TERN_OK);
+                for (int i = 0; i < 2; i++) assert_int_equal(tern_plan_check(plans[i]), TERN_OK);
+            }
+            assert_memory_equal(y[0], y[1], sizeof y[0]);
+            assert_int_equal(allocations, before);
+            for (int i = 0; i < 2; i++) {
+                tern_plan_destroy(plans[i]);
+                tern_weights_destroy(w[i]);
+            }
+            tern_context_destroy(ctx);
+        }
+}
+
+static void wrong_requests_for_stages_are_refused_and_nan_is_told_after_the_region(void **unused) {
+    (void)unused;
+    tern_context *ctx = create_context(2, NULL);
+    tern_weights *w = make_weights(ctx, 1, 8, false);
+    const tern_plan_params p = {.struct_size = sizeof p, .weights = (const tern_weights *const[]){w}, .n_weights = 1};
+    tern_plan *plan = NULL;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_OK);
+    static float in[K], y[8];
+    const tern_plan_output output = {.struct_size = sizeof output, .y = y, .ldy = 8};
+    tern_plan_input input = {.struct_size = sizeof input, .x = in, .ldx = K, .m = 1};
+    tern_stage stages[2];
+    size_t n = 77;
+    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 1, &n), TERN_ERR_ARG);
+    assert_non_null(strstr(tern_context_error(ctx), "max_stages = 1 is less than the 2 stages"));
+    assert_int_equal(tern_plan_stages(NULL, &input, &output, stages, 2, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, &input, &output, NULL, 2, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 2, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, NULL, &output, stages, 2, &n), TERN_ERR_ARG);
+    assert_int_equal(n, 77);
+    assert_int_equal(tern_plan_check(NULL), TERN_ERR_ARG);
+    in[3] = INFINITY;
+    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 2, &n), TERN_OK);
+    assert_int_equal(tern_run_region(ctx, stages, n), TERN_OK);
+    assert_int_equal(tern_plan_check(plan), TERN_ERR_ARG);
+    assert_non_null(strstr(tern_context_error(ctx), "infinity"));
+    in[3] = 0;
+    assert_int_equal(tern_plan_run(plan, &input, &output), TERN_OK);
+    assert_int_equal(tern_plan_check(plan), TERN_OK);
+    tern_plan_destroy(plan);
+    tern_weights_destroy(w);
+    tern_context_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_of_input_and_output_has_the_bits_of_the_single_calls),
@@ -520,6 +612,8 @@ int main(void) {
         cmocka_unit_test(u8_without_row_sums_takes_zero_points_of_128_only),
         cmocka_unit_test(wrong_plans_and_batches_are_refused_and_leave_outputs_alone),
         cmocka_unit_test(parts_multiply_what_was_prepared_and_nothing_else),
+        cmocka_unit_test(stages_of_several_plans_in_one_region_have_the_bits_of_separate_runs),
+        cmocka_unit_test(wrong_requests_for_stages_are_refused_and_nan_is_told_after_the_region),
     };
     return cmocka_run_group_tests(tests, start_random, NULL);
 }

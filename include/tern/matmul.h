@@ -228,6 +228,16 @@ typedef struct tern_plan_output {
 // STATE (inside a region), UNSUPPORTED (a zero point without row_sums).
 TERN_API tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs);
 
+// The same as stages for a region of the caller's (tern_run_region), before, between and after stages of its own and of other
+// plans: all the products of a token then cost one wake-up. Writes stages[0 .. *n_stages - 1]: for a few tokens one or two for each
+// activation block and one for each layout of the weights. Stages, x and the outputs belong to the run until the region has
+// returned; until then the plan takes no other. Products that need one another's outputs stand in order. Errors: as
+// tern_plan_run, but for NaN and infinity, which tern_plan_check tells after the region; ARG if max_stages is too small.
+TERN_API tern_status tern_plan_stages(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs,
+                                      tern_stage *stages, size_t max_stages, size_t *n_stages);
+// ARG if the last run met a NaN or an infinity: its outputs are not valid.
+TERN_API tern_status tern_plan_check(const tern_plan *plan);
+
 // The same for engines whose own threads stand in a region already. Each of nth >= 1 threads, which may be any threads, calls
 //   tern_prepare_part(plan, input, ith, nth);          ith = 0..nth-1: quantizes and builds tables
 //   the engine's barrier

@@ -3,6 +3,7 @@
 #include "matmul/plan.h"
 
 #include <stdint.h>
+#include <string.h>
 
 // ---- sorting weights into sets ------------------------------------------------------------------------------------
 
@@ -320,18 +321,17 @@ tern_act_source tern_plan_source(const tern_plan *plan, const tern_plan_input *i
 
 // ---- one region ---------------------------------------------------------------------------------------------------
 
-tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs) {
-    if (!plan) return TERN_ERR_ARG;
-    tern_error *err = &plan->ctx->error;
+// Checks a run and appends its stages to an empty region over the plan's own storage, which has room for all of them.
+static tern_status append_run(tern_plan *plan, tern_region *region, const tern_plan_input *input,
+                              const tern_plan_output *outputs) {
     tern_plan_input in;
-    tern_status status = tern_plan_check_input(plan, input, &in, err);
+    tern_status status = tern_plan_check_input(plan, input, &in, &plan->ctx->error);
     if (status != TERN_OK) return status;
     const tern_plan_forms *forms = tern_plan_forms_for(plan, in.m);
     for (size_t i = 0; i < plan->n_weights && status == TERN_OK; i++)
-        status = tern_plan_read_output(plan, forms, i, outputs, in.m, &plan->products[i], err);
+        status = tern_plan_read_output(plan, forms, i, outputs, in.m, &plan->products[i], &plan->ctx->error);
     if (status != TERN_OK) return status;
-    tern_region region;
-    tern_region_init(&region, plan->ctx, plan->stages, plan->max_stages, plan->args, plan->args_bytes);
+    tern_region_init(region, plan->ctx, plan->stages, plan->max_stages, plan->args, plan->args_bytes);
     atomic_store_explicit(&plan->prepared_m, 0, memory_order_relaxed); // the region takes the rows and tables of the parts
     atomic_store_explicit(&plan->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
     tern_act_prepare prepare = {.kernels = &plan->ctx->kernels, .source = tern_plan_source(plan, &in)};
@@ -340,7 +340,7 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
         prepare.view.m = in.m;
         prepare.view.not_finite = &plan->not_finite;
         prepare.n_tiles = tern_act_tiles(in.m, plan->k, (size_t)plan->ctx->threads);
-        tern_region_add(&region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
+        tern_region_add(region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
     }
     for (size_t s = 0; s < forms->n_sets; s++) {
         const tern_plan_set *set = &forms->sets[s];
@@ -348,11 +348,36 @@ tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const t
         view.m = in.m;
         view.tables = set->tables;
         view.ld_tables = set->ld_tables;
-        tern_products_add(&region, &view, plan->products + set->first, set->count, false);
+        tern_products_add(region, &view, plan->products + set->first, set->count, false);
     }
-    status = tern_region_run(&region);
-    if (status == TERN_OK && atomic_load_explicit(&plan->not_finite, memory_order_relaxed))
-        return tern_fail(err, TERN_ERR_ARG, "%s holds a NaN or an infinity; the outputs are not valid",
-                         in.scales ? "scales" : "x");
-    return status;
+    return TERN_OK;
 }
+
+static tern_status check_finite(const tern_plan *plan) {
+    if (!atomic_load_explicit(&plan->not_finite, memory_order_relaxed)) return TERN_OK; // relaxed: no region is running
+    return tern_fail(&plan->ctx->error, TERN_ERR_ARG, "x or its scales hold a NaN or an infinity; the outputs are not valid");
+}
+
+tern_status tern_plan_run(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs) {
+    if (!plan) return TERN_ERR_ARG;
+    tern_region region;
+    tern_status status = append_run(plan, &region, input, outputs);
+    if (status == TERN_OK) status = tern_region_run(&region);
+    return status == TERN_OK ? check_finite(plan) : status;
+}
+
+tern_status tern_plan_stages(tern_plan *plan, const tern_plan_input *input, const tern_plan_output *outputs, tern_stage *stages,
+                             size_t max_stages, size_t *n_stages) {
+    if (!plan || !stages || !n_stages) return TERN_ERR_ARG;
+    tern_region region;
+    const tern_status status = append_run(plan, &region, input, outputs);
+    if (status != TERN_OK) return status;
+    if (region.n_stages > max_stages)
+        return tern_fail(&plan->ctx->error, TERN_ERR_ARG, "max_stages = %zu is less than the %zu stages of this run",
+                         max_stages, region.n_stages);
+    memcpy(stages, region.stages, region.n_stages * sizeof *stages);
+    *n_stages = region.n_stages;
+    return TERN_OK;
+}
+
+tern_status tern_plan_check(const tern_plan *plan) { return plan ? check_finite(plan) : TERN_ERR_ARG; }
