@@ -574,31 +574,61 @@ static void stages_of_several_plans_in_one_region_have_the_bits_of_separate_runs
 static void wrong_requests_for_stages_are_refused_and_nan_is_told_after_the_region(void **unused) {
     (void)unused;
     tern_context *ctx = create_context(2, NULL);
-    tern_weights *w = make_weights(ctx, 1, 8, false);
+    tern_weights *w = make_weights(ctx, 0, 8, false);
     const tern_plan_params p = {.struct_size = sizeof p, .weights = (const tern_weights *const[]){w}, .n_weights = 1};
     tern_plan *plan = NULL;
     assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_OK);
     static float in[K], y[8];
     const tern_plan_output output = {.struct_size = sizeof output, .y = y, .ldy = 8};
     tern_plan_input input = {.struct_size = sizeof input, .x = in, .ldx = K, .m = 1};
-    tern_stage stages[2];
+    tern_stage stages[3];
     size_t n = 77;
-    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 1, &n), TERN_ERR_ARG);
-    assert_non_null(strstr(tern_context_error(ctx), "max_stages = 1 is less than the 2 stages"));
-    assert_int_equal(tern_plan_stages(NULL, &input, &output, stages, 2, &n), TERN_ERR_ARG);
-    assert_int_equal(tern_plan_stages(plan, &input, &output, NULL, 2, &n), TERN_ERR_ARG);
-    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 2, NULL), TERN_ERR_ARG);
-    assert_int_equal(tern_plan_stages(plan, NULL, &output, stages, 2, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 2, &n), TERN_ERR_ARG);
+    assert_non_null(strstr(tern_context_error(ctx), "max_stages = 2 is less than the 3 stages"));
+    assert_int_equal(tern_plan_stages(NULL, &input, &output, stages, 3, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, &input, &output, NULL, 3, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 3, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_plan_stages(plan, NULL, &output, stages, 3, &n), TERN_ERR_ARG);
     assert_int_equal(n, 77);
     assert_int_equal(tern_plan_check(NULL), TERN_ERR_ARG);
     in[3] = INFINITY;
-    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 2, &n), TERN_OK);
+    assert_int_equal(tern_plan_stages(plan, &input, &output, stages, 3, &n), TERN_OK);
     assert_int_equal(tern_run_region(ctx, stages, n), TERN_OK);
     assert_int_equal(tern_plan_check(plan), TERN_ERR_ARG);
     assert_non_null(strstr(tern_context_error(ctx), "infinity"));
     in[3] = 0;
     assert_int_equal(tern_plan_run(plan, &input, &output), TERN_OK);
     assert_int_equal(tern_plan_check(plan), TERN_OK);
+    tern_plan_destroy(plan);
+    tern_weights_destroy(w);
+    tern_context_destroy(ctx);
+}
+
+// Workers quantize the row of a small product for themselves, unless an output is written over it.
+static void an_output_may_be_written_over_the_input(void **unused) {
+    (void)unused;
+    enum { ROUNDS = 300, WIDE = 896 }; // so wide that two workers take part
+    tern_context *ctx = create_context(2, NULL);
+    static int8_t trits[WIDE * K];
+    for (size_t i = 0; i < sizeof trits; i++) trits[i] = (int8_t)((int)random_below(3) - 1);
+    const float scale = 1;
+    const tern_weights_params wp = {.struct_size = sizeof wp, .form = TERN_FORM_MAD};
+    tern_weights *w = NULL;
+    assert_int_equal(tern_weights_from_trits(ctx, &w, trits, &scale, 0, WIDE, K, K, &wp), TERN_OK);
+    const tern_plan_params p = {.struct_size = sizeof p, .weights = (const tern_weights *const[]){w}, .n_weights = 1};
+    tern_plan *plan = NULL;
+    assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_OK);
+    static float given[K], apart[WIDE], over[WIDE];
+    for (int round = 0; round < ROUNDS; round++) {
+        const size_t at = random_below(WIDE - K);
+        for (size_t i = 0; i < K; i++) over[at + i] = given[i] = random_float();
+        const tern_plan_output out[2] = {{.struct_size = sizeof out[0], .y = apart, .ldy = WIDE},
+                                         {.struct_size = sizeof out[0], .y = over, .ldy = WIDE}};
+        const tern_plan_input in[2] = {{.struct_size = sizeof in[0], .x = given, .ldx = K, .m = 1},
+                                       {.struct_size = sizeof in[0], .x = over + at, .ldx = K, .m = 1}};
+        for (int i = 0; i < 2; i++) assert_int_equal(tern_plan_run(plan, &in[i], &out[i]), TERN_OK);
+        assert_memory_equal(apart, over, sizeof apart);
+    }
     tern_plan_destroy(plan);
     tern_weights_destroy(w);
     tern_context_destroy(ctx);
@@ -613,6 +643,7 @@ int main(void) {
         cmocka_unit_test(wrong_plans_and_batches_are_refused_and_leave_outputs_alone),
         cmocka_unit_test(parts_multiply_what_was_prepared_and_nothing_else),
         cmocka_unit_test(stages_of_several_plans_in_one_region_have_the_bits_of_separate_runs),
+        cmocka_unit_test(an_output_may_be_written_over_the_input),
         cmocka_unit_test(wrong_requests_for_stages_are_refused_and_nan_is_told_after_the_region),
     };
     return cmocka_run_group_tests(tests, start_random, NULL);

@@ -47,35 +47,44 @@ static void embed(forward *f) {
 
 typedef enum prepare_kind { PREPARE_NONE, PREPARE_RMSNORM, PREPARE_SILU_MUL } prepare_kind;
 
-typedef struct prepare_args {
-    const forward *f;
-    tern_act_view view;
-    prepare_kind kind;
+// Where a row comes from.
+typedef struct row_args {
+    const tern_kernels *kernels;
     const float *in, *in2; // rows of view.k; in2: norm weight, or the up projection
-    float *out;            // where the element-wise step writes its row
+    prepare_kind kind;
+    float rms_eps;
+} row_args;
+_Static_assert(sizeof(row_args) <= TERN_SET_ROW_ARG_MAX, "the arguments of a row fit");
+
+typedef struct prepare_args {
+    tern_act_view view;
+    row_args row;
+    float *out; // where the element-wise step writes its rows
     size_t n_tiles;
 } prepare_args;
 
 static const char *const prepare_names[] = {
     [PREPARE_NONE] = "quantize", [PREPARE_RMSNORM] = "norm, quantize", [PREPARE_SILU_MUL] = "silu, quantize"};
 
-static void prepare_row(const prepare_args *a, size_t t) {
-    const size_t k = a->view.k;
+static void prepare_row(const tern_act_view *view, const row_args *a, float *out, size_t t) {
+    const size_t k = view->k;
     const float *x = a->in + t * k;
-    float *out = a->out ? a->out + t * k : NULL;
     if (a->kind == PREPARE_RMSNORM)
-        TERN_KERNEL(a->f->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->in2, k, a->f->h->rms_eps);
+        TERN_KERNEL(a->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->in2, k, a->rms_eps);
     else if (a->kind == PREPARE_SILU_MUL)
-        TERN_KERNEL(a->f->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->in2 + t * k, k);
-    const tern_act_source row = {.x = out ? out : x, .type = TERN_TYPE_F32};
-    tern_act_set_row(&a->view, a->f->kernels, t, &row, 0);
+        TERN_KERNEL(a->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->in2 + t * k, k);
+    const tern_act_source row = {.x = a->kind == PREPARE_NONE ? x : out, .type = TERN_TYPE_F32};
+    tern_act_set_row(view, a->kernels, t, &row, 0);
 }
 
 static void prepare_tile(void *arg, size_t tile) {
     const prepare_args *a = arg;
     const size_t end = tern_line_cut(a->view.m, a->n_tiles, tile + 1);
-    for (size_t t = tern_line_cut(a->view.m, a->n_tiles, tile); t < end; t++) prepare_row(a, t);
+    for (size_t t = tern_line_cut(a->view.m, a->n_tiles, tile); t < end; t++)
+        prepare_row(&a->view, &a->row, a->out + t * a->view.k, t);
 }
+
+static void prepare_own_row(const tern_act_view *view, const void *arg, float *x) { prepare_row(view, arg, x, 0); }
 
 // Products of one input. Each activation block that the weights ask for is quantized once.
 static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, const tern_product *products, size_t n_products) {
@@ -90,21 +99,25 @@ static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, co
                 group[n_group++] = products[j];
                 done[j] = true;
             }
-        prepare.f = f;
         prepare.view = tern_act_begin(f->m->act, tokens, k, block);
+        if (tern_products_add_own_rows(&f->region, &prepare.view, group, n_group, prepare_own_row, &prepare.row,
+                                       sizeof prepare.row))
+            continue;
         prepare.n_tiles = tern_act_tiles(tokens, k, (size_t)f->m->ctx->threads);
-        tern_region_add(&f->region, prepare_names[prepare.kind], prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
+        tern_region_add(&f->region, prepare_names[prepare.row.kind], prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
         tern_products_add(&f->region, &prepare.view, group, n_group, false);
     }
 }
 
-static prepare_args rmsnorm_of(const float *x, const float *weight, float *out) {
-    return (prepare_args){.kind = PREPARE_RMSNORM, .in = x, .in2 = weight, .out = out};
+static prepare_args rmsnorm_of(const forward *f, const float *x, const float *weight, float *out) {
+    return (prepare_args){.row = {f->kernels, x, weight, PREPARE_RMSNORM, f->h->rms_eps}, .out = out};
 }
-static prepare_args silu_mul_of(const float *gate, const float *up, float *out) {
-    return (prepare_args){.kind = PREPARE_SILU_MUL, .in = gate, .in2 = up, .out = out};
+static prepare_args silu_mul_of(const forward *f, const float *gate, const float *up, float *out) {
+    return (prepare_args){.row = {f->kernels, gate, up, PREPARE_SILU_MUL, 0}, .out = out};
 }
-static prepare_args rows_of(const float *x) { return (prepare_args){.kind = PREPARE_NONE, .in = x}; }
+static prepare_args rows_of(const forward *f, const float *x, float *unused) {
+    return (prepare_args){.row = {f->kernels, x, NULL, PREPARE_NONE, 0}, .out = unused};
+}
 
 static tern_product to(const char *name, const tern_weights *w, float *y) {
     return (tern_product){.w = w, .y = y, .ldy = w->n, .name = name};
@@ -206,7 +219,7 @@ static void head(forward *f) {
         if (count == 0) return;
         float *logits = count == 1 ? wanted[0]->session->logits : m->buf.logits;
         const tern_product product = to("head", m->head, logits);
-        linear(f, count, d, rmsnorm_of(m->buf.x, m->output_norm, m->buf.h), &product, 1);
+        linear(f, count, d, rmsnorm_of(f, m->buf.x, m->output_norm, m->buf.h), &product, 1);
         if (count > 1)
             for (size_t i = 0; i < count; i++) copy(f, wanted[i]->session->logits, logits + i * vocab, vocab);
     }
@@ -218,14 +231,14 @@ static void transformer_layer(forward *f, size_t l) {
     const tern_layer *w = &f->m->layers[l];
     const tern_buffers *b = &f->m->buf;
     const size_t d = f->h->n_embd;
-    linear(f, f->n, d, rmsnorm_of(b->x, w->attn_norm, b->h),
+    linear(f, f->n, d, rmsnorm_of(f, b->x, w->attn_norm, b->h),
            (tern_product[]){to("qkv", w->q, b->q), to("qkv", w->k, b->k), to("qkv", w->v, b->v)}, 3);
     rope_and_cache(f, l);
     attention(f, l);
-    linear(f, f->n, w->o->k, rows_of(b->att), (tern_product[]){add_to("attention out", w->o, b->x)}, 1);
-    linear(f, f->n, d, rmsnorm_of(b->x, w->ffn_norm, b->h),
+    linear(f, f->n, w->o->k, rows_of(f, b->att, b->h), (tern_product[]){add_to("attention out", w->o, b->x)}, 1);
+    linear(f, f->n, d, rmsnorm_of(f, b->x, w->ffn_norm, b->h),
            (tern_product[]){to("gate, up", w->gate, b->gate), to("gate, up", w->up, b->up)}, 2);
-    linear(f, f->n, w->down->k, silu_mul_of(b->gate, b->up, b->gate), (tern_product[]){add_to("down", w->down, b->x)}, 1);
+    linear(f, f->n, w->down->k, silu_mul_of(f, b->gate, b->up, b->gate), (tern_product[]){add_to("down", w->down, b->x)}, 1);
 }
 
 tern_status tern_forward(tern_model *model, size_t n) {

@@ -2,6 +2,7 @@
 // Plans: weights sorted into groups and sets, one carved workspace, and a run of it all as one region.
 #include "matmul/plan.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -321,6 +322,40 @@ tern_act_source tern_plan_source(const tern_plan *plan, const tern_plan_input *i
 
 // ---- one region ---------------------------------------------------------------------------------------------------
 
+typedef struct row_source {
+    const tern_kernels *kernels;
+    tern_act_source source;
+} row_source;
+static_assert(sizeof(row_source) <= TERN_SET_ROW_ARG_MAX, "the source of a row fits");
+
+static void set_own_row(const tern_act_view *view, const void *arg, float *unused) {
+    const row_source *row = arg;
+    (void)unused;
+    tern_act_set_row(view, row->kernels, 0, &row->source, 0);
+}
+
+static bool is_first_of_group(const tern_plan_forms *forms, size_t s) {
+    for (size_t i = 0; i < s; i++)
+        if (forms->sets[i].group == forms->sets[s].group) return false;
+    return true;
+}
+static bool is_only_of_group(const tern_plan_forms *forms, size_t s) {
+    for (size_t i = s + 1; i < forms->n_sets; i++)
+        if (forms->sets[i].group == forms->sets[s].group) return false;
+    return is_first_of_group(forms, s);
+}
+
+// Some output of a one-token run is written over x, which is then quantized before.
+static bool overlaps_input(const tern_plan *plan, const tern_plan_input *in) {
+    enum { ELEM_MAX = sizeof(float) };
+    const uintptr_t x = (uintptr_t)in->x, x_end = x + plan->k * ELEM_MAX;
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        const uintptr_t y = (uintptr_t)plan->products[i].y, y_end = y + plan->products[i].w->n * ELEM_MAX;
+        if (y < x_end && x < y_end) return true;
+    }
+    return false;
+}
+
 // Checks a run and appends its stages to an empty region over the plan's own storage, which has room for all of them.
 static tern_status append_run(tern_plan *plan, tern_region *region, const tern_plan_input *input,
                               const tern_plan_output *outputs) {
@@ -334,20 +369,23 @@ static tern_status append_run(tern_plan *plan, tern_region *region, const tern_p
     tern_region_init(region, plan->ctx, plan->stages, plan->max_stages, plan->args, plan->args_bytes);
     atomic_store_explicit(&plan->prepared_m, 0, memory_order_relaxed); // the region takes the rows and tables of the parts
     atomic_store_explicit(&plan->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
-    tern_act_prepare prepare = {.kernels = &plan->ctx->kernels, .source = tern_plan_source(plan, &in)};
-    for (size_t g = 0; g < plan->n_groups; g++) {
-        prepare.view = plan->groups[g].view;
-        prepare.view.m = in.m;
-        prepare.view.not_finite = &plan->not_finite;
-        prepare.n_tiles = tern_act_tiles(in.m, plan->k, (size_t)plan->ctx->threads);
-        tern_region_add(region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
-    }
+    const row_source row = {&plan->ctx->kernels, tern_plan_source(plan, &in)};
     for (size_t s = 0; s < forms->n_sets; s++) {
         const tern_plan_set *set = &forms->sets[s];
         tern_act_view view = plan->groups[set->group].view;
         view.m = in.m;
+        view.not_finite = &plan->not_finite;
         view.tables = set->tables;
         view.ld_tables = set->ld_tables;
+        if (is_first_of_group(forms, s)) {
+            const tern_product *products = plan->products + set->first;
+            if (is_only_of_group(forms, s) && !overlaps_input(plan, &in) &&
+                tern_products_add_own_rows(region, &view, products, set->count, set_own_row, &row, sizeof row))
+                continue;
+            const size_t tiles = tern_act_tiles(in.m, plan->k, (size_t)plan->ctx->threads);
+            const tern_act_prepare prepare = {view, row.kernels, row.source, tiles};
+            tern_region_add(region, "prepare", tern_act_prepare_tile, &prepare, sizeof prepare, tiles);
+        }
         tern_products_add(region, &view, plan->products + set->first, set->count, false);
     }
     return TERN_OK;
