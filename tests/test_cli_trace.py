@@ -24,6 +24,8 @@ PROGRAM, STAGES, WORKERS = 1, 2, 3  # tracks: thread ids, workers from WORKERS o
 GENERATE = [TERN, "generate", "-m", TERNARY, "-p", "hello you", "-n", "8", "-t", "2"]
 STAGE_NAMES = {"embed", "norm, quantize", "qkv", "rope, cache", "attention", "quantize", "attention out", "gate, up", "silu, quantize",
                "down", "head"}
+# Part of the product that follows, where that is small.
+OWN_ROW_STAGES = {"norm, quantize", "silu, quantize", "quantize"}
 
 
 def run(command, **kwargs):
@@ -128,7 +130,7 @@ class Generate(Folder):
         trace, _ = self.trace(*GENERATE, "--trace-steps", "1")
         step = next(e for e in trace.of("program") if e["name"] == "token 2")
         names = {e["name"] for e in trace.inside(step) if e["cat"] == "stage"}
-        self.assertLessEqual(STAGE_NAMES, names | {"quantize"})  # which stages a step has is not what this test is about
+        self.assertLessEqual(STAGE_NAMES, names | OWN_ROW_STAGES)  # which stages a step has is not what this test is about
         for wait in trace.of("wait"):
             self.assertIn(wait["name"], ("wait", "asleep"))
 
@@ -202,7 +204,7 @@ class Plot(Folder):
         result = run([sys.executable, PLOT_TRACE, str(self.file), "-o", str(picture), "--layer", "1"])
         self.assertEqual(result.returncode, 0, result.stderr)
         text = picture.read_text()
-        for name in {"tern-w0 (caller)", "tern-w1", "Layer 1 of it"} | STAGE_NAMES - {"quantize"}:
+        for name in {"tern-w0 (caller)", "tern-w1", "Layer 1 of it"} | STAGE_NAMES - OWN_ROW_STAGES:
             self.assertIn(name, text)
 
     def test_a_step_or_a_layer_that_is_not_there_is_an_error(self):
