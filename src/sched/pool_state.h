@@ -90,6 +90,7 @@ typedef struct tern_worker {
     // Written by this worker alone, relaxed. The caller reads them after a region, whose end orders what tiles did.
     _Atomic uint64_t tiles, stolen, regions, spin_ns, parks, wakes;
     uint64_t last_region; // private to the worker: pool->region of its last claim
+    uint64_t stint_end;   // private to the worker: when it is to give its CPU away, in TSC ticks
     tern_sleep sleep;     // private to the worker: its last one
 
     // Constant after creation.
@@ -106,9 +107,9 @@ struct tern_pool {
     // Workers that are asleep or about to be: never less than those whose parked is 1.
     _Alignas(TERN_HOT_ALIGN) _Atomic int32_t sleepers;
 
-    // Patience of a waiting worker before it yields its CPU, and then before it sleeps; time of a poll. relaxed: set once, soon
-    // after the workers started.
-    _Atomic int64_t spin_ns, yield_ns, poll_ns;
+    // Patience of a waiting worker before it yields its CPU, and then before it sleeps; time of a poll; how long a worker keeps
+    // its CPU. relaxed: set once, soon after the workers started.
+    _Atomic int64_t spin_ns, yield_ns, poll_ns, stint_ticks;
 
     // The advancer's; the caller's before it publishes the first stage.
     _Alignas(TERN_HOT_ALIGN) const tern_stage *stages;
@@ -152,6 +153,8 @@ void tern_pool_stop(tern_pool *pool);
 uint64_t tern_pool_wait(tern_pool *pool, tern_worker *self, uint64_t seen);
 // The same for a moment only: whether it changed.
 bool tern_pool_changes_soon(tern_pool *pool, tern_worker *self, uint64_t seen);
+// Called with no grain in hand: gives the CPU to a stranger that waits for it, if this worker has had it for long.
+void tern_pool_share_cpu(tern_pool *pool, tern_worker *self);
 // Measures what a sleep costs, and sets the patience of the pool by it.
 void tern_pool_calibrate(tern_pool *pool);
 

@@ -207,6 +207,7 @@ static void take_part(tern_pool *pool, tern_worker *self, uint64_t seen) {
         }
         tern_pool_wake_children(pool, self, tern_open_grains(open));
         take_share(pool, self, self->index, open);
+        tern_pool_share_cpu(pool, self);
         // In a balanced stage the others are about to be done: looking at their ranges would only hold them up.
         if (!tern_pool_changes_soon(pool, self, open)) steal(pool, self, open);
     }
@@ -219,11 +220,12 @@ void tern_pool_work(tern_pool *pool, tern_worker *self) { take_part(pool, self, 
 static void run_shared(tern_pool *pool, size_t first_wide) {
     tern_worker *self = &pool->workers[0];
     tern_saved_affinity saved;
-    const bool moved = tern_affinity_leave_workers(pool->cpus, pool->n_threads, &saved);
     const uint64_t before = atomic_load_explicit(&self->group->open, memory_order_relaxed); // relaxed: only compared
     // Sleepers wake up while the caller runs the serial stages that come first.
     if (first_wide > 0) tern_pool_wake_children(pool, self, tern_grain_count(pool->stages[first_wide].n_tiles));
     advance(pool, self);
+    // After the first stage is published: on a CPU that a stranger keeps busy the caller may have to wait for its turn.
+    const bool moved = tern_affinity_leave_workers(pool->cpus, pool->n_threads, &saved);
     take_part(pool, self, before);
     if (moved) tern_affinity_restore(&saved);
 }

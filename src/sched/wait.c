@@ -13,7 +13,11 @@
 // seen.
 enum { POLLS_PER_CLOCK = 64, POLLS_PER_YIELD = 8, MOMENT_POLLS = 16 };
 
-static int64_t load_ns(_Atomic int64_t *ns) { return atomic_load_explicit(ns, memory_order_relaxed); } // relaxed: a duration
+static int64_t load_relaxed(_Atomic int64_t *duration) { return atomic_load_explicit(duration, memory_order_relaxed); }
+
+static void begin_stint(tern_pool *pool, tern_worker *self) {
+    self->stint_end = __builtin_ia32_rdtsc() + (uint64_t)load_relaxed(&pool->stint_ticks);
+}
 
 // ---- waiting -----------------------------------------------------------------------------------------------------
 
@@ -37,7 +41,7 @@ static int poll(tern_worker *self, uint64_t seen, int polls, uint64_t *open) {
 bool tern_pool_changes_soon(tern_pool *pool, tern_worker *self, uint64_t seen) {
     uint64_t open;
     const int vain = poll(self, seen, MOMENT_POLLS, &open);
-    tern_count(&self->spin_ns, (uint64_t)(vain * load_ns(&pool->poll_ns)));
+    tern_count(&self->spin_ns, (uint64_t)(vain * load_relaxed(&pool->poll_ns)));
     return open != seen;
 }
 
@@ -65,6 +69,7 @@ static void park(tern_pool *pool, tern_worker *self, uint64_t seen) {
     // acquire: pairs with the waker's exchange. The loop absorbs signals and late wakes of an earlier sleep.
     while (atomic_load_explicit(&self->parked, memory_order_acquire) == 1) futex_wait(&self->parked, 1);
     self->sleep.end_ns = tern_now_ns();
+    begin_stint(pool, self);
 }
 
 uint64_t tern_pool_wait(tern_pool *pool, tern_worker *self, uint64_t seen) {
@@ -72,11 +77,11 @@ uint64_t tern_pool_wait(tern_pool *pool, tern_worker *self, uint64_t seen) {
     for (;;) {
         const int vain = poll(self, seen, POLLS_PER_CLOCK, &open);
         if (open != seen) {
-            if (vain > 0) tern_count(&self->spin_ns, (uint64_t)(vain * load_ns(&pool->poll_ns)));
+            if (vain > 0) tern_count(&self->spin_ns, (uint64_t)(vain * load_relaxed(&pool->poll_ns)));
             return open;
         }
-        const int64_t start = tern_now_ns() - vain * load_ns(&pool->poll_ns), spin = load_ns(&pool->spin_ns);
-        const int64_t patience = spin + load_ns(&pool->yield_ns);
+        const int64_t start = tern_now_ns() - vain * load_relaxed(&pool->poll_ns), spin = load_relaxed(&pool->spin_ns);
+        const int64_t patience = spin + load_relaxed(&pool->yield_ns);
         int64_t waited;
         while ((waited = tern_now_ns() - start) < patience && open == seen) {
             const bool yielding = waited >= spin;
@@ -87,6 +92,12 @@ uint64_t tern_pool_wait(tern_pool *pool, tern_worker *self, uint64_t seen) {
         if (open != seen) return open;
         park(pool, self, seen);
     }
+}
+
+void tern_pool_share_cpu(tern_pool *pool, tern_worker *self) {
+    if (__builtin_ia32_rdtsc() < self->stint_end) return;
+    sched_yield();
+    begin_stint(pool, self);
 }
 
 // ---- waking ------------------------------------------------------------------------------------------------------
@@ -131,7 +142,20 @@ void tern_pool_wake_children(tern_pool *pool, tern_worker *self, uint32_t grains
 
 // Waiting awake is worth it for about as long as a sleep and a wake-up take. With more workers than CPUs, spinning takes the
 // CPU from the worker that is waited for.
-enum { SPIN_MIN_NS = 10000, SPIN_MAX_NS = 100000, SPIN_CROWDED_NS = 2000, YIELD_NS = 30000, ROUNDS = 5, GIVE_UP_NS = 5000000 };
+//
+// A thread that is preempted with a grain in hand holds up all others for the time slice of a stranger, several milliseconds.
+// One that gives its CPU away before its own slice ends, with no grain in hand, holds up nobody. Linux has slices of 3 ms by
+// default.
+enum {
+    SPIN_MIN_NS = 10000,
+    SPIN_MAX_NS = 100000,
+    SPIN_CROWDED_NS = 2000,
+    YIELD_NS = 30000,
+    ROUNDS = 5,
+    GIVE_UP_NS = 5000000,
+    STINT_NS = 2000000,
+    POLLS_TO_TIME = 512
+};
 
 // Waits until worker 1 has gone to sleep for the n-th time.
 static bool sleeps(tern_worker *worker, uint64_t n, int64_t deadline) {
@@ -161,8 +185,12 @@ void tern_pool_calibrate(tern_pool *pool) {
     tern_worker *self = &pool->workers[0];
     uint64_t open = atomic_load_explicit(&self->group->open, memory_order_relaxed); // relaxed: nobody else writes it now
     const int64_t start = tern_now_ns();
-    poll(self, open, POLLS_PER_CLOCK, &open);
-    atomic_store_explicit(&pool->poll_ns, (tern_now_ns() - start) / POLLS_PER_CLOCK, memory_order_relaxed);
+    const uint64_t ticks = __builtin_ia32_rdtsc();
+    poll(self, open, POLLS_TO_TIME, &open);
+    const double took = (double)(tern_now_ns() - start);
+    const double ticks_per_ns = (double)(__builtin_ia32_rdtsc() - ticks) / took;
+    atomic_store_explicit(&pool->poll_ns, (int64_t)(took / POLLS_TO_TIME), memory_order_relaxed);
+    atomic_store_explicit(&pool->stint_ticks, (int64_t)(ticks_per_ns * STINT_NS), memory_order_relaxed);
     const int64_t spin_ns = pool->crew < pool->n_threads ? SPIN_CROWDED_NS : sleep_ns(pool);
     atomic_store_explicit(&pool->spin_ns, spin_ns, memory_order_relaxed);
     atomic_store_explicit(&pool->yield_ns, YIELD_NS, memory_order_relaxed);
