@@ -24,9 +24,10 @@ static inline uint64_t walk_tensor(const tern_gguf *gguf, const tern_gguf_tensor
     if (t->size) sum += data[t->size - 1];
     if (tern_gguf_tensor_type(gguf, t, &type, &err) == TERN_OK) {
         float row[256];
+        size_t bytes;
         sum += t->size / type->block_bytes;
-        if (t->size >= type->block_bytes) {
-            type->to_f32(row, data, type->block_elems);
+        if (t->dims[0] >= type->block_elems && tern_matrix_bytes(type, 1, type->block_elems, &bytes) && t->size >= bytes) {
+            tern_row_to_f32(type, row, data, 0, 1, type->block_elems);
             sum += row[0] > 0;
         }
     }

@@ -281,7 +281,7 @@ static void a_type_that_is_not_read_is_refused_at_use_and_names_the_fix(void **s
     (void)state;
     expect_refused_type(38, ": tensor blk.3.ffn_up.weight has type TL1 (38), which Tern does not read; convert it to TQ2_0");
     expect_refused_type(39, "MXFP4 or TL2 (39), which Tern does not read; convert it to Q8_0 (MXFP4) or TQ2_0 (TL2)");
-    expect_refused_type(13, "Q5_K (13), which Tern does not read; convert it to Q8_0");
+    expect_refused_type(10, "Q2_K (10), which Tern does not read; convert it to Q8_0");
     expect_refused_type(7777, "unknown (7777)");
 }
 

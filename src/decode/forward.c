@@ -27,9 +27,8 @@ static void embed_tile(void *arg, size_t t) {
     const forward *f = ((const layer_args *)arg)->f;
     const tern_model *m = f->m;
     const tern_row *row = &m->buf.rows[t];
-    const size_t row_bytes = f->h->n_embd / m->embd_type->block_elems * m->embd_type->block_bytes;
-    m->embd_type->to_f32(m->buf.x + t * f->h->n_embd, (const uint8_t *)m->token_embd->data + (size_t)row->token * row_bytes,
-                         f->h->n_embd);
+    tern_row_to_f32(m->embd_type, m->buf.x + t * f->h->n_embd, m->token_embd->data, (size_t)row->token, f->h->n_vocab,
+                    f->h->n_embd);
     float *cs = m->buf.cos_sin + t * f->h->rope_dim;
     for (size_t i = 0; i < f->h->rope_dim / 2; i++) {
         const double angle = (double)row->position * (double)m->rope_freq[i];

@@ -80,7 +80,7 @@ static tern_status load_vector(loader *ld, const char *name, size_t n, const flo
     const tern_status status = find(ld, name, 1, n, 1, &t);
     if (status != TERN_OK) return status;
     float *to = ld->m->floats + ld->floats_used;
-    tern_block_type_of(t->type, n, 1, t->size)->to_f32(to, t->data, n);
+    tern_row_to_f32(tern_block_type_of(t->type, n, 1, t->size), to, t->data, 0, 1, n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(to[i]))
             return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %s holds a NaN or an infinity",

@@ -227,6 +227,15 @@ static bool tensor_bytes(const tern_gguf_tensor *tensor, size_t block_elems, siz
     return true;
 }
 
+// The same for a type whose rows or matrices have parts beside blocks.
+static bool matrix_bytes(const tern_gguf_tensor *tensor, const tern_block_type *type, size_t *bytes) {
+    size_t rows = 1;
+    for (size_t i = 1; i < tensor->n_dims; i++) {
+        if (!tern_mul_size(rows, (size_t)tensor->dims[i], &rows)) return false;
+    }
+    return tern_matrix_bytes(type, rows, (size_t)tensor->dims[0], bytes);
+}
+
 static tern_status parse_dims(parser *p, tern_gguf_tensor *tensor, const char *name) {
     for (size_t i = 0; i < sizeof tensor->dims / sizeof tensor->dims[0]; i++) tensor->dims[i] = 1;
     for (size_t i = 0; i < tensor->n_dims; i++) {
@@ -260,14 +269,17 @@ static tern_status parse_tensor_info(parser *p, size_t index, uint64_t *offset) 
     if (status != TERN_OK) return status;
     if (!read_u32(p, &tensor->type) || !read_u64(p, offset)) return fail_end(p, "tensor", tensor->name);
 
-    const tern_ggml_type *type = tern_ggml_type_find(tensor->type);
-    const bool sized = type && type->block_bytes != 0; // else the id does not tell, and tensor->size stays 0
-    if (sized && tensor->dims[0] % type->block_elems != 0) {
+    // Else the id does not tell the size, and tensor->size stays 0: unknown types, and those with two sizes of blocks.
+    const tern_ggml_type *known = tern_ggml_type_find(tensor->type);
+    const tern_block_type *read = tern_block_type_at(tensor->type, 1) ? NULL : tern_block_type_find(tensor->type);
+    const size_t block_elems = read ? read->block_elems : known ? known->block_elems : 0;
+    if (block_elems != 0 && tensor->dims[0] % block_elems != 0) {
         return tern_gguf_fail(gguf->path, p->err, TERN_ERR_FORMAT,
                               "tensor %s has rows of %" PRIu64 " elements, not a multiple of the block of type %s: %s", name,
                               tensor->dims[0], tern_ggml_type_name(tensor->type, type_name), damaged);
     }
-    if (sized && !tensor_bytes(tensor, type->block_elems, type->block_bytes, &tensor->size)) {
+    if (block_elems != 0 && !(read ? matrix_bytes(tensor, read, &tensor->size)
+                                   : tensor_bytes(tensor, block_elems, known->block_bytes, &tensor->size))) {
         return tern_gguf_fail(gguf->path, p->err, TERN_ERR_FORMAT, "tensor %s has a size beyond 64 bits: %s", name, damaged);
     }
     if (!tern_name_index_insert(&gguf->tensor_index, tensor->name, (uint32_t)index)) {

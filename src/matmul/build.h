@@ -34,6 +34,10 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
 tern_status tern_weights_check(tern_context *ctx, tern_weights **w, const void *data, size_t n, size_t k, size_t ld,
                                const tern_weights_params *params, tern_weights_params *p);
 
+// Absmax quantization of a row to int8, a scale per scale_block elements (per TERN_I8B_BLOCK: one that float16 holds). NULL, or a
+// static text that says what is wrong with the row.
+const char *tern_quantize_row_int8(int8_t *codes, float *scales, const float *x, size_t k, size_t scale_block);
+
 // Fills in a build of 4-bit rows in GGUF blocks. type: one with to_u4. `source` is kept by the build.
 typedef struct tern_u4_blocks {
     const tern_block_type *type;

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Sources of rows for packed weights: trits, int8, float32 and GGUF blocks.
+// Sources of rows for packed weights: trits, signs, four-level codes, int8 and float32.
 #include <float.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "format/blocks.h"
-#include "format/half.h"
 #include "matmul/build.h"
 
 // ---- checks shared by all ---------------------------------------------------------------------------------
@@ -144,9 +142,7 @@ tern_status tern_weights_from_s8(tern_context *ctx, tern_weights **w, const int8
 
 typedef struct float_source {
     const float *x;
-    const uint8_t *rows; // GGUF rows when type is given
-    const tern_block_type *type;
-    size_t row_bytes, k, ld;
+    size_t k, ld;
     size_t scale_block;
     float inverse; // ternary: 1 / scale
 } float_source;
@@ -173,19 +169,19 @@ static bool quantize_block(int8_t *codes, float *scale, const float *x, size_t c
     return true;
 }
 
-static const char *read_f32_int8(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
-    const float_source *s = source;
-    const float *x = s->x + row * s->ld;
-    if (s->type) {
-        s->type->to_f32(work, s->rows + row * s->row_bytes, s->k);
-        x = work;
-    }
-    for (size_t k0 = 0, b = 0; k0 < s->k; k0 += s->scale_block, b++) {
-        const size_t count = s->k - k0 < s->scale_block ? s->k - k0 : s->scale_block;
-        if (!quantize_block(codes + k0, scales + b, x + k0, count, s->scale_block == TERN_I8B_BLOCK))
+const char *tern_quantize_row_int8(int8_t *codes, float *scales, const float *x, size_t k, size_t scale_block) {
+    for (size_t k0 = 0, b = 0; k0 < k; k0 += scale_block, b++) {
+        const size_t count = k - k0 < scale_block ? k - k0 : scale_block;
+        if (!quantize_block(codes + k0, scales + b, x + k0, count, scale_block == TERN_I8B_BLOCK))
             return "a value is NaN or infinite";
     }
     return NULL;
+}
+
+static const char *read_f32_int8(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    (void)work;
+    const float_source *s = source;
+    return tern_quantize_row_int8(codes, scales, s->x + row * s->ld, s->k, s->scale_block);
 }
 
 static const char *read_f32_ternary(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
@@ -239,127 +235,5 @@ tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weights **w, c
                               .source = &source,
                               .params = p,
                               .bad_row = TERN_ERR_ARG};
-    return tern_weights_build(ctx, w, &build);
-}
-
-// ---- GGUF blocks --------------------------------------------------------------------------------------------
-
-typedef struct block_source {
-    const uint8_t *rows;
-    const tern_block_type *type;
-    size_t row_bytes, k;
-    bool fold; // all blocks share one scale, or are all zero
-} block_source;
-
-// Codes are -1 and +1: a block whose scale is 0 cannot become zeros.
-static bool is_binary(const tern_block_type *type) { return type->id == TERN_GGML_Q1_0; }
-
-static const char *read_blocks(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
-    const block_source *s = source;
-    float *to = s->fold ? work : scales;
-    if (!s->type->to_codes(codes, to, s->rows + row * s->row_bytes, s->k))
-        return "a block holds a code that its type does not allow";
-    for (size_t b = 0; b * s->type->code_block < s->k; b++) {
-        if (!isfinite(to[b])) return "a block's scale is NaN or infinite";
-        if (s->fold && to[b] == 0 && !is_binary(s->type))
-            memset(codes + b * s->type->code_block, 0, s->type->code_block); // a zero block of a folded weight
-    }
-    return NULL;
-}
-
-// Looks for a scale other than the first one.
-typedef struct scale_scan {
-    const tern_block_type *type;
-    const uint8_t *data;
-    size_t n_blocks;
-    uint16_t first;
-    atomic_bool other;
-} scale_scan;
-
-enum { SCAN_BLOCKS = 4096, F16_SIGNLESS = 0x7FFF };
-
-static uint16_t block_scale(const scale_scan *scan, size_t b) {
-    return tern_load_u16(scan->data + b * scan->type->block_bytes + scan->type->scale_at);
-}
-
-static void scan_tile(void *arg, size_t tile) {
-    scale_scan *scan = arg;
-    const size_t begin = tile * SCAN_BLOCKS;
-    const size_t end = scan->n_blocks - begin < SCAN_BLOCKS ? scan->n_blocks : begin + SCAN_BLOCKS;
-    bool other = false;
-    for (size_t b = begin; b < end; b++) {
-        const uint16_t d = block_scale(scan, b);
-        other |= d != scan->first && ((d & F16_SIGNLESS) != 0 || is_binary(scan->type));
-    }
-    if (other) atomic_store_explicit(&scan->other, true, memory_order_relaxed); // relaxed: read after the region
-}
-
-// Whether all blocks share one finite scale (zero blocks apart, where codes can be 0), and it.
-static tern_status uniform_scale(tern_context *ctx, const tern_block_type *type, const uint8_t *data, size_t n_blocks,
-                                 bool *uniform, float *scale) {
-    scale_scan scan = {.type = type, .data = data, .n_blocks = n_blocks};
-    scan.first = block_scale(&scan, 0);
-    for (size_t b = 1; b < n_blocks && (scan.first & F16_SIGNLESS) == 0 && !is_binary(type); b++)
-        scan.first = block_scale(&scan, b);
-    const tern_stage stage = {scan_tile, &scan, tern_ceil_div(n_blocks, SCAN_BLOCKS), "scan"};
-    const tern_status status = tern_context_run(ctx, &stage, 1);
-    *scale = (scan.first & F16_SIGNLESS) == 0 ? 0.0f : tern_f16_to_f32(scan.first);
-    *uniform = !atomic_load_explicit(&scan.other, memory_order_relaxed) && isfinite(*scale);
-    return status;
-}
-
-tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
-                                   size_t n, size_t k, const tern_weights_params *params) {
-    return tern_weights_from_blocks(ctx, w, ggml_type, data, size, n, k, params, NULL);
-}
-
-tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
-                                     size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator) {
-    tern_weights_params p;
-    const tern_status status = tern_weights_check(ctx, w, data, n, k, k, params, &p);
-    if (status != TERN_OK) return status;
-    const tern_block_type *type = tern_block_type_of(ggml_type, k, n, size);
-    char name[32];
-    if (!type)
-        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "type %s is not supported; convert it to TQ2_0 (ternary) or Q8_0",
-                         tern_ggml_type_name(ggml_type, name));
-    if (k % type->block_elems)
-        return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is not a multiple of %s's block of %zu", k, type->name,
-                         type->block_elems);
-    const size_t row_bytes = k / type->block_elems * type->block_bytes;
-    size_t want;
-    if (!tern_mul_size(row_bytes, n, &want) || want != size)
-        return tern_fail(&ctx->error, TERN_ERR_ARG, "%zu bytes given, but %zu x %zu in %s takes %zu", size, n, k, type->name,
-                         row_bytes * n);
-    tern_build build = {.n = n, .k = k, .params = p, .bad_row = TERN_ERR_FORMAT, .allocator = allocator};
-    const tern_u4_blocks nibbles = {type, data, row_bytes, k};
-    if (type->to_u4) {
-        tern_build_u4_blocks(&build, &nibbles);
-        return tern_weights_build(ctx, w, &build);
-    }
-    if (!type->to_codes) {
-        const float_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k, .scale_block = TERN_I8B_BLOCK};
-        build.scale_block = TERN_I8B_BLOCK;
-        build.scales_per_row = tern_ceil_div(k, TERN_I8B_BLOCK);
-        build.work_floats = k;
-        build.read = read_f32_int8;
-        build.source = &source;
-        return tern_weights_build(ctx, w, &build);
-    }
-    block_source source = {.rows = data, .type = type, .row_bytes = row_bytes, .k = k};
-    build.ternary = type->ternary || type->four_level;
-    build.binary = is_binary(type);
-    build.four_level = type->four_level && tern_q2_has_two(type, data, size / type->block_bytes);
-    if (build.ternary) {
-        const tern_status scanned =
-            uniform_scale(ctx, type, data, size / type->block_bytes, &source.fold, &build.uniform_scale);
-        if (scanned != TERN_OK) return scanned;
-    }
-    build.scale_block = source.fold ? 0 : type->code_block;
-    build.scales_per_row = source.fold ? 0 : k / type->code_block;
-    build.half_scales = true; // GGUF block scales are float16
-    build.work_floats = k / type->code_block;
-    build.read = read_blocks;
-    build.source = &source;
     return tern_weights_build(ctx, w, &build);
 }
