@@ -61,29 +61,56 @@ static const source sources[] = {
     {"Q2_0 folded", GGUF, 0, TERN_GGML_Q2_0, true, 1},
     {"Q1_0", GGUF, 0, TERN_GGML_Q1_0, false, 128},
     {"Q1_0 folded", GGUF, 0, TERN_GGML_Q1_0, true, 1},
+    {"Q5_0", GGUF, 0, TERN_GGML_Q5_0, false, 32},
+    {"Q5_1", GGUF, 0, TERN_GGML_Q5_1, false, 32},
+    {"Q5_K", GGUF, 0, TERN_GGML_Q5_K, false, 32},
+    {"I2_S", GGUF, 0, TERN_GGML_I2_S, true, 1},
+    {"IQ1_BN", GGUF, 0, TERN_GGML_IQ1_BN, false, 1},
+    {"IQ1_BN folded", GGUF, 0, TERN_GGML_IQ1_BN, true, 1},
+    {"IQ2_BN", GGUF, 0, TERN_GGML_IQ2_BN, false, 1},
+    {"IQ2_BN folded", GGUF, 0, TERN_GGML_IQ2_BN, true, 1},
 };
 enum { N_SOURCES = sizeof sources / sizeof *sources };
 
 static size_t gguf_bytes(const source *s) {
-    const tern_block_type *type = tern_block_type_find(s->type);
-    return (size_t)N * K / type->block_elems * type->block_bytes;
+    size_t bytes;
+    assert_true(tern_matrix_bytes(tern_block_type_find(s->type), N, K, &bytes));
+    return bytes;
 }
 
-// Random bytes with sane scales. TQ2_0, TQ1_0 and Q6_K end in their scale, the other blocks begin with it; F16 is a scale
-// throughout.
+static bool has_code_3(uint32_t type) {
+    return type == TERN_GGML_TQ2_0 || type == TERN_GGML_I2_S || type == TERN_GGML_IQ2_BN; // of trits in two bits
+}
+
+// Writes a sane scale, as a block or a row begins (or ends) with.
+static void put_scale(uint8_t *at, const source *s, size_t bytes) {
+    const float scale = s->equal_scales ? 0.5f : (float)(1 + random_below(900)) / 1024;
+    const uint16_t half = tern_f32_to_f16(scale);
+    memcpy(at, bytes == sizeof scale ? (const void *)&scale : &half, bytes);
+}
+
+// Random bytes with sane scales. TQ2_0, TQ1_0 and Q6_K end in their scale, the other blocks begin with it, or with a scale and
+// a min; F16 is a scale throughout.
 static void fill_blocks(const source *s) {
     const tern_block_type *type = tern_block_type_find(s->type);
     const bool last = s->type == TERN_GGML_TQ2_0 || s->type == TERN_GGML_TQ1_0 || s->type == TERN_GGML_Q6_K;
-    for (size_t b = 0; b < gguf_bytes(s) / type->block_bytes; b++) {
-        uint8_t *block = blocks + b * type->block_bytes;
-        for (size_t i = 0; i < type->block_bytes; i++) {
-            block[i] = (uint8_t)next_random();
-            if (s->type == TERN_GGML_TQ2_0) block[i] &= (uint8_t) ~(block[i] >> 1 & 0x55); // no code 3
+    const bool min =
+        s->type == TERN_GGML_Q4_1 || s->type == TERN_GGML_Q4_K || s->type == TERN_GGML_Q5_1 || s->type == TERN_GGML_Q5_K;
+    uint8_t *at = blocks;
+    for (size_t n = 0; n < N; n++) {
+        if (type->row_head) put_scale(at, s, type->row_head);
+        at += type->row_head;
+        for (size_t b = 0; b < K / type->block_elems; b++, at += type->block_bytes) {
+            for (size_t i = 0; i < type->block_bytes; i++) {
+                at[i] = (uint8_t)next_random();
+                if (has_code_3(s->type)) at[i] &= (uint8_t) ~(at[i] >> 1 & 0x55);
+            }
+            if (type->row_head || type->tail_bytes) continue;
+            put_scale(last ? at + type->block_bytes - sizeof(uint16_t) : at, s, sizeof(uint16_t));
+            if (min) put_scale(at + sizeof(uint16_t), s, sizeof(uint16_t));
         }
-        const uint16_t d = tern_f32_to_f16(s->equal_scales ? 0.5f : (float)(1 + random_below(900)) / 1024);
-        memcpy(last ? block + type->block_bytes - 2 : block, &d, sizeof d);
-        if (s->type == TERN_GGML_Q4_1 || s->type == TERN_GGML_Q4_K) memcpy(block + sizeof d, &d, sizeof d); // its min
     }
+    if (type->tail_bytes) put_scale(at, s, sizeof(float));
 }
 
 static void fill(const source *s) {
@@ -138,6 +165,43 @@ static void multiply(const tern_weights *w, const int8_t *q, size_t k, float *y)
 
 static int8_t q[M * K], q_part[M * K];
 static float y_all[M * N], y_part[M * N];
+
+// Types that are packed without loss multiply as exactly as floats can; the others are re-quantized to steps of 1/127 of the
+// largest weight of 32, so a weight is off by half of that.
+static void gguf_weights_multiply_as_their_floats(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < N_SOURCES; i++) {
+        const source *s = &sources[i];
+        if (s->kind != GGUF) continue;
+        const tern_block_type *type = tern_block_type_find(s->type);
+        const double lossless = 1e-5, requantized = 0.5 / 127 * 2;
+        const double tolerance = type->to_codes || type->to_u4 ? lossless : requantized;
+        fill(s);
+        if (s->type == TERN_GGML_IQ2_BN && !s->equal_scales) { // a scale that float16 does not hold
+            const float third = 1.0f / 3;
+            memcpy(blocks + 5 * tern_row_bytes(type, K), &third, sizeof third);
+        }
+        for (size_t j = 0; j < M * K; j++) q[j] = (int8_t)next_random();
+        tern_weights *w = pack(s, NULL);
+        multiply(w, q, K, y_all);
+        for (size_t n = 0; n < N; n++) {
+            float row[K];
+            tern_row_to_f32(type, row, blocks, n, N, K);
+            for (size_t t = 0; t < M; t++) {
+                double want = 0, size = 0, largest = 0;
+                for (size_t k = 0; k < K; k++) {
+                    want += (double)row[k] * q[t * K + k];
+                    size += fabs((double)row[k] * q[t * K + k]);
+                    largest = fmax(largest, fabs((double)row[k]));
+                }
+                const double bound = type->to_codes || type->to_u4 ? size : largest * 128 * K;
+                if (!(fabs((double)y_all[t * N + n] - want) <= tolerance * bound))
+                    fail_msg("%s: y[%zu][%zu] = %g, its floats give %g", s->name, t, n, (double)y_all[t * N + n], want);
+            }
+        }
+        tern_weights_destroy(w);
+    }
+}
 
 static void slices_along_n_are_the_rows_of_the_whole(void **unused) {
     (void)unused;
@@ -355,6 +419,7 @@ static int destroy(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gguf_weights_multiply_as_their_floats),
         cmocka_unit_test(slices_along_n_are_the_rows_of_the_whole),
         cmocka_unit_test(slices_along_k_add_up_to_the_whole),
         cmocka_unit_test(slices_outside_the_source_or_inside_a_block_are_refused),

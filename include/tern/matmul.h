@@ -97,9 +97,11 @@ TERN_API tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights 
                                                 size_t k, size_t ldw, const tern_weights_params *params);
 
 // Rows in a GGUF block type (ggml_type: the id in the file). size is the byte size of the data and must be exact.
-// TQ1_0, TQ2_0 become ternary, Q1_0 binary, Q2_0 four-level (ternary where it holds no +2; blocks of 64, or of 128 as older files
-// have under the same id: size tells), Q8_0 INT8 per 32, Q4_0, Q4_1, Q4_K 4-bit per 32, all exactly; Q6_K, F16, BF16, F32 are
-// re-quantized to INT8 per 32.
+// TQ1_0, TQ2_0, I2_S (of bitnet.cpp on x86; its ARM files look the same, and are not), IQ1_BN and IQ2_BN become ternary, Q1_0
+// binary, Q2_0 four-level (ternary where it holds no +2; blocks of 64, or of 128 as older files have under the same id: size
+// tells), Q8_0 and Q5_0 INT8 per 32, Q4_0, Q4_1, Q4_K 4-bit per 32, all exactly; Q5_1, Q5_K, Q6_K, F16, BF16, F32 are
+// re-quantized to INT8 per 32. Rows and matrices include their own scales: IQ*_BN rows begin with one, I2_S data ends with 32
+// bytes that hold one.
 // k must be a multiple of the type's block. Errors: ARG, UNSUPPORTED (type), FORMAT (values that no writer makes), MEMORY.
 TERN_API tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                             size_t n, size_t k, const tern_weights_params *params);
