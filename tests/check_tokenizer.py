@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes token ids of hostile strings, computed by the Hugging Face `tokenizers` package, for tests/test_tokenizer.c to compare.
+"""Writes token ids of hostile strings, computed by the packages `tokenizers` (Hugging Face) and `sentencepiece`, for tests to compare.
 
     check_tokenizer.py small OUT [--strings N]            a vocabulary of its own with ~500 merges: the checked-in fixture
     check_tokenizer.py model GGUF OUT [--strings N]       the vocabulary of a model file
     TERN_TOKENIZER_FIXTURE=OUT build/release/tests/test_tokenizer
+    check_tokenizer.py spm OUT [--strings N]              a SentencePiece vocabulary of its own: tests/data/tokenizer_spm.txt
+    TERN_SPM_FIXTURE=OUT build/release/tests/test_spm
 
-Needs: pip install tokenizers gguf. The fixture is text, one record a line:
+Needs: pip install tokenizers sentencepiece gguf. The fixture is text, one record a line:
     T type text     a token, in order of ids          M left right      a merge, in order of ranks
+                                                      R score           the score of a token, in order of ids (SentencePiece)
     P name...       the pre-tokenizers                S hex             a string (UTF-8), followed by one I line per pre-tokenizer
     I ids           expected ids with special tokens recognized
 """
@@ -20,7 +23,7 @@ import unicodedata
 import tokenizers
 from tokenizers import Regex, pre_tokenizers
 
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 PRE = ["smollm", "gpt-2", "llama-bpe", "qwen2"]
 # As published in tokenizer.json of Llama 3 and of Qwen 2, which differ in the digits.
 MODERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -65,6 +68,39 @@ def small_vocabulary():
         tokens.append(text)
         types.append(kind)
     return tokens, types, [tuple(m) for m in trained["merges"]]
+
+
+def spm_vocabulary():
+    """A SentencePiece processor, and its tokens, types and scores."""
+    import io
+
+    import sentencepiece
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS.split("\n") * 3), model_writer=model, model_type="bpe", vocab_size=800, byte_fallback=True,
+        user_defined_symbols=["[TOOL]", "\u2581\u2581\u2581", "<|im", "<|im_start|>"], control_symbols=["<ctl>"], normalization_rule_name="identity",
+        remove_extra_whitespaces=False, add_dummy_prefix=True, split_by_number=False, split_by_unicode_script=False, character_coverage=0.995,
+        max_sentencepiece_length=20, minloglevel=2)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+    def kind(i):
+        if processor.is_unknown(i): return UNKNOWN
+        if processor.is_control(i): return CONTROL
+        if processor.is_byte(i): return BYTE
+        return USER_DEFINED if processor.id_to_piece(i) in ("[TOOL]", "\u2581\u2581\u2581", "<|im", "<|im_start|>") else NORMAL
+
+    ids = range(processor.get_piece_size())
+    return processor, [processor.id_to_piece(i) for i in ids], [kind(i) for i in ids], [processor.get_score(i) for i in ids]
+
+
+def write_spm(path, n_strings, seed):
+    processor, tokens, types, scores = spm_vocabulary()
+    lines = [f"T {k} {t}" for t, k in zip(tokens, types)] + [f"R {s!r}" for s in scores] + ["P spm"]
+    strings = list(hostile_strings(n_strings, ["[TOOL]", "<|im", "<|im_start|>", "\u2581", "   "], seed))
+    for string in strings:
+        lines += ["S " + string.encode().hex(), "I " + " ".join(map(str, processor.encode(string)))]
+    pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{path}: {len(tokens)} tokens, {len(strings)} strings")
 
 
 def model_vocabulary(path):
@@ -133,13 +169,15 @@ def hostile_strings(count, specials, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", choices=["small", "model"])
+    parser.add_argument("source", choices=["small", "model", "spm"])
     parser.add_argument("paths", nargs="+", metavar="PATH", help="[GGUF] OUT")
     parser.add_argument("--strings", type=int, default=380)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     if len(args.paths) != (2 if args.source == "model" else 1):
-        parser.error("give OUT for small, and GGUF OUT for model")
+        parser.error("give OUT for small and spm, and GGUF OUT for model")
+    if args.source == "spm":
+        return write_spm(args.paths[0], args.strings, args.seed)
     tokens, types, merges = small_vocabulary() if args.source == "small" else model_vocabulary(args.paths[0])
     known = {b for b, c in alphabet().items() if c in set(tokens)}
     specials = [t for t, k in zip(tokens, types) if k in (CONTROL, USER_DEFINED)]

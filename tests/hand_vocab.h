@@ -15,6 +15,7 @@
 #define TOKENS "tokenizer.ggml.tokens"
 #define TYPES "tokenizer.ggml.token_type"
 #define MERGES "tokenizer.ggml.merges"
+#define SCORES "tokenizer.ggml.scores"
 
 static const char *const pre_names[] = {"smollm", "gpt-2", "llama-bpe", "qwen2"};
 enum { N_PRE = 4 };

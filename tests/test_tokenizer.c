@@ -9,128 +9,14 @@
 
 #include "hand_vocab.h"
 #include "test_random.h"
+#include "tokenizer_fixture.h"
 
 // ---- Against an independent implementation ------------------------------------------------------------------------
-
-typedef struct fixture {
-    char *text; // of the whole file; lines are cut in place
-    char **lines;
-    size_t n;
-} fixture;
-
-static fixture read_fixture(const char *path) {
-    FILE *in = fopen(path, "rb");
-    if (!in) fail_msg("cannot open %s", path);
-    fseek(in, 0, SEEK_END);
-    const size_t size = (size_t)ftell(in);
-    rewind(in);
-    fixture f = {.text = malloc(size + 1)};
-    assert_non_null(f.text);
-    assert_int_equal(fread(f.text, 1, size, in), size);
-    f.text[size] = '\0';
-    fclose(in);
-    size_t n = 0;
-    for (const char *c = f.text; *c; c++) n += *c == '\n';
-    f.lines = malloc((n + 1) * sizeof *f.lines);
-    assert_non_null(f.lines);
-    for (char *line = f.text; *line;) {
-        char *end = strchr(line, '\n');
-        assert_non_null(end);
-        *end = '\0';
-        f.lines[f.n++] = line;
-        line = end + 1;
-    }
-    return f;
-}
-
-static size_t count_lines(const fixture *f, char kind) {
-    size_t n = 0;
-    for (size_t i = 0; i < f->n; i++) n += f->lines[i][0] == kind;
-    return n;
-}
-
-static loaded load_fixture(const fixture *f, const char *pre) {
-    vocab_file file = {.n = 0};
-    vocab_key_string(&file, "tokenizer.ggml.model", "gpt2");
-    vocab_key_string(&file, "tokenizer.ggml.pre", pre);
-    vocab_key_bool(&file, "tokenizer.ggml.add_bos_token", false);
-    vocab_key_array(&file, TOKENS, TERN_GGUF_STRING, count_lines(f, 'T'));
-    for (size_t i = 0; i < f->n; i++) { // "T 1 text"
-        if (f->lines[i][0] == 'T') vocab_put_text(&file, f->lines[i] + 4, strlen(f->lines[i] + 4));
-    }
-    vocab_key_array(&file, TYPES, TERN_GGUF_I32, count_lines(f, 'T'));
-    for (size_t i = 0; i < f->n; i++) {
-        if (f->lines[i][0] == 'T') vocab_put_u32(&file, (uint32_t)(f->lines[i][2] - '0'));
-    }
-    vocab_key_array(&file, MERGES, TERN_GGUF_STRING, count_lines(f, 'M'));
-    for (size_t i = 0; i < f->n; i++) { // "M left right"
-        if (f->lines[i][0] == 'M') vocab_put_text(&file, f->lines[i] + 2, strlen(f->lines[i] + 2));
-    }
-    return load_file(&file);
-}
-
-// "S 6869" -> "hi", in place.
-static size_t decode_hex(const char *hex, char *out) {
-    size_t n = 0;
-    for (; hex[2 * n]; n++) {
-        const char pair[3] = {hex[2 * n], hex[2 * n + 1], '\0'};
-        out[n] = (char)strtoul(pair, NULL, 16);
-    }
-    return n;
-}
-
-// False and a message if the ids are not those of the "I" line.
-static bool same_ids(const ids *got, const char *line, const char *pre, const char *hex) {
-    char *at = (char *)(uintptr_t)line + 1;
-    bool same = true;
-    size_t n = 0;
-    for (; *at; n++) {
-        while (*at == ' ') at++;
-        if (!*at) break;
-        const long id = strtol(at, &at, 10);
-        same = same && n < got->n && got->data[n] == id;
-    }
-    same = same && n == got->n;
-    if (!same) {
-        print_error("%s, string %s\n  expected%s\n  got     ", pre, hex, line + 1);
-        for (size_t i = 0; i < got->n; i++) print_error(" %d", got->data[i]);
-        print_error("\n");
-    }
-    return same;
-}
 
 static void ids_equal_those_of_the_reference_for_every_pre_tokenizer(void **state) {
     (void)state;
     const char *given = getenv("TERN_TOKENIZER_FIXTURE");
-    fixture f = read_fixture(given ? given : TERN_TEST_DATA "/tokenizer.txt");
-    assert_int_equal(count_lines(&f, 'P'), 1);
-    size_t compared = 0, wrong = 0, pre_index = 0;
-    char *names = NULL;
-    for (size_t i = 0; i < f.n; i++) {
-        if (f.lines[i][0] == 'P') names = f.lines[i] + 1;
-    }
-    for (char *save = NULL, *pre = strtok_r(names, " ", &save); pre; pre = strtok_r(NULL, " ", &save), pre_index++) {
-        loaded l = load_fixture(&f, pre);
-        for (size_t i = 0; i < f.n; i++) {
-            if (f.lines[i][0] != 'S') continue;
-            const char *hex = f.lines[i] + 2;
-            char *text = malloc(strlen(hex) / 2 + 1);
-            assert_non_null(text);
-            const size_t size = decode_hex(hex, text);
-            ids got = encode(l.tok, text, size, true);
-            compared++;
-            wrong += !same_ids(&got, f.lines[i + 1 + pre_index], pre, hex);
-            expect_round_trip(l.tok, text, size, true);
-            free(got.data);
-            free(text);
-        }
-        unload(&l);
-    }
-    print_message("%zu strings compared, %zu differ\n", compared, wrong);
-    assert_true(compared > 0);
-    assert_int_equal(wrong, 0);
-    free(f.lines);
-    free(f.text);
+    expect_reference_ids(given ? given : TERN_TEST_DATA "/tokenizer.txt");
 }
 
 // ---- Known ids ------------------------------------------------------------------------------------------------------
@@ -366,7 +252,7 @@ static void short_and_long_words_merge_alike(void **state) {
     loaded l = load_hand("gpt-2");
     tern_vocab vocab;
     tern_bpe bpe;
-    assert_int_equal(tern_vocab_load(&vocab, l.gguf, &tern_default_allocator, NULL), TERN_OK);
+    assert_int_equal(tern_vocab_load(&vocab, l.gguf, TERN_TEXT_BYTE_LEVEL, &tern_default_allocator, NULL), TERN_OK);
     assert_int_equal(tern_bpe_load(&bpe, &vocab, l.gguf, &tern_default_allocator, NULL), TERN_OK);
     const char letters[] = "hello aaw";
     for (int round = 0; round < 20000; round++) {

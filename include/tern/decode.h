@@ -68,6 +68,7 @@ typedef struct tern_tokenize_params {
 // Writes up to max ids and sets *n to the number needed; more than max is ARG with *n set. tokens may be NULL when max is 0.
 // text is UTF-8 of `size` bytes; invalid bytes are encoded as bytes, nothing is
 // lost: UNSUPPORTED if the vocabulary has no token for a byte that the text needs. Thread-safe on one model.
+// SentencePiece models read U+2581 as a space, and most of them put a space before the text and after each control token.
 TERN_API tern_status tern_tokenize(const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,
                                    int32_t *tokens, size_t max, size_t *n);
 

@@ -22,6 +22,20 @@ static const tern_bpe_merge *find_merge(const tern_bpe *bpe, int32_t left, int32
     return &bpe->slots[find_slot(bpe, (uint32_t)left, (uint32_t)right)];
 }
 
+bool tern_bpe_allocate(tern_bpe *bpe, size_t n) {
+    for (bpe->n_slots = 2; bpe->n_slots < 2 * n;) bpe->n_slots *= 2;
+    bpe->slots = tern_alloc(bpe->allocator, bpe->n_slots, sizeof *bpe->slots);
+    for (size_t i = 0; bpe->slots && i < bpe->n_slots; i++) bpe->slots[i].id = -1;
+    return bpe->slots != NULL;
+}
+
+bool tern_bpe_add(tern_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id) {
+    tern_bpe_merge *merge = &bpe->slots[find_slot(bpe, (uint32_t)left, (uint32_t)right)];
+    if (merge->id >= 0) return false;
+    *merge = (tern_bpe_merge){.left = (uint32_t)left, .right = (uint32_t)right, .rank = rank, .id = id};
+    return true;
+}
+
 // ---- Loading ----------------------------------------------------------------------------------------------
 
 static tern_status read_merge(tern_bpe *bpe, const tern_vocab *vocab, const tern_gguf *gguf, size_t rank, tern_error *err) {
@@ -48,13 +62,9 @@ static tern_status read_merge(tern_bpe *bpe, const tern_vocab *vocab, const tern
                          : right < 0 ? "right"
                                      : "merged");
     }
-    tern_bpe_merge *merge = &bpe->slots[find_slot(bpe, (uint32_t)left, (uint32_t)right)];
-    if (merge->id >= 0) {
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_MERGES "[%zu] repeats entry %u; convert the model again", path, rank,
-                         merge->rank);
-    }
-    *merge = (tern_bpe_merge){.left = (uint32_t)left, .right = (uint32_t)right, .rank = (uint32_t)rank, .id = id};
-    return TERN_OK;
+    if (tern_bpe_add(bpe, left, right, (uint32_t)rank, id)) return TERN_OK;
+    return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_MERGES "[%zu] repeats entry %u; convert the model again", path, rank,
+                     find_merge(bpe, left, right)->rank);
 }
 
 tern_status tern_bpe_load(tern_bpe *bpe, const tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator,
@@ -68,10 +78,7 @@ tern_status tern_bpe_load(tern_bpe *bpe, const tern_vocab *vocab, const tern_ggu
                          "%s: " KEY_MERGES " is missing or not an array of strings; convert the model again",
                          tern_gguf_path(gguf));
     }
-    for (bpe->n_slots = 2; bpe->n_slots < 2 * n;) bpe->n_slots *= 2;
-    bpe->slots = tern_alloc(allocator, bpe->n_slots, sizeof *bpe->slots);
-    if (!bpe->slots) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a table of %zu merges", n);
-    for (size_t i = 0; i < bpe->n_slots; i++) bpe->slots[i].id = -1;
+    if (!tern_bpe_allocate(bpe, n)) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a table of %zu merges", n);
     tern_status status = TERN_OK;
     for (size_t rank = 0; status == TERN_OK && rank < n; rank++) status = read_merge(bpe, vocab, gguf, rank, err);
     if (status != TERN_OK) tern_bpe_free(bpe);

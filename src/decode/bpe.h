@@ -10,8 +10,8 @@ enum {
 };
 
 typedef struct tern_bpe_merge {
-    uint32_t left, right; // token ids
-    uint32_t rank;        // position in the list of merges: the lowest goes first
+    uint32_t left, right; // ids
+    uint32_t rank;        // the lowest goes first, and of equals the leftmost
     int32_t id;           // the merged token; -1: an empty slot
 } tern_bpe_merge;
 
@@ -25,6 +25,11 @@ typedef struct tern_bpe {
 tern_status tern_bpe_load(tern_bpe *bpe, const tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator,
                           tern_error *err);
 void tern_bpe_free(tern_bpe *bpe);
+
+// The same step by step: a table with room for n merges (false: no memory), then each merge, at most n; false if the pair is
+// there.
+bool tern_bpe_allocate(tern_bpe *bpe, size_t n);
+bool tern_bpe_add(tern_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id);
 
 // Both merge the pair of lowest rank (the leftmost among equals) until none is left, in place, and return the new count.
 size_t tern_bpe_merge_short(const tern_bpe *bpe, int32_t *ids, size_t n); // n <= TERN_BPE_SHORT

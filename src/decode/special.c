@@ -12,9 +12,11 @@ static bool is_special(const tern_vocab *vocab, size_t id) {
 }
 
 static int compare_texts(const void *a, const void *b, void *user) {
-    const tern_gguf_string *texts = user, *x = &texts[*(const int32_t *)a], *y = &texts[*(const int32_t *)b];
-    const int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
-    return order != 0 ? order : (x->size > y->size) - (x->size < y->size);
+    const tern_gguf_string x = tern_vocab_bytes(user, *(const int32_t *)a), y = tern_vocab_bytes(user, *(const int32_t *)b);
+    const int order = memcmp(x.data, y.data, x.size < y.size ? x.size : y.size);
+    if (order != 0) return order;
+    if (x.size != y.size) return x.size < y.size ? -1 : 1;
+    return *(const int32_t *)a < *(const int32_t *)b ? -1 : 1; // two spellings of the same bytes: the lower id goes first
 }
 
 tern_status tern_specials_load(tern_specials *specials, const tern_vocab *vocab, const tern_allocator *allocator,
@@ -28,10 +30,10 @@ tern_status tern_specials_load(tern_specials *specials, const tern_vocab *vocab,
     for (size_t id = 0; id < vocab->n; id++) {
         if (is_special(vocab, id)) specials->ids[at++] = (int32_t)id;
     }
-    qsort_r(specials->ids, specials->n, sizeof *specials->ids, compare_texts, vocab->texts);
+    qsort_r(specials->ids, specials->n, sizeof *specials->ids, compare_texts, (void *)(uintptr_t)vocab);
     at = 0;
     for (size_t byte = 0; byte <= TERN_BYTES; byte++) {
-        while (at < specials->n && (uint8_t)vocab->texts[specials->ids[at]].data[0] < byte) at++;
+        while (at < specials->n && (uint8_t)tern_vocab_bytes(vocab, specials->ids[at]).data[0] < byte) at++;
         specials->first[byte] = at;
     }
     return TERN_OK;
@@ -47,7 +49,7 @@ void tern_specials_free(tern_specials *specials) {
 static size_t lower_bound(const tern_specials *specials, size_t low, size_t high, size_t depth, unsigned byte) {
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if ((uint8_t)specials->vocab->texts[specials->ids[middle]].data[depth] < byte) {
+        if ((uint8_t)tern_vocab_bytes(specials->vocab, specials->ids[middle]).data[depth] < byte) {
             low = middle + 1;
         } else {
             high = middle;
@@ -60,13 +62,12 @@ int32_t tern_specials_match(const tern_specials *specials, const char *text, siz
     size_t low = specials->first[(uint8_t)text[0]], high = specials->first[(uint8_t)text[0] + 1];
     int32_t found = -1;
     for (size_t depth = 1; low < high; depth++) { // ids[low..high) begin with text[0..depth)
-        const int32_t id = specials->ids[low];
-        if (specials->vocab->texts[id].size == depth) { // texts are distinct, so only the first can end here
-            if (control || specials->vocab->types[id] == TERN_TOKEN_USER_DEFINED) {
-                found = id;
-                *length = depth;
-            }
-            low++;
+        for (; low < high && tern_vocab_bytes(specials->vocab, specials->ids[low]).size == depth; low++) {
+            const int32_t id = specials->ids[low];
+            const bool wanted = control || specials->vocab->types[id] == TERN_TOKEN_USER_DEFINED;
+            if (!wanted || (found >= 0 && *length == depth)) continue;
+            found = id;
+            *length = depth;
         }
         if (depth == size) break;
         low = lower_bound(specials, low, high, depth, (uint8_t)text[depth]);

@@ -23,6 +23,8 @@ static size_t character(const uint8_t *text, size_t size) {
     return n;
 }
 
+size_t tern_utf8_character(const char *text, size_t size) { return character((const uint8_t *)text, size); }
+
 size_t tern_utf8_valid_prefix(const char *text, size_t size) {
     size_t at = 0;
     while (at < size) {

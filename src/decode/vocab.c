@@ -2,6 +2,8 @@
 // Token list: read and checked once at load, so that lookups need no further checks.
 #include "decode/vocab.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KEY_TOKENS "tokenizer.ggml.tokens"
@@ -105,8 +107,36 @@ static tern_status read_token(tern_vocab *vocab, const tern_gguf *gguf, size_t i
     return TERN_OK;
 }
 
+// Reads "<0xXX>".
+static bool spm_byte(tern_gguf_string text, unsigned *byte) {
+    if (text.size != TERN_SPM_BYTE_TEXT || memcmp(text.data, "<0x", 3) != 0 || text.data[TERN_SPM_BYTE_TEXT - 1] != '>')
+        return false;
+    const char digits[] = {text.data[3], text.data[4], '\0'};
+    char *end;
+    *byte = (unsigned)strtoul(digits, &end, 16);
+    return end == digits + 2;
+}
+
+// The bytes of a SentencePiece token; returns how many.
+static size_t spm_decode(tern_gguf_string text, int type, char *out) {
+    unsigned byte;
+    if (type == TERN_TOKEN_BYTE && spm_byte(text, &byte)) {
+        out[0] = (char)byte;
+        return 1;
+    }
+    const bool plain = type == TERN_TOKEN_CONTROL || type == TERN_TOKEN_UNKNOWN;
+    size_t n = 0;
+    for (size_t i = 0; i < text.size;) {
+        const bool space =
+            !plain && text.size - i >= TERN_SPM_SPACE_BYTES && memcmp(text.data + i, TERN_SPM_SPACE, TERN_SPM_SPACE_BYTES) == 0;
+        out[n++] = space ? ' ' : text.data[i];
+        i += space ? TERN_SPM_SPACE_BYTES : 1;
+    }
+    return n;
+}
+
 // A token's bytes never outnumber its text's, so the arena of all texts is large enough.
-static tern_status fill_arena(tern_vocab *vocab, tern_error *err) {
+static tern_status fill_arena(tern_vocab *vocab, tern_text_kind kind, tern_error *err) {
     vocab->n_arena = 1; // an arena of empty tokens is still an allocation
     for (size_t id = 0; id < vocab->n; id++) {
         if (!tern_add_size(vocab->n_arena, vocab->texts[id].size, &vocab->n_arena)) vocab->n_arena = SIZE_MAX;
@@ -117,9 +147,11 @@ static tern_status fill_arena(tern_vocab *vocab, tern_error *err) {
     for (size_t id = 0; id < vocab->n; id++) {
         const tern_gguf_string *text = &vocab->texts[id];
         size_t n = 0;
-        vocab->byte_level[id] =
-            vocab->types[id] == TERN_TOKEN_NORMAL && tern_byte_decode(text->data, text->size, vocab->bytes + at, &n);
-        if (!vocab->byte_level[id]) { // plain text, as special tokens are
+        vocab->byte_level[id] = kind == TERN_TEXT_BYTE_LEVEL && vocab->types[id] == TERN_TOKEN_NORMAL &&
+                                tern_byte_decode(text->data, text->size, vocab->bytes + at, &n);
+        if (kind == TERN_TEXT_SPM) {
+            n = spm_decode(*text, vocab->types[id], vocab->bytes + at);
+        } else if (!vocab->byte_level[id]) { // plain text, as special tokens are
             n = text->size;
             if (n > 0) memcpy(vocab->bytes + at, text->data, n);
         }
@@ -129,20 +161,30 @@ static tern_status fill_arena(tern_vocab *vocab, tern_error *err) {
     return TERN_OK;
 }
 
-tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator, tern_error *err) {
+static void find_bytes(tern_vocab *vocab, tern_text_kind kind) {
+    for (int byte = 0; byte < TERN_BYTES; byte++) {
+        const char c = (char)byte;
+        char text[TERN_SPM_BYTE_TEXT + 1];
+        (void)snprintf(text, sizeof text, "<0x%02X>", (unsigned)byte);
+        const int32_t id = kind == TERN_TEXT_SPM ? tern_vocab_find(vocab, text, TERN_SPM_BYTE_TEXT, "", 0)
+                                                 : tern_vocab_find_bytes(vocab, &c, 1);
+        const bool other = kind == TERN_TEXT_SPM && id >= 0 && vocab->types[id] != TERN_TOKEN_BYTE;
+        vocab->byte_ids[byte] = other ? -1 : id;
+    }
+}
+
+tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, tern_text_kind kind, const tern_allocator *allocator,
+                            tern_error *err) {
     *vocab = (tern_vocab){.allocator = allocator};
     tern_status status = check_arrays(vocab, gguf, err);
     if (status == TERN_OK) status = allocate(vocab, err);
     for (size_t id = 0; status == TERN_OK && id < vocab->n; id++) status = read_token(vocab, gguf, id, err);
-    if (status == TERN_OK) status = fill_arena(vocab, err);
+    if (status == TERN_OK) status = fill_arena(vocab, kind, err);
     if (status != TERN_OK) {
         tern_vocab_free(vocab);
         return status;
     }
-    for (int byte = 0; byte < TERN_BYTES; byte++) {
-        const char c = (char)byte;
-        vocab->byte_ids[byte] = tern_vocab_find_bytes(vocab, &c, 1);
-    }
+    find_bytes(vocab, kind);
     return TERN_OK;
 }
 

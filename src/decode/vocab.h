@@ -7,13 +7,21 @@
 #include "format/gguf.h"
 
 typedef enum tern_token_type { // as in tokenizer.ggml.token_type
-    TERN_TOKEN_NORMAL = 1,     // text in the byte-level alphabet
+    TERN_TOKEN_NORMAL = 1,     // text as tern_text_kind says
     TERN_TOKEN_UNKNOWN = 2,
     TERN_TOKEN_CONTROL = 3,      // plain text; recognized in a prompt on request only
     TERN_TOKEN_USER_DEFINED = 4, // plain text; recognized always
     TERN_TOKEN_UNUSED = 5,
-    TERN_TOKEN_BYTE = 6
+    TERN_TOKEN_BYTE = 6 // SentencePiece's <0xXX>
 } tern_token_type;
+
+typedef enum tern_text_kind {
+    TERN_TEXT_BYTE_LEVEL, // tokens are in GPT-2's alphabet of 256 characters that stand for bytes
+    TERN_TEXT_SPM         // tokens are UTF-8 with U+2581 for a space, and <0xXX> for single bytes
+} tern_text_kind;
+
+#define TERN_SPM_SPACE "\xE2\x96\x81"                      // U+2581
+enum { TERN_SPM_SPACE_BYTES = 3, TERN_SPM_BYTE_TEXT = 6 }; // the latter: of "<0xXX>"
 
 typedef struct tern_vocab {
     const tern_allocator *allocator;
@@ -30,8 +38,14 @@ typedef struct tern_vocab {
 } tern_vocab;
 
 // Reads tokenizer.ggml.tokens and token_type. On failure nothing is left allocated. Errors: FORMAT, MEMORY.
-tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator, tern_error *err);
+tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, tern_text_kind kind, const tern_allocator *allocator,
+                            tern_error *err);
 void tern_vocab_free(tern_vocab *vocab);
+
+// What a token stands for.
+static inline tern_gguf_string tern_vocab_bytes(const tern_vocab *vocab, int32_t id) {
+    return (tern_gguf_string){vocab->bytes + vocab->offsets[id], vocab->offsets[id + 1] - vocab->offsets[id]};
+}
 
 // Id of the token whose stored text is a followed by b (nb may be 0); -1 if there is none.
 int32_t tern_vocab_find(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb);
