@@ -86,6 +86,9 @@ static double call(const stage_case *c, const buffers *d, size_t k) {
     case TERN_STAGE_silu_mul:
         ((tern_silu_mul_fn *)c->fn)(d->y, d->a, d->b, k);
         return (double)(2 * k * sizeof(float));
+    case TERN_STAGE_relu2_mul:
+        ((tern_relu2_mul_fn *)c->fn)(d->y, d->a, d->b, k);
+        return (double)(2 * k * sizeof(float));
     case TERN_STAGE_attention:
         ((tern_attention_fn *)c->fn)(d->y, d->a, d->a, d->b, HEAD_DIM, k, HEAD_DIM, 1.0F);
         return (double)(2 * k * HEAD_DIM * sizeof(float));
@@ -120,7 +123,7 @@ void bench_register_stages(tern_context *ctx) {
         tern_variant_info v;
         const tern_stage_id stage = cases[i].stage;
         const int here = stage == TERN_STAGE_quantize || stage == TERN_STAGE_lut_build || stage == TERN_STAGE_rmsnorm ||
-                         stage == TERN_STAGE_silu_mul || stage == TERN_STAGE_attention;
+                         stage == TERN_STAGE_silu_mul || stage == TERN_STAGE_relu2_mul || stage == TERN_STAGE_attention;
         if (!here || !bench_find_variant(ctx, cases[i].symbol, &v)) continue;
         for (size_t j = 0; j < SIZES; j++) {
             char name[BENCH_NAME_MAX], shape[BENCH_NAME_MAX];

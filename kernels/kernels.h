@@ -123,6 +123,8 @@ typedef void tern_epilogue_fn(const tern_epilogue_args *args);
 typedef void tern_rmsnorm_fn(float *y, const float *x, const float *w, size_t n, float eps);
 // y = a * sigmoid(a) * b   (SwiGLU)
 typedef void tern_silu_mul_fn(float *y, const float *a, const float *b, size_t n);
+// y = max(a, 0)^2 * b   (the gate of BitNet b1.58)
+typedef void tern_relu2_mul_fn(float *y, const float *a, const float *b, size_t n);
 
 // Attention of one query head over n_keys keys: out[d] = sum_j softmax_j(scale * q.k_j) * v_j[d].
 // Keys are taken in fixed blocks of TERN_ATTN_BLOCK from the start of the context, blocks merged in key order, so the result
@@ -140,7 +142,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 
 #define TERN_STAGES(X) \
     X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
-    X(epilogue) X(rmsnorm) X(silu_mul) X(attention) X(read_sweep) X(int8_peak)
+    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
 #define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// rmsnorm and silu_mul for the tier that includes this (see vector_types.h).
+// rmsnorm, silu_mul and relu2_mul for the tier that includes this (see vector_types.h).
 
 static inline TERN_VF_INLINE float sum_of_squares(const float *x, size_t n) {
     vf sum[PARTS] = {{0}};
@@ -35,4 +35,15 @@ void TERN_VF_NAME(silu_mul)(float *y, const float *a, const float *b, size_t n) 
     size_t i = 0;
     for (; i + WIDTH <= n; i += WIDTH) store(y + i, silu_mul(load(a + i), load(b + i)));
     if (i < n) store_some(y + i, silu_mul(load_some(a + i, n - i), load_some(b + i, n - i)), n - i);
+}
+
+static inline TERN_VF_INLINE vf relu2_mul(vf a, vf b) {
+    const vf positive = larger(splat(0.0f), a); // a NaN stays
+    return positive * positive * b;
+}
+
+void TERN_VF_NAME(relu2_mul)(float *y, const float *a, const float *b, size_t n) {
+    size_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) store(y + i, relu2_mul(load(a + i), load(b + i)));
+    if (i < n) store_some(y + i, relu2_mul(load_some(a + i, n - i), load_some(b + i, n - i)), n - i);
 }

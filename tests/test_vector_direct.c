@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Calls each variant of the vector stages and probes that this CPU has, without the library around it: bit for bit against the
 // scalar variant, with unreadable pages around every buffer; and the scalar variants against float64 formulas.
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,6 +66,29 @@ static void silu_mul_variants_match_scalar_and_float64(void **unused) {
             if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs from scalar: n %zu", running, n);
             memcpy(y, a, n * sizeof(float));
             silu_mul(y, y, b, n); // in place
+            if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs in place: n %zu", running, n);
+        }
+    }
+}
+
+static void relu2_mul_variants_match_scalar_and_float64(void **unused) {
+    (void)unused;
+    const float magnitudes[] = {1e-10f, 1.0f, 30.0f, 1e4f, 1e18f};
+    for (size_t n = 1; n <= VECTOR_N_MAX; n++) {
+        float *a = random_vector(GUARD_X, n, magnitudes[n % 5]), *b = random_vector(GUARD_W, n, 2.0f);
+        float *y = guard_buffer(GUARD_OUT, n * sizeof(float));
+        float want[VECTOR_N_MAX];
+        tern_relu2_mul_scalar(want, a, b, n);
+        for (size_t i = 0; i < n; i++) {
+            const double av = fmax((double)a[i], 0), exact = av * av * (double)b[i];
+            if (fabs(exact) < (double)FLT_MAX && fabs(exact - (double)want[i]) > 1e-6 * fabs(exact) + 1e-37)
+                fail_msg("scalar relu2_mul: n %zu, y[%zu] = %g instead of %g", n, i, (double)want[i], exact);
+        }
+        FOR_EACH_VARIANT(relu2_mul, relu2_mul) {
+            relu2_mul(y, a, b, n);
+            if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs from scalar: n %zu", running, n);
+            memcpy(y, a, n * sizeof(float));
+            relu2_mul(y, y, b, n); // in place
             if (memcmp(y, want, n * sizeof(float))) fail_msg("%s differs in place: n %zu", running, n);
         }
     }
@@ -169,6 +193,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_variants_match_scalar_and_float64),
         cmocka_unit_test(silu_mul_variants_match_scalar_and_float64),
+        cmocka_unit_test(relu2_mul_variants_match_scalar_and_float64),
         cmocka_unit_test(attention_variants_match_scalar_and_float64),
         cmocka_unit_test(attention_of_equal_keys_is_the_mean_of_the_values),
         cmocka_unit_test(read_sweep_reads_exactly_the_given_bytes),
