@@ -100,7 +100,7 @@ static void token_ids_out_of_range_are_refused_by_name(void **state) {
 static void unknown_models_and_pre_tokenizers_are_unsupported(void **state) {
     (void)state;
     vocab_file file = without(MODEL);
-    vocab_key_string(&file, "tokenizer.ggml.model", "llama");
+    vocab_key_string(&file, "tokenizer.ggml.model", "t5");
     expect_refusal(&file, TERN_ERR_UNSUPPORTED, "'llama'");
     static const char *const pre[] = {"default", "tekken", "", "smollm2", "\x1b[2J"};
     for (size_t i = 0; i < sizeof pre / sizeof pre[0]; i++) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The forward pass of the llama architecture. tern_forward reads as the maths; each step appends stages to one region.
+// The forward pass, of every architecture in arch.c. tern_forward reads as the maths; each step appends stages to one region.
 #include <math.h>
 #include <string.h>
 
@@ -29,11 +29,13 @@ static void embed_tile(void *arg, size_t t) {
     const tern_row *row = &m->buf.rows[t];
     tern_row_to_f32(m->embd_type, m->buf.x + t * f->h->n_embd, m->token_embd->data, (size_t)row->token, f->h->n_vocab,
                     f->h->n_embd);
-    float *cs = m->buf.cos_sin + t * f->h->rope_dim;
-    for (size_t i = 0; i < f->h->rope_dim / 2; i++) {
-        const double angle = (double)row->position * (double)m->rope_freq[i];
-        cs[2 * i] = (float)cos(angle);
-        cs[2 * i + 1] = (float)sin(angle);
+    const tern_rope_table *rope = row->session->n_ctx > m->long_from ? &m->long_rope : &m->rope;
+    const size_t dim = f->h->rope.dim;
+    float *cs = m->buf.cos_sin + t * dim;
+    for (size_t i = 0; i < dim / 2; i++) {
+        const double angle = (double)row->position * (double)rope->freq[i];
+        cs[2 * i] = (float)cos(angle) * rope->magnitude;
+        cs[2 * i + 1] = (float)sin(angle) * rope->magnitude;
     }
 }
 
@@ -44,13 +46,13 @@ static void embed(forward *f) {
 
 // ---- linear: quantize rows (after an optional element-wise step), multiply ----------------------------------------
 
-typedef enum prepare_kind { PREPARE_NONE, PREPARE_RMSNORM, PREPARE_SILU_MUL } prepare_kind;
-
-// Where a row comes from.
+// Where a row comes from: norm(gate(in, up)), either part or none.
 typedef struct row_args {
     const tern_kernels *kernels;
-    const float *in, *in2; // rows of view.k; in2: norm weight, or the up projection
-    prepare_kind kind;
+    const float *in;   // rows of view.k
+    const float *up;   // rows that the gate multiplies, or NULL: no gate
+    const float *norm; // weights of RMSNorm, or NULL
+    tern_gate gate;
     float rms_eps;
 } row_args;
 _Static_assert(sizeof(row_args) <= TERN_SET_ROW_ARG_MAX, "the arguments of a row fit");
@@ -58,21 +60,33 @@ _Static_assert(sizeof(row_args) <= TERN_SET_ROW_ARG_MAX, "the arguments of a row
 typedef struct prepare_args {
     tern_act_view view;
     row_args row;
-    float *out; // where the element-wise step writes its rows
+    float *out; // where the element-wise steps write their rows
     size_t n_tiles;
 } prepare_args;
 
-static const char *const prepare_names[] = {
-    [PREPARE_NONE] = "quantize", [PREPARE_RMSNORM] = "norm, quantize", [PREPARE_SILU_MUL] = "silu, quantize"};
+static const char *prepare_name(const row_args *a) {
+    static const char *const gates[] = {[TERN_GATE_SILU] = "silu, quantize", [TERN_GATE_RELU2] = "relu2, quantize"};
+    static const char *const normed_gates[] = {[TERN_GATE_SILU] = "silu, norm, quantize",
+                                               [TERN_GATE_RELU2] = "relu2, norm, quantize"};
+    if (a->up) return (a->norm ? normed_gates : gates)[a->gate];
+    return a->norm ? "norm, quantize" : "quantize";
+}
 
 static void prepare_row(const tern_act_view *view, const row_args *a, float *out, size_t t) {
     const size_t k = view->k;
     const float *x = a->in + t * k;
-    if (a->kind == PREPARE_RMSNORM)
-        TERN_KERNEL(a->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->in2, k, a->rms_eps);
-    else if (a->kind == PREPARE_SILU_MUL)
-        TERN_KERNEL(a->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->in2 + t * k, k);
-    const tern_act_source row = {.x = a->kind == PREPARE_NONE ? x : out, .type = TERN_TYPE_F32};
+    if (a->up) {
+        if (a->gate == TERN_GATE_RELU2)
+            TERN_KERNEL(a->kernels, relu2_mul, TERN_LAYOUT_NONE)(out, x, a->up + t * k, k);
+        else
+            TERN_KERNEL(a->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->up + t * k, k);
+        x = out;
+    }
+    if (a->norm) {
+        TERN_KERNEL(a->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->norm, k, a->rms_eps);
+        x = out;
+    }
+    const tern_act_source row = {.x = x, .type = TERN_TYPE_F32};
     tern_act_set_row(view, a->kernels, t, &row, 0);
 }
 
@@ -103,36 +117,49 @@ static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, co
                                        sizeof prepare.row))
             continue;
         prepare.n_tiles = tern_act_tiles(tokens, k, (size_t)f->m->ctx->threads);
-        tern_region_add(&f->region, prepare_names[prepare.row.kind], prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
+        tern_region_add(&f->region, prepare_name(&prepare.row), prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
         tern_products_add(&f->region, &prepare.view, group, n_group, false);
     }
 }
 
-static prepare_args rmsnorm_of(const forward *f, const float *x, const float *weight, float *out) {
-    return (prepare_args){.row = {f->kernels, x, weight, PREPARE_RMSNORM, f->h->rms_eps}, .out = out};
+static prepare_args normed(const forward *f, const float *x, const float *weight, float *out) {
+    return (prepare_args){.row = {.kernels = f->kernels, .in = x, .norm = weight, .rms_eps = f->h->rms_eps}, .out = out};
 }
-static prepare_args silu_mul_of(const forward *f, const float *gate, const float *up, float *out) {
-    return (prepare_args){.row = {f->kernels, gate, up, PREPARE_SILU_MUL, 0}, .out = out};
-}
-static prepare_args rows_of(const forward *f, const float *x, float *unused) {
-    return (prepare_args){.row = {f->kernels, x, NULL, PREPARE_NONE, 0}, .out = unused};
+static prepare_args gated(const forward *f, const float *gate, const float *up, const float *sub_norm, float *out) {
+    prepare_args p = normed(f, gate, sub_norm, out);
+    p.row.up = up;
+    p.row.gate = f->h->arch->gate;
+    return p;
 }
 
-static tern_product to(const char *name, const tern_weights *w, float *y) {
-    return (tern_product){.w = w, .y = y, .ldy = w->n, .name = name};
+static tern_product to(const char *name, const tern_linear *l, float *y) {
+    return (tern_product){.w = l->w, .y = y, .ldy = l->w->n, .bias = l->bias, .name = name};
 }
-static tern_product add_to(const char *name, const tern_weights *w, float *y) {
-    return (tern_product){.w = w, .y = y, .ldy = w->n, .residual = y, .ld_residual = w->n, .name = name};
+static tern_product add_to(const char *name, const tern_linear *l, float *y) {
+    tern_product product = to(name, l, y);
+    product.residual = y;
+    product.ld_residual = l->w->n;
+    return product;
 }
 
 // ---- rope: rotate q and k by their position, append k and v to the cache -------------------------------------------
 
-// Interleaved pairs (2i, 2i + 1), as the llama architecture stores them.
-static void rotate(float *x, const float *cs, size_t rope_dim) {
-    for (size_t i = 0; i < rope_dim; i += 2) {
-        const float a = x[i], b = x[i + 1];
-        x[i] = a * cs[i] - b * cs[i + 1];
-        x[i + 1] = a * cs[i + 1] + b * cs[i];
+// Pair i: elements 2i and 2i + 1, or (NeoX) i and i + dim / 2.
+static void rotate(float *x, const float *cs, const tern_hyper *h) {
+    const size_t pairs = h->rope.dim / 2, step = h->arch->neox ? 1 : 2, apart = h->arch->neox ? pairs : 1;
+    for (size_t i = 0; i < pairs; i++) {
+        float *first = x + i * step, *second = first + apart;
+        const float a = *first, b = *second;
+        *first = a * cs[2 * i] - b * cs[2 * i + 1];
+        *second = a * cs[2 * i + 1] + b * cs[2 * i];
+    }
+}
+
+static void norm_and_rotate(const forward *f, float *heads, size_t n, const float *norm, const float *cs) {
+    const size_t dim = f->h->head_dim;
+    for (float *x = heads; x < heads + n * dim; x += dim) {
+        if (norm) TERN_KERNEL(f->kernels, rmsnorm, TERN_LAYOUT_NONE)(x, x, norm, dim, f->h->rms_eps);
+        rotate(x, cs, f->h);
     }
 }
 
@@ -143,11 +170,12 @@ static void rope_tile(void *arg, size_t t) {
     const tern_hyper *h = a->f->h;
     const tern_buffers *buf = &a->f->m->buf;
     const tern_row *row = &buf->rows[t];
-    const float *cs = buf->cos_sin + t * h->rope_dim;
+    const tern_layer *layer = &a->f->m->layers[a->layer];
+    const float *cs = buf->cos_sin + t * h->rope.dim;
     const size_t kv = tern_kv_width(h);
     float *q = buf->q + t * tern_q_width(h), *k = buf->k + t * kv;
-    for (size_t i = 0; i < h->n_heads; i++) rotate(q + i * h->head_dim, cs, h->rope_dim);
-    for (size_t i = 0; i < h->n_kv_heads; i++) rotate(k + i * h->head_dim, cs, h->rope_dim);
+    norm_and_rotate(a->f, q, h->n_heads, layer->q_norm, cs);
+    norm_and_rotate(a->f, k, h->n_kv_heads, layer->k_norm, cs);
     const size_t at = cache_offset(row->session, a->layer, kv) + row->position * kv;
     memcpy(row->session->keys + at, k, kv * sizeof *k);
     memcpy(row->session->values + at, buf->v + t * kv, kv * sizeof *k);
@@ -217,8 +245,8 @@ static void head(forward *f) {
             }
         if (count == 0) return;
         float *logits = count == 1 ? wanted[0]->session->logits : m->buf.logits;
-        const tern_product product = to("head", m->head, logits);
-        linear(f, count, d, rmsnorm_of(f, m->buf.x, m->output_norm, m->buf.h), &product, 1);
+        const tern_product product = to("head", &(tern_linear){.w = m->head}, logits);
+        linear(f, count, d, normed(f, m->buf.x, m->output_norm, m->buf.h), &product, 1);
         if (count > 1)
             for (size_t i = 0; i < count; i++) copy(f, wanted[i]->session->logits, logits + i * vocab, vocab);
     }
@@ -229,15 +257,15 @@ static void head(forward *f) {
 static void transformer_layer(forward *f, size_t l) {
     const tern_layer *w = &f->m->layers[l];
     const tern_buffers *b = &f->m->buf;
-    const size_t d = f->h->n_embd;
-    linear(f, f->n, d, rmsnorm_of(f, b->x, w->attn_norm, b->h),
-           (tern_product[]){to("qkv", w->q, b->q), to("qkv", w->k, b->k), to("qkv", w->v, b->v)}, 3);
+    const size_t d = f->h->n_embd, q = tern_q_width(f->h), ff = f->h->n_ff;
+    linear(f, f->n, d, normed(f, b->x, w->attn_norm, b->h),
+           (tern_product[]){to("qkv", &w->q, b->q), to("qkv", &w->k, b->k), to("qkv", &w->v, b->v)}, 3);
     rope_and_cache(f, l);
     attention(f, l);
-    linear(f, f->n, w->o->k, rows_of(f, b->att, b->h), (tern_product[]){add_to("attention out", w->o, b->x)}, 1);
-    linear(f, f->n, d, rmsnorm_of(f, b->x, w->ffn_norm, b->h),
-           (tern_product[]){to("gate, up", w->gate, b->gate), to("gate, up", w->up, b->up)}, 2);
-    linear(f, f->n, w->down->k, silu_mul_of(f, b->gate, b->up, b->gate), (tern_product[]){add_to("down", w->down, b->x)}, 1);
+    linear(f, f->n, q, normed(f, b->att, w->attn_sub_norm, b->att), (tern_product[]){add_to("attention out", &w->o, b->x)}, 1);
+    linear(f, f->n, d, normed(f, b->x, w->ffn_norm, b->h),
+           (tern_product[]){to("gate, up", &w->gate, b->gate), to("gate, up", &w->up, b->up)}, 2);
+    linear(f, f->n, ff, gated(f, b->gate, b->up, w->ffn_sub_norm, b->gate), (tern_product[]){add_to("down", &w->down, b->x)}, 1);
 }
 
 tern_status tern_forward(tern_model *model, size_t n) {

@@ -44,19 +44,108 @@ static void read_float(reader *r, const char *key, float fallback, float *out) {
         *out = (float)value;
 }
 
-static bool is_none(const tern_gguf_string *s) { return s->size == 4 && memcmp(s->data, "none", 4) == 0; }
+// A key that may be absent: 0 is then what the caller means by that.
+static void read_optional(reader *r, const char *key, float *out) {
+    char full[128];
+    snprintf(full, sizeof full, "%s.%s", r->arch, key);
+    if (tern_gguf_has(r->gguf, full)) read_float(r, key, 0, out);
+}
+
+static bool same(const tern_gguf_string *s, const char *text) {
+    return s->size == strlen(text) && memcmp(s->data, text, s->size) == 0;
+}
+
+// ---- rope -------------------------------------------------------------------------------------------------
+
+static tern_status read_scaling_kind(reader *r, tern_rope_kind *kind) {
+    char full[128];
+    tern_gguf_string type;
+    snprintf(full, sizeof full, "%s.rope.scaling.type", r->arch);
+    *kind = TERN_ROPE_PLAIN;
+    if (!tern_gguf_get_string(r->gguf, full, &type) || same(&type, "none")) return TERN_OK;
+    static const struct {
+        const char *name;
+        tern_rope_kind kind;
+    } kinds[] = {{"linear", TERN_ROPE_LINEAR}, {"yarn", TERN_ROPE_YARN}, {"longrope", TERN_ROPE_LONGROPE}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (same(&type, kinds[i].name)) {
+            *kind = kinds[i].kind;
+            return TERN_OK;
+        }
+    return tern_fail(r->err, TERN_ERR_UNSUPPORTED,
+                     "%s: key %s is %.*s; known are none, linear, yarn and longrope (Llama 3's is a tensor, rope_freqs.weight)",
+                     tern_gguf_path(r->gguf), full, type.size < 40 ? (int)type.size : 40, type.data);
+}
+
+static tern_status read_rope(reader *r, const tern_hyper *h, tern_rope_params *rope) {
+    enum { BETA_FAST = 32, BETA_SLOW = 1 }; // of the YaRN paper
+    *rope =
+        (tern_rope_params){.dim = h->head_dim, .factor = 1, .attn_factor = 1, .beta_fast = BETA_FAST, .beta_slow = BETA_SLOW};
+    const tern_status status = read_scaling_kind(r, &rope->kind);
+    if (status != TERN_OK) return status;
+    uint32_t original = h->n_ctx;
+    read_u32(r, "rope.dimension_count", TERN_HEAD_DIM_MAX, &rope->dim);
+    read_float(r, "rope.freq_base", 10000.0f, &rope->base);
+    read_optional(r, "rope.scale_linear", &rope->factor); // as older files call it
+    if (rope->factor != 1 && rope->kind == TERN_ROPE_PLAIN) rope->kind = TERN_ROPE_LINEAR;
+    read_optional(r, "rope.scaling.factor", &rope->factor);
+    read_u32(r, "rope.scaling.original_context_length", MAX_CTX, &original);
+    read_optional(r, "rope.scaling.yarn_beta_fast", &rope->beta_fast);
+    read_optional(r, "rope.scaling.yarn_beta_slow", &rope->beta_slow);
+    rope->original_ctx = (float)original;
+    if (rope->kind == TERN_ROPE_LONGROPE && original > 1 && h->n_ctx > original)
+        rope->attn_factor = (float)sqrt(1 + log((double)h->n_ctx / original) / log((double)original));
+    read_optional(r, "rope.scaling.attn_factor", &rope->attn_factor);
+    if (r->status != TERN_OK) return r->status;
+    if (rope->dim > h->head_dim || rope->dim % 2)
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s.rope.dimension_count = %u does not fit a head of %u",
+                         tern_gguf_path(r->gguf), r->arch, rope->dim, h->head_dim);
+    if (rope->kind == TERN_ROPE_YARN && rope->base <= 1)
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s.rope.freq_base = %g: YaRN needs more than 1",
+                         tern_gguf_path(r->gguf), r->arch, (double)rope->base);
+    return TERN_OK;
+}
+
+// ---- all --------------------------------------------------------------------------------------------------
+
+static tern_status read_arch(reader *r, tern_hyper *h) {
+    const char *path = tern_gguf_path(r->gguf);
+    tern_gguf_string name;
+    if (!tern_gguf_get_string(r->gguf, "general.architecture", &name))
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key general.architecture is missing; is this a language model?", path);
+    h->arch = tern_arch_find(name.data, name.size);
+    if (h->arch) {
+        snprintf(r->arch, sizeof r->arch, "%s", h->arch->name);
+        return TERN_OK;
+    }
+    char names[128];
+    tern_arch_names(names, sizeof names);
+    return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: architecture %.*s is not supported; this version runs: %s", path,
+                     name.size < 40 ? (int)name.size : 40, name.data, names);
+}
+
+static tern_status check_heads(const reader *r, const tern_hyper *h, uint32_t value_dim) {
+    const char *path = tern_gguf_path(r->gguf);
+    if (h->head_dim > TERN_HEAD_DIM_MAX)
+        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: head dimension %u is above %d", path, h->head_dim,
+                         TERN_HEAD_DIM_MAX);
+    if (value_dim != h->head_dim)
+        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: keys (%u) and values (%u) of different length are not supported",
+                         path, h->head_dim, value_dim);
+    if (h->n_heads % h->n_kv_heads)
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: %u query heads are not a multiple of %u key heads", path, h->n_heads,
+                         h->n_kv_heads);
+    if (tern_q_width(h) > TERN_K_MAX)
+        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than %d", path, h->n_heads, h->head_dim,
+                         TERN_K_MAX);
+    return TERN_OK;
+}
 
 tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *err) {
-    const char *path = tern_gguf_path(gguf);
-    tern_gguf_string arch;
-    if (!tern_gguf_get_string(gguf, "general.architecture", &arch))
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: key general.architecture is missing; is this a language model?", path);
     reader r = {.gguf = gguf, .err = err, .status = TERN_OK};
-    snprintf(r.arch, sizeof r.arch, "%.*s", arch.size < sizeof r.arch ? (int)arch.size : (int)sizeof r.arch - 1, arch.data);
-    if (strcmp(r.arch, "llama") != 0)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: architecture %s is not supported; this version runs: llama", path,
-                         r.arch);
     *h = (tern_hyper){0};
+    tern_status status = read_arch(&r, h);
+    if (status != TERN_OK) return status;
     read_u32(&r, "block_count", MAX_LAYERS, &h->n_layers);
     read_u32(&r, "embedding_length", MAX_WIDTH, &h->n_embd);
     read_u32(&r, "feed_forward_length", MAX_WIDTH, &h->n_ff);
@@ -69,30 +158,19 @@ tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *er
     read_u32(&r, "attention.key_length", TERN_HEAD_DIM_MAX, &h->head_dim);
     uint32_t value_dim = h->head_dim;
     read_u32(&r, "attention.value_length", TERN_HEAD_DIM_MAX, &value_dim);
-    h->rope_dim = h->head_dim;
-    read_u32(&r, "rope.dimension_count", TERN_HEAD_DIM_MAX, &h->rope_dim);
-    read_float(&r, "rope.freq_base", 10000.0f, &h->rope_base);
     read_float(&r, "attention.layer_norm_rms_epsilon", 0, &h->rms_eps);
+    if (r.status == TERN_OK) r.status = check_heads(&r, h, value_dim);
+    if (r.status == TERN_OK) r.status = read_rope(&r, h, &h->rope);
     if (r.status != TERN_OK) return r.status;
-    if (h->head_dim > TERN_HEAD_DIM_MAX)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: head dimension %u is above %d", path, h->head_dim, TERN_HEAD_DIM_MAX);
-    if (value_dim != h->head_dim)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: keys (%u) and values (%u) of different length are not supported", path,
-                         h->head_dim, value_dim);
-    if (h->n_heads % h->n_kv_heads)
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: %u query heads are not a multiple of %u key heads", path, h->n_heads,
-                         h->n_kv_heads);
-    if (tern_q_width(h) > TERN_K_MAX)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than %d", path, h->n_heads, h->head_dim,
-                         TERN_K_MAX);
-    if (h->rope_dim > h->head_dim || h->rope_dim % 2)
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: key llama.rope.dimension_count = %u does not fit a head of %u", path,
-                         h->rope_dim, h->head_dim);
-    tern_gguf_string scaling;
-    if (tern_gguf_get_string(gguf, "llama.rope.scaling.type", &scaling) && !is_none(&scaling))
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: rope scaling %.*s is not supported by this version", path,
-                         (int)scaling.size, scaling.data);
-    if (tern_gguf_has(gguf, "llama.expert_count"))
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: mixture-of-experts models are not supported by this version", path);
+    char experts[128];
+    snprintf(experts, sizeof experts, "%s.expert_count", r.arch);
+    if (tern_gguf_has(gguf, experts))
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: mixture-of-experts models are not supported by this version",
+                         tern_gguf_path(gguf));
+    // A window of attention shorter than the context is not computed; within it all tokens see each other, as they should.
+    char key[128];
+    uint64_t window = 0;
+    snprintf(key, sizeof key, "%s.attention.sliding_window", r.arch);
+    if (tern_gguf_get_u64(gguf, key, &window) && window > 0 && window < h->n_ctx) h->n_ctx = (uint32_t)window;
     return TERN_OK;
 }

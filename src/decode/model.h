@@ -4,6 +4,8 @@
 #define TERN_DECODE_MODEL_H
 
 #include "base/arena.h"
+#include "decode/arch.h"
+#include "decode/rope.h"
 #include "decode/tokenizer.h"
 #include "format/blocks.h"
 #include "format/gguf.h"
@@ -18,14 +20,30 @@ enum {
 };
 
 typedef struct tern_hyper {
-    uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx, rope_dim;
-    float rms_eps, rope_base;
+    const tern_arch *arch;
+    uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx;
+    float rms_eps;
+    tern_rope_params rope;
 } tern_hyper;
+
+// A projection: its weights, and what is added to its output.
+typedef struct tern_linear {
+    tern_weights *w;
+    const float *bias; // [n], or NULL
+} tern_linear;
 
 typedef struct tern_layer {
     const float *attn_norm, *ffn_norm;
-    tern_weights *q, *k, *v, *o, *gate, *up, *down;
+    const float *attn_sub_norm, *ffn_sub_norm; // as the architecture has them, or NULL
+    const float *q_norm, *k_norm;              //
+    tern_linear q, k, v, o, gate, up, down;
 } tern_layer;
+
+// The rotations of a context: LONGROPE has other frequencies for sessions longer than the original context.
+typedef struct tern_rope_table {
+    const float *freq; // [rope.dim / 2]
+    float magnitude;
+} tern_rope_table;
 
 // Buffers of one forward over up to TERN_BATCH_TOKENS tokens; every row has its natural length.
 typedef struct tern_buffers {
@@ -34,7 +52,7 @@ typedef struct tern_buffers {
     float *q, *k, *v;          // [tokens][heads * head_dim]
     float *att;                // [tokens][n_heads * head_dim]
     float *gate, *up;          // [tokens][n_ff]
-    float *cos_sin;            // rotation of each token's position [tokens][rope_dim]: cos, sin of pair 0, 1, ...
+    float *cos_sin;            // rotation of each token's position [tokens][rope.dim]: cos, sin of pair 0, 1, ...
     float *logits;             // [TERN_HEAD_ROWS][n_vocab], when several sessions ask at once
     struct tern_row *rows;     // [tokens]
     tern_stage *stages;        // storage of the region
@@ -61,9 +79,10 @@ struct tern_model {
     tern_weights *head;
     tern_arena weight_memory; // all packed matrices: small ones share huge pages, and a token reads them in one direction
     tern_allocator weight_allocator;
-    float *floats; // all norm vectors and the rope frequencies
+    float *floats; // all norm vectors, biases and rope frequencies
     size_t n_floats;
-    float *rope_freq; // [rope_dim / 2]
+    tern_rope_table rope, long_rope; // long_rope: of sessions of more than long_from tokens
+    size_t long_from;
     tern_activations *act;
     tern_buffers buf;
     void *buf_memory;

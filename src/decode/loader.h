@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// A model being loaded: what model.c gives to load_tensors.c.
+#ifndef TERN_DECODE_LOADER_H
+#define TERN_DECODE_LOADER_H
+
+#include "decode/model.h"
+
+typedef struct tern_loader {
+    tern_context *ctx;
+    tern_model *m;
+    const tern_model_params *params;
+    uint64_t done, total; // bytes of matrices packed
+    size_t floats_used;
+} tern_loader;
+
+// Floats that norms, biases and frequencies of all layers may take.
+size_t tern_loader_floats(const tern_hyper *h);
+
+// Refuses tensors that change the maths and that the forward pass would ignore.
+tern_status tern_load_check_names(const tern_loader *ld);
+tern_status tern_load_embedding(tern_loader *ld);
+tern_status tern_load_layers(tern_loader *ld);
+tern_status tern_load_head(tern_loader *ld); // the last norm and the output matrix, tied or not
+tern_status tern_load_rope(tern_loader *ld);
+
+#endif
