@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import math
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,18 @@ class Case:
 # eps is made large, so that a wrong one shows in the logits.
 EPS = {"llama.attention.layer_norm_rms_epsilon": 0.01}
 GQA = ("--shape", "tiny-gqa", "--layers", "2")  # 8 query heads of 64 on 2 kv heads, hidden size 256
+def arch_cases():
+    """Each architecture with a ternary type and with Q8_0, and each rope scaling."""
+    archs = ("bitnet-b1.58", "bitnet", "qwen2", "qwen3", "phi3")
+    for i, arch in enumerate(archs):
+        for j, qtype in enumerate(("TQ2_0", "Q8_0")):
+            yield Case(f"{arch}_{qtype}", (*GQA, "--arch", arch, "--type", qtype, "--seed", str(30 + 2 * i + j)),
+                       {f"{arch}.attention.layer_norm_rms_epsilon": 0.01})
+    for i, (arch, scaling) in enumerate((("llama", "linear"), ("llama", "llama3"), ("qwen2", "yarn"), ("phi3", "longrope"))):
+        # A context of 128 stretched from 32, so that 72 positions lie beyond it.
+        yield Case(f"{arch}_{scaling}", (*GQA, "--arch", arch, "--type", "Q8_0", "--ctx", "128", "--rope-scaling", scaling, "--seed", str(50 + i)), {})
+
+
 CASES = (
     Case("ternary_uniform_gqa", (*GQA, "--type", "TQ2_0", "--untied", "--seed", "11"), EPS),
     Case("ternary_block_scales", (*GQA, "--type", "TQ1_0", "--scales", "varied", "--head-type", "Q4_1", "--seed", "12"),
@@ -56,17 +69,47 @@ CASES = (
     Case("q4_0_untied", ("--shape", "tiny", "--type", "Q4_0", "--head-type", "Q4_0", "--untied", "--seed", "14"), EPS),
     Case("f32_odd_sizes", (*GQA, "--hidden", "63", "--heads", "6", "--kv-heads", "3", "--head-dim", "14", "--ff", "95",
                            "--type", "F32", "--head-type", "F16", "--seed", "15"), EPS, LONG),
+    *arch_cases(),
 )
 
 
 class WrongRotary(reference.Reference):
-    """Rotates elements i and i + rope_dim / 2 (NEOX order) in place of neighbours."""
+    """Rotates the pairs of the other convention."""
 
     def rotate(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        half = self.config.rope_dim // 2
-        order = np.arange(x.shape[-1])
-        order[:2 * half] = np.arange(2 * half).reshape(2, half).T.ravel()
-        return super().rotate(x[..., order], positions)[..., np.argsort(order)]
+        right, self.config = self.config, dataclasses.replace(self.config, neox=not self.config.neox)
+        out = super().rotate(x, positions)
+        self.config = right
+        return out
+
+
+class NoMagnitude(reference.Reference):
+    """Leaves out what a scaling multiplies rotations with."""
+
+    def rotate(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        self.config = dataclasses.replace(self.config, magnitude=1.0)
+        return super().rotate(x, positions)
+
+
+class NoOptionalNorms(reference.Reference):
+    """Forgets sub-norms and the norms of queries and keys."""
+
+    def optional_norm(self, x: np.ndarray, layer: dict, name: str) -> np.ndarray:
+        return x
+
+
+class WrongGate(reference.Reference):
+    """Takes one gate for the other."""
+
+    def gate(self, x: np.ndarray) -> np.ndarray:
+        return x / (1 + np.exp(-x)) if self.config.relu2 else np.maximum(x, 0) ** 2
+
+
+class NoBias(reference.Reference):
+    """Forgets biases."""
+
+    def project(self, x: np.ndarray, layer: dict, *names: str) -> list[np.ndarray]:
+        return super().project(x, {n: layer[n] for n in names}, *names)
 
 
 class WrongKvHead(reference.Reference):
@@ -105,7 +148,7 @@ class NoRounding(reference.Reference):
         return x
 
 
-MISTAKES = (WrongRotary, WrongKvHead, WrongEps, LateQuery, WrongBlock, NoRounding)
+MISTAKES = (WrongRotary, WrongKvHead, WrongEps, LateQuery, WrongBlock, NoRounding, NoMagnitude, NoOptionalNorms, WrongGate, NoBias)
 
 
 class Failure(Exception):
@@ -195,11 +238,18 @@ def with_mistake(judge: reference.Reference, mistake: type[reference.Reference])
     return wrong
 
 
+def matters(mistake: type[reference.Reference], judge: reference.Reference) -> bool:
+    """Is there something in this model that the mistake gets wrong?"""
+    c, names = judge.config, judge.layers[0].keys()
+    return {WrongKvHead: c.n_kv_heads != c.n_heads, WrongEps: not math.isclose(c.eps, 1e-5, rel_tol=1e-3), NoMagnitude: c.magnitude != 1,
+            NoOptionalNorms: bool({"attn_sub_norm", "attn_q_norm"} & names), NoBias: "attn_q.bias" in names}.get(mistake, True)
+
+
 def check_sharpness(judge: reference.Reference, tokens: list[int], expected: np.ndarray) -> list[str]:
     """Each mistake must exceed the tolerance SHARPNESS-fold, unless it changes nothing in this model."""
     found = []
     for mistake in MISTAKES:
-        if mistake is WrongKvHead and judge.config.n_kv_heads == judge.config.n_heads:
+        if not matters(mistake, judge):
             continue
         error = relative_error(with_mistake(judge, mistake).forward(tokens)[0], expected).max()
         require(error > SHARPNESS * TOLERANCE, f"{mistake.__name__} moves logits by {error:.1e} only: the check would hardly see it")
@@ -209,13 +259,13 @@ def check_sharpness(judge: reference.Reference, tokens: list[int], expected: np.
 
 def check_case(tern: ternlib.Tern, case: Case, folder: Path, seed: int) -> None:
     path = make_model(case, folder)
-    judge = reference.Reference(str(path), quantized=True, dtype=np.float64)
+    judge = reference.Reference(str(path), quantized=True, dtype=np.float64, session=case.positions)
     tokens, expected, margin = choose_tokens(judge, case.positions, np.random.default_rng(seed))
     replay, _ = judge.forward(tokens)
     require(relative_error(replay, expected).max() < 1e-9, "the reference disagrees with itself")
-    noise = relative_error(reference.Reference(str(path), quantized=True).forward(tokens)[0], expected).max()
+    noise = relative_error(reference.Reference(str(path), quantized=True, session=case.positions).forward(tokens)[0], expected).max()
     mistakes = check_sharpness(judge, tokens, expected)
-    for form in ("lut", "mad") if case.name.startswith("ternary") else ("auto",):
+    for form in ("lut", "mad") if "ternary" in case.name or "TQ" in case.name else ("auto",):
         model = tern.load(path, form)
         actual = check_ways_are_identical(model, tokens, tokens[::-1])
         error = relative_error(actual, expected)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Makes a GGUF model of the llama architecture with seeded random weights, for tests and for speed measurements.
+"""Makes a GGUF model with seeded random weights, of any architecture that Tern runs, for tests and for speed measurements.
 
 The text such a model writes means nothing; its shapes, types, vocabulary and speed are those of a real one.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 try:
     import numpy as np
-    from gguf import GGUFWriter, GGMLQuantizationType as Type
+    from gguf import GGUFWriter, GGMLQuantizationType as Type, RopeScalingType
 except ImportError as missing:
     sys.exit(f"make_model: {missing}; run tools/setup.sh and then build/venv/bin/python {sys.argv[0]}")
 
@@ -43,14 +43,30 @@ class Shape:
     ctx: int
     rope_base: float
     qtype: str
+    arch: str = "llama"
 
 
 SHAPES = {
     "tiny": Shape(256, 512, 2, 4, 4, 64, 384, 512, 10000.0, "TQ2_0"),
     "tiny-gqa": Shape(256, 768, 3, 8, 2, 64, 384, 512, 10000.0, "TQ1_0"),  # 8 heads of 64 are twice the hidden size
     "smollm": Shape(576, 1536, 30, 9, 3, 64, 49152, 8192, 100000.0, "Q4_1"),
-    "bitnet-2b": Shape(2560, 6912, 30, 20, 5, 128, 128256, 4096, 500000.0, "TQ1_0"),
+    "bitnet-2b": Shape(2560, 6912, 30, 20, 5, 128, 128256, 4096, 500000.0, "TQ1_0", "bitnet-b1.58"),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Arch:
+    """What an architecture has beside the tensors of llama."""
+    sub_norms: bool = False
+    qk_norms: bool = False
+    biases: bool = False
+    fused: bool = False
+
+
+ARCHS = {"llama": Arch(), "bitnet-b1.58": Arch(sub_norms=True), "bitnet-25": Arch(sub_norms=True), "bitnet": Arch(sub_norms=True),
+         "qwen2": Arch(biases=True), "qwen3": Arch(qk_norms=True), "phi3": Arch(fused=True)}
+ROPE_SCALINGS = ("none", "linear", "yarn", "longrope", "llama3")
+ROPE_FACTOR = 4.0  # by which a scaling stretches the context
 
 
 @dataclasses.dataclass
@@ -60,6 +76,8 @@ class Tensor:
     rows: int  # 0: a vector of k norm weights
     k: int
     std: float
+    around: float = 1.0  # of a vector: what its values lie about
+    spread: float = NORM_SPREAD
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +90,7 @@ class Tensor:
     def data(self, seed: int, index: int, varied: bool) -> Iterator[np.ndarray]:
         rng = np.random.Generator(np.random.SFC64([seed, index]))
         if not self.rows:
-            yield 1 + rng.uniform(-NORM_SPREAD, NORM_SPREAD, self.k).astype(np.float32)
+            yield (self.around + rng.uniform(-self.spread, self.spread, self.k)).astype(np.float32)
             return
         yield from blocks.random_tensor(self.qtype, rng, self.rows, self.k, self.std, varied)
 
@@ -91,6 +109,9 @@ def parse_args() -> argparse.Namespace:
                          ("vocab", "tokens"), ("ctx", "context length")):
         parser.add_argument(f"--{option}", type=int, metavar="N", help=what)
     parser.add_argument("--type", choices=names, dest="qtype", help="type of the matrices in the layers (default: the shape's own)")
+    parser.add_argument("--arch", choices=ARCHS, help="architecture (default: the shape's own)")
+    parser.add_argument("--rope-scaling", choices=ROPE_SCALINGS, default="none",
+                        help=f"stretches the context of rotary positions by {ROPE_FACTOR:g} (default: none)")
     parser.add_argument("--head-type", choices=names, default="Q8_0", help="type of token_embd and output (default: Q8_0)")
     parser.add_argument("--untied", action="store_true", help="write an output matrix of its own (default: token_embd serves as output)")
     parser.add_argument("--pre", choices=("gpt-2", "smollm"), default="smollm", help="tokenizer.ggml.pre (default: smollm)")
@@ -126,31 +147,65 @@ def check_rows(qtype: Type, option: str, sizes: dict[str, int]) -> None:
 
 
 def layer_tensors(i: int, s: Shape, qtype: Type) -> list[Tensor]:
+    arch = ARCHS[s.arch]
     q_size, kv_size = s.heads * s.head_dim, s.kv_heads * s.head_dim
 
     def matrix(name: str, rows: int, k: int) -> Tensor:
         return Tensor(f"blk.{i}.{name}.weight", qtype, rows, k, k**-0.5)  # unit inputs give unit outputs
 
-    def norm(name: str) -> Tensor:
-        return Tensor(f"blk.{i}.{name}.weight", Type.F32, 0, s.hidden, 0.0)
+    def norm(name: str, k: int = s.hidden) -> Tensor:
+        return Tensor(f"blk.{i}.{name}.weight", Type.F32, 0, k, 0.0)
 
-    return [norm("attn_norm"), matrix("attn_q", q_size, s.hidden), matrix("attn_k", kv_size, s.hidden),
-            matrix("attn_v", kv_size, s.hidden), matrix("attn_output", s.hidden, q_size), norm("ffn_norm"),
-            matrix("ffn_gate", s.ff, s.hidden), matrix("ffn_up", s.ff, s.hidden), matrix("ffn_down", s.hidden, s.ff)]
+    def bias(name: str, k: int) -> Tensor:
+        return Tensor(f"blk.{i}.{name}.bias", Type.F32, 0, k, 0.0, 0.0, 1.0)
+
+    if arch.fused:
+        tensors = [norm("attn_norm"), matrix("attn_qkv", q_size + 2 * kv_size, s.hidden), matrix("attn_output", s.hidden, q_size),
+                   norm("ffn_norm"), matrix("ffn_up", 2 * s.ff, s.hidden), matrix("ffn_down", s.hidden, s.ff)]
+    else:
+        tensors = [norm("attn_norm"), matrix("attn_q", q_size, s.hidden), matrix("attn_k", kv_size, s.hidden),
+                   matrix("attn_v", kv_size, s.hidden), matrix("attn_output", s.hidden, q_size), norm("ffn_norm"),
+                   matrix("ffn_gate", s.ff, s.hidden), matrix("ffn_up", s.ff, s.hidden), matrix("ffn_down", s.hidden, s.ff)]
+    if arch.sub_norms:
+        tensors += [norm("attn_sub_norm", q_size), norm("ffn_sub_norm", s.ff)]
+    if arch.qk_norms:
+        tensors += [norm("attn_q_norm", s.head_dim), norm("attn_k_norm", s.head_dim)]
+    if arch.biases:
+        tensors += [bias("attn_q", q_size), bias("attn_k", kv_size), bias("attn_v", kv_size)]
+    return tensors
 
 
-def model_tensors(s: Shape, qtype: Type, head_type: Type, untied: bool) -> list[Tensor]:
+def rope_tensors(s: Shape, scaling: str) -> list[Tensor]:
+    def factors(name: str) -> Tensor:
+        return Tensor(name, Type.F32, 0, s.head_dim // 2, 0.0, 1 + ROPE_FACTOR / 2, ROPE_FACTOR / 2)
+
+    if scaling == "llama3":
+        return [factors("rope_freqs.weight")]
+    return [factors("rope_factors_long.weight"), factors("rope_factors_short.weight")] if scaling == "longrope" else []
+
+
+def model_tensors(s: Shape, qtype: Type, head_type: Type, args: argparse.Namespace) -> list[Tensor]:
     head_std = LOGIT_STD * s.hidden**-0.5
     tensors = [Tensor("token_embd.weight", head_type, s.vocab, s.hidden, head_std)]
     for i in range(s.layers):
         tensors += layer_tensors(i, s, qtype)
     tensors.append(Tensor("output_norm.weight", Type.F32, 0, s.hidden, 0.0))
-    if untied:
+    tensors += rope_tensors(s, args.rope_scaling)
+    if args.untied:
         tensors.append(Tensor("output.weight", head_type, s.vocab, s.hidden, head_std))
     return tensors
 
 
-def add_metadata(writer: GGUFWriter, s: Shape, name: str, pre: str) -> None:
+def add_rope_scaling(writer: GGUFWriter, s: Shape, scaling: str) -> None:
+    if scaling in ("none", "llama3"):  # Llama 3's is a tensor
+        return
+    writer.add_rope_scaling_type(RopeScalingType(scaling))
+    if scaling != "longrope":
+        writer.add_rope_scaling_factor(ROPE_FACTOR)
+    writer.add_rope_scaling_orig_ctx_len(int(s.ctx / ROPE_FACTOR))
+
+
+def add_metadata(writer: GGUFWriter, s: Shape, name: str, pre: str, scaling: str) -> None:
     tokens, types, merges = make_vocab(s.vocab)
     writer.add_name(name)
     writer.add_quantization_version(2)
@@ -166,6 +221,7 @@ def add_metadata(writer: GGUFWriter, s: Shape, name: str, pre: str) -> None:
     writer.add_rope_dimension_count(s.head_dim)
     writer.add_rope_freq_base(s.rope_base)
     writer.add_layer_norm_rms_eps(1e-5)
+    add_rope_scaling(writer, s, scaling)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
@@ -203,8 +259,8 @@ def write_tensors(writer: GGUFWriter, tensors: list[Tensor], args: argparse.Name
 
 
 def write_model(path: Path, s: Shape, tensors: list[Tensor], args: argparse.Namespace) -> None:
-    writer = GGUFWriter(path, "llama")
-    add_metadata(writer, s, f"random {args.shape}", args.pre)
+    writer = GGUFWriter(path, s.arch)
+    add_metadata(writer, s, f"random {args.shape}", args.pre, args.rope_scaling)
     for t in tensors:
         writer.add_tensor_info(t.name, t.dims, np.dtype(np.float32), t.nbytes, raw_dtype=t.qtype)
     writer.write_header_to_file()
@@ -224,7 +280,7 @@ def main() -> None:
     partial = args.output.with_name(args.output.name + ".partial")
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        write_model(partial, shape, model_tensors(shape, qtype, head_type, args.untied), args)
+        write_model(partial, shape, model_tensors(shape, qtype, head_type, args), args)
         os.replace(partial, args.output)
     except (OSError, ValueError) as error:
         fail(str(error))

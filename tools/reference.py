@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The llama forward pass in NumPy, read from a GGUF file with the `gguf` package: the independent judge of Tern's decode.
+"""The forward pass of every architecture Tern runs, in NumPy, read from a GGUF file with the `gguf` package: the independent judge of
+Tern's decode.
 
 Shares no code with src/. Two modes:
   quantized=False  the model as its file defines it (weights dequantized, activations never rounded);
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 
 import gguf
 import numpy as np
@@ -34,8 +36,11 @@ class Config:
     n_kv_heads: int
     head_dim: int
     rope_dim: int
-    rope_base: float
+    frequencies: np.ndarray  # angle per position of each rotated pair
+    magnitude: float  # of the rotation
     eps: float
+    neox: bool  # pairs (i, i + rope_dim / 2) are rotated; else (2i, 2i + 1)
+    relu2: bool  # the gate is max(x, 0)^2; else x * sigmoid(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,21 +68,57 @@ def read_file(path: str) -> tuple[dict, dict]:
     return {k: f.contents() for k, f in wanted.items()}, {t.name: t for t in reader.tensors}
 
 
-def read_config(meta: dict) -> Config:
+NEOX = ("bitnet-b1.58", "bitnet-25", "bitnet", "qwen2", "qwen3", "phi3")
+RELU2 = ("bitnet-b1.58", "bitnet-25")
+
+
+def yarn_frequencies(plain: np.ndarray, dim: int, base: float, factor: float, original: int) -> np.ndarray:
+    """As transformers' _compute_yarn_parameters: low frequencies divided, high ones kept, with beta_fast 32 and beta_slow 1."""
+    def dimension(turns: float) -> float:
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = max(math.floor(dimension(32)), 0), min(math.ceil(dimension(1)), dim - 1)
+    ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
+    return plain / factor * ramp + plain * (1 - ramp)
+
+
+def rotations(meta: dict, tensors: dict, arch: str, dim: int, long: bool) -> tuple[np.ndarray, float]:
+    """Frequencies and magnitude; long: of a session longer than the original context."""
+    base = meta.get(f"{arch}.rope.freq_base", 10000.0)
+    kind = meta.get(f"{arch}.rope.scaling.type", "none")
+    factor = meta.get(f"{arch}.rope.scaling.factor", 1.0)
+    context = meta[f"{arch}.context_length"]
+    original = meta.get(f"{arch}.rope.scaling.original_context_length", context)
+    plain = base ** (-np.arange(0, dim, 2) / dim)
+    if kind == "longrope":
+        name = f"rope_factors_{'long' if long else 'short'}.weight"
+        return plain / dequantize(tensors[name]), math.sqrt(1 + math.log(context / original) / math.log(original))
+    if "rope_freqs.weight" in tensors:
+        return plain / dequantize(tensors["rope_freqs.weight"]), 1.0
+    if kind == "linear":
+        return plain / factor, 1.0
+    if kind == "yarn":
+        return yarn_frequencies(plain, dim, base, factor, original), 0.1 * math.log(factor) + 1
+    if kind != "none":
+        raise ValueError(f"rope scaling {kind} is not part of this reference")
+    return plain, 1.0
+
+
+def read_config(meta: dict, tensors: dict, session: int | None) -> Config:
     arch = meta["general.architecture"]
-    if arch != "llama":
-        raise ValueError(f"architecture {arch} is not llama")
-    if meta.get("llama.rope.scaling.type", "none") != "none":
-        raise ValueError("rope scaling is not part of this reference")
-    heads, embd = meta["llama.attention.head_count"], meta["llama.embedding_length"]
-    head_dim = meta.get("llama.attention.key_length", embd // heads)
-    if meta.get("llama.attention.value_length", head_dim) != head_dim:
+    if arch not in ("llama", *NEOX):
+        raise ValueError(f"architecture {arch} is not part of this reference")
+    heads, embd = meta[f"{arch}.attention.head_count"], meta[f"{arch}.embedding_length"]
+    head_dim = meta.get(f"{arch}.attention.key_length", embd // heads)
+    if meta.get(f"{arch}.attention.value_length", head_dim) != head_dim:
         raise ValueError("keys and values of different length are not part of this reference")
-    return Config(n_layers=meta["llama.block_count"], n_embd=embd, n_heads=heads,
-                  n_kv_heads=meta.get("llama.attention.head_count_kv", heads), head_dim=head_dim,
-                  rope_dim=meta.get("llama.rope.dimension_count", head_dim),
-                  rope_base=meta.get("llama.rope.freq_base", 10000.0),
-                  eps=float(np.float32(meta["llama.attention.layer_norm_rms_epsilon"])))
+    rope_dim = meta.get(f"{arch}.rope.dimension_count", head_dim)
+    original = meta.get(f"{arch}.rope.scaling.original_context_length", meta[f"{arch}.context_length"])
+    frequencies, magnitude = rotations(meta, tensors, arch, rope_dim, session is not None and session > original)
+    return Config(n_layers=meta[f"{arch}.block_count"], n_embd=embd, n_heads=heads,
+                  n_kv_heads=meta.get(f"{arch}.attention.head_count_kv", heads), head_dim=head_dim, rope_dim=rope_dim,
+                  frequencies=frequencies, magnitude=magnitude,
+                  eps=float(np.float32(meta[f"{arch}.attention.layer_norm_rms_epsilon"])), neox=arch in NEOX, relu2=arch in RELU2)
 
 
 def dequantize(tensor) -> np.ndarray:
@@ -129,21 +170,37 @@ def round_activations(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray
 class Reference:
     """A model and its forward pass; every step is a method, so that a test can break one on purpose."""
 
-    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32):
+    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32, session: int | None = None):
+        """session: tokens that the session holds (LongRoPE has other rotations for long ones)."""
         meta, self.tensors = read_file(path)
-        if "rope_freqs.weight" in self.tensors:
-            raise ValueError("rope frequency factors are not part of this reference")
-        self.config = read_config(meta)
+        self.config = read_config(meta, self.tensors, session)
         self.quantized = quantized
         self.dtype = np.dtype(dtype)
         self.tie_margin = np.empty(0)  # of the last forward: per token, over all of its rounded activations
         self.embd = dequantize(self.tensors["token_embd.weight"])
         self.head = self.matrix("output.weight" if "output.weight" in self.tensors else "token_embd.weight")
         self.out_norm = self.vector("output_norm.weight")
-        names = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-        self.layers = [{n: self.matrix(f"blk.{i}.{n}.weight") for n in names} |
-                       {n: self.vector(f"blk.{i}.{n}.weight") for n in ("attn_norm", "ffn_norm")}
-                       for i in range(self.config.n_layers)]
+        self.layers = [self.layer(i) for i in range(self.config.n_layers)]
+
+    def layer(self, i: int) -> dict:
+        """Matrices, and those vectors that the file has."""
+        c, found = self.config, {}
+        for name in ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+            if f"blk.{i}.{name}.weight" in self.tensors:
+                found[name] = self.matrix(f"blk.{i}.{name}.weight")
+            if f"blk.{i}.{name}.bias" in self.tensors:
+                found[name + ".bias"] = self.vector(f"blk.{i}.{name}.bias")
+        for name in ("attn_norm", "ffn_norm", "attn_sub_norm", "ffn_sub_norm", "attn_q_norm", "attn_k_norm"):
+            if f"blk.{i}.{name}.weight" in self.tensors:
+                found[name] = self.vector(f"blk.{i}.{name}.weight")
+        if "attn_qkv" in found:
+            q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+            for name, rows in (("attn_q", slice(0, q)), ("attn_k", slice(q, q + kv)), ("attn_v", slice(q + kv, None))):
+                found[name] = dataclasses.replace(found["attn_qkv"], w=found["attn_qkv"].w[rows])
+            half = len(found["ffn_up"].w) // 2
+            found["ffn_gate"] = dataclasses.replace(found["ffn_up"], w=found["ffn_up"].w[:half])
+            found["ffn_up"] = dataclasses.replace(found["ffn_up"], w=found["ffn_up"].w[half:])
+        return found
 
     def vector(self, name: str) -> np.ndarray:
         return dequantize(self.tensors[name]).astype(self.dtype)
@@ -158,26 +215,33 @@ class Reference:
         self.tie_margin = np.minimum(self.tie_margin, margin)
         return rounded
 
-    def project(self, x: np.ndarray, *matrices: Matrix) -> list[np.ndarray]:
-        """x times each matrix."""
-        blocks = {m.block for m in matrices}
+    def project(self, x: np.ndarray, layer: dict, *names: str) -> list[np.ndarray]:
+        """x times each matrix of the layer, plus its bias."""
+        blocks = {layer[n].block for n in names}
         rounded = {block: self.round(x, block) if self.quantized else x for block in blocks}
-        return [rounded[m.block] @ m.w.T for m in matrices]
+        return [rounded[layer[n].block] @ layer[n].w.T + layer.get(n + ".bias", self.dtype.type(0)) for n in names]
 
     def norm(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         mean_square = np.mean(x * x, axis=-1, keepdims=True)
         return x / np.sqrt(mean_square + self.dtype.type(self.config.eps)) * weight
 
     def rotate(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Rotary embedding of x[T][heads][head_dim] on neighbouring pairs (2i, 2i + 1) of the first rope_dim elements."""
+        """Rotary embedding of x[T][heads][head_dim] on pairs of the first rope_dim elements."""
         c = self.config
-        angle = positions[:, None] * c.rope_base ** (-np.arange(0, c.rope_dim, 2) / c.rope_dim)
-        cos, sin = (f(angle)[:, None, :].astype(self.dtype) for f in (np.cos, np.sin))
-        even, odd = x[..., 0:c.rope_dim:2], x[..., 1:c.rope_dim:2]
+        angle = positions[:, None] * c.frequencies
+        cos, sin = (f(angle)[:, None, :].astype(self.dtype) * self.dtype.type(c.magnitude) for f in (np.cos, np.sin))
+        half = c.rope_dim // 2
+        first, second = (slice(0, half), slice(half, c.rope_dim)) if c.neox else (slice(0, c.rope_dim, 2), slice(1, c.rope_dim, 2))
         out = x.copy()
-        out[..., 0:c.rope_dim:2] = even * cos - odd * sin
-        out[..., 1:c.rope_dim:2] = even * sin + odd * cos
+        out[..., first] = x[..., first] * cos - x[..., second] * sin
+        out[..., second] = x[..., first] * sin + x[..., second] * cos
         return out
+
+    def gate(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0) ** 2 if self.config.relu2 else x / (1 + np.exp(-x))
+
+    def optional_norm(self, x: np.ndarray, layer: dict, name: str) -> np.ndarray:
+        return self.norm(x, layer[name]) if name in layer else x
 
     def kv_head(self, head: int) -> int:
         return head // (self.config.n_heads // self.config.n_kv_heads)
@@ -207,15 +271,17 @@ class Reference:
         seen = Past([], [])
         x = self.embd[np.asarray(tokens)].astype(self.dtype)
         for i, layer in enumerate(self.layers):
-            q, k, v = self.project(self.norm(x, layer["attn_norm"]), layer["attn_q"], layer["attn_k"], layer["attn_v"])
+            q, k, v = self.project(self.norm(x, layer["attn_norm"]), layer, "attn_q", "attn_k", "attn_v")
             q, k, v = (a.reshape(t, -1, c.head_dim) for a in (q, k, v))
+            q, k = self.optional_norm(q, layer, "attn_q_norm"), self.optional_norm(k, layer, "attn_k_norm")
             q, k = self.rotate(q, positions), self.rotate(k, positions)
             seen.k.append(np.concatenate([past.k[i], k]) if past else k)
             seen.v.append(np.concatenate([past.v[i], v]) if past else v)
-            x = x + self.project(self.attend(q, seen.k[i], seen.v[i], mask), layer["attn_output"])[0]
-            gate, up = self.project(self.norm(x, layer["ffn_norm"]), layer["ffn_gate"], layer["ffn_up"])
-            x = x + self.project(gate / (1 + np.exp(-gate)) * up, layer["ffn_down"])[0]
-        return self.project(self.norm(x, self.out_norm), self.head)[0], seen
+            attended = self.optional_norm(self.attend(q, seen.k[i], seen.v[i], mask), layer, "attn_sub_norm")
+            x = x + self.project(attended, layer, "attn_output")[0]
+            gate, up = self.project(self.norm(x, layer["ffn_norm"]), layer, "ffn_gate", "ffn_up")
+            x = x + self.project(self.optional_norm(self.gate(gate) * up, layer, "ffn_sub_norm"), layer, "ffn_down")[0]
+        return self.project(self.norm(x, self.out_norm), {"output": self.head}, "output")[0], seen
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -225,7 +291,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Likeliest next tokens of a llama-architecture GGUF by a NumPy forward pass.")
+    parser = argparse.ArgumentParser(description="Likeliest next tokens of a GGUF model by a NumPy forward pass.")
     parser.add_argument("model", help="GGUF file")
     parser.add_argument("tokens", type=int, nargs="+", help="token ids of the prompt")
     parser.add_argument("--quantized", action="store_true", help="round weights and activations as Tern does")
