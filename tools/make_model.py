@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -200,9 +201,12 @@ def add_rope_scaling(writer: GGUFWriter, s: Shape, scaling: str) -> None:
     if scaling in ("none", "llama3"):  # Llama 3's is a tensor
         return
     writer.add_rope_scaling_type(RopeScalingType(scaling))
-    if scaling != "longrope":
+    original = int(s.ctx / ROPE_FACTOR)
+    writer.add_rope_scaling_orig_ctx_len(original)
+    if scaling == "longrope":
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(ROPE_FACTOR) / math.log(original)))
+    else:
         writer.add_rope_scaling_factor(ROPE_FACTOR)
-    writer.add_rope_scaling_orig_ctx_len(int(s.ctx / ROPE_FACTOR))
 
 
 def add_metadata(writer: GGUFWriter, s: Shape, name: str, pre: str, scaling: str) -> None:
