@@ -24,13 +24,14 @@ static const stage_case cases[] = {
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
-// One row of the largest hidden size of BitNet-2B; a head over a full block of keys and a long context.
-enum { ROW = 6912, BLOCK = 32, HEAD_DIM = 128, KEYS = 1024, ALIGN = 64 };
+// One row of the largest hidden size of BitNet-2B; and heads over a full block of keys.
+enum { ROW = 6912, BLOCK = 32, HEAD_DIM = 128, KEYS = TERN_ATTN_BLOCK, ALIGN = 64 };
 
 typedef struct buffers {
     float *a, *b, *y;
     int8_t *q, *tables;
     int32_t *sums;
+    uint16_t *halves;
 } buffers;
 
 static void *allocate(size_t bytes) {
@@ -46,6 +47,7 @@ static void release(buffers *d) {
     free(d->q);
     free(d->tables);
     free(d->sums);
+    free(d->halves);
 }
 
 static int make_buffers(buffers *d) {
@@ -56,15 +58,35 @@ static int make_buffers(buffers *d) {
                    .y = allocate(floats * sizeof(float)),
                    .q = allocate(ROW + ALIGN),
                    .tables = allocate(t5 > t2n ? t5 : t2n),
-                   .sums = allocate(ROW * sizeof(int32_t))};
-    if (!d->a || !d->b || !d->y || !d->q || !d->tables || !d->sums) return 0;
+                   .sums = allocate(ROW * sizeof(int32_t)),
+                   .halves = allocate((size_t)KEYS * HEAD_DIM * sizeof(uint16_t))};
+    if (!d->a || !d->b || !d->y || !d->q || !d->tables || !d->sums || !d->halves) return 0;
     enum { PERIOD = 255, HALF = 127 }; // values in -1..1 that are no pattern of the vector length
     for (size_t i = 0; i < floats; i++) {
         d->a[i] = (float)(i % PERIOD) / (float)HALF - 1;
         d->b[i] = (float)(i * i % PERIOD) / (float)HALF - 1;
     }
+    for (size_t i = 0; i < (size_t)KEYS * HEAD_DIM; i++) d->halves[i] = (uint16_t)(i % PERIOD << 5); // 0 .. 1
     for (size_t i = 0; i < ROW; i++) d->q[i] = (int8_t)(i % PERIOD - HALF);
     return 1;
+}
+
+// n_queries heads over a block of keys.
+static void attend(tern_attention_fn *fn, const buffers *d, size_t n_queries) {
+    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
+    const tern_attention_args args = {.acc = d->y,
+                                      .ld_acc = HEAD_DIM,
+                                      .most = most,
+                                      .total = total,
+                                      .q = d->a,
+                                      .ld_q = HEAD_DIM,
+                                      .n_queries = n_queries,
+                                      .keys = d->halves,
+                                      .values = d->halves,
+                                      .n_keys = KEYS,
+                                      .head_dim = HEAD_DIM,
+                                      .scale = 1.0F};
+    fn(&args);
 }
 
 // Runs one call of a case. Returns the bytes it reads, 0 for a stage that is not measured here.
@@ -90,8 +112,8 @@ static double call(const stage_case *c, const buffers *d, size_t k) {
         ((tern_relu2_mul_fn *)c->fn)(d->y, d->a, d->b, k);
         return (double)(2 * k * sizeof(float));
     case TERN_STAGE_attention:
-        ((tern_attention_fn *)c->fn)(d->y, d->a, d->a, d->b, HEAD_DIM, k, HEAD_DIM, 1.0F);
-        return (double)(2 * k * HEAD_DIM * sizeof(float));
+        attend((tern_attention_fn *)c->fn, d, k);
+        return (double)(2 * KEYS * HEAD_DIM * sizeof(uint16_t));
     default:
         return 0;
     }
@@ -99,7 +121,7 @@ static double call(const stage_case *c, const buffers *d, size_t k) {
 
 typedef struct sized_case {
     const stage_case *c;
-    size_t k; // elements, or keys
+    size_t k; // elements, or query heads
 } sized_case;
 
 static void run_stage(bench_state *state, const void *arg) {
@@ -117,7 +139,7 @@ static void run_stage(bench_state *state, const void *arg) {
 
 void bench_register_stages(tern_context *ctx) {
     enum { SIZES = 2 };
-    static const size_t elements[SIZES] = {2560, ROW}, keys[SIZES] = {TERN_ATTN_BLOCK, KEYS};
+    static const size_t elements[SIZES] = {2560, ROW}, queries[SIZES] = {1, TERN_ATTN_QUERIES};
     static sized_case sized[N_CASES][SIZES];
     for (size_t i = 0; i < N_CASES; i++) {
         tern_variant_info v;
@@ -127,9 +149,9 @@ void bench_register_stages(tern_context *ctx) {
         if (!here || !bench_find_variant(ctx, cases[i].symbol, &v)) continue;
         for (size_t j = 0; j < SIZES; j++) {
             char name[BENCH_NAME_MAX], shape[BENCH_NAME_MAX];
-            sized[i][j] = (sized_case){&cases[i], stage == TERN_STAGE_attention ? keys[j] : elements[j]};
+            sized[i][j] = (sized_case){&cases[i], stage == TERN_STAGE_attention ? queries[j] : elements[j]};
             if (stage == TERN_STAGE_attention)
-                (void)snprintf(shape, sizeof shape, "keys%zu_d%d", keys[j], HEAD_DIM);
+                (void)snprintf(shape, sizeof shape, "q%zu_keys%d_d%d", queries[j], KEYS, HEAD_DIM);
             else
                 (void)snprintf(shape, sizeof shape, "k%zu", elements[j]);
             bench_name(name, &v, shape, "hot");

@@ -126,12 +126,28 @@ typedef void tern_silu_mul_fn(float *y, const float *a, const float *b, size_t n
 // y = max(a, 0)^2 * b   (the gate of BitNet b1.58)
 typedef void tern_relu2_mul_fn(float *y, const float *a, const float *b, size_t n);
 
-// Attention of one query head over n_keys keys: out[d] = sum_j softmax_j(scale * q.k_j) * v_j[d].
-// Keys are taken in fixed blocks of TERN_ATTN_BLOCK from the start of the context, blocks merged in key order, so the result
-// does not depend on threads, on M, or on how the context was filled. keys, values: row j at + j * stride (floats).
-enum { TERN_ATTN_BLOCK = 256, TERN_HEAD_DIM_MAX = 256 };
-typedef void tern_attention_fn(float *out, const float *q, const float *keys, const float *values, size_t stride, size_t n_keys,
-                               size_t head_dim, float scale);
+// Attention of query heads that share their keys and values over one block of them, for online softmax:
+//   most[i] = max_j s_ij, total[i] = sum_j e^(s_ij - most[i]), acc[i * ld_acc + d] = sum_j e^(s_ij - most[i]) v_j[d],
+// with s_ij = scale * q_i.k_j. The context is cut into fixed blocks of TERN_ATTN_BLOCK keys from its start, the last one shorter,
+// and blocks are merged in their order, so the result does not depend on threads, on M, or on how the context was filled.
+enum { TERN_ATTN_BLOCK = 256, TERN_ATTN_QUERIES = 4, TERN_HEAD_DIM_MAX = 256 };
+typedef struct tern_attention_args {
+    float *acc; // [n_queries][ld_acc]
+    size_t ld_acc;
+    float *most, *total; // [n_queries]
+    const float *q;      // [n_queries][ld_q]
+    size_t ld_q, n_queries;        // 1 .. TERN_ATTN_QUERIES
+    const uint16_t *keys, *values; // [n_keys][head_dim], float16
+    size_t n_keys;                 // 1 .. TERN_ATTN_BLOCK
+    size_t head_dim;               // 1 .. TERN_HEAD_DIM_MAX
+    float scale;
+} tern_attention_args;
+typedef void tern_attention_fn(const tern_attention_args *args);
+// Adds a block to what was merged before it; at first acc = 0, *most = -infinity, *total = 0. The result is acc / *total.
+typedef void tern_attention_merge_fn(float *acc, float *most, float *total, const float *block_acc, float block_most,
+                                     float block_total, size_t head_dim);
+// y = x as float16, rounded to nearest even; what float16 cannot hold becomes +-65504, a NaN stays one.
+typedef void tern_to_half_fn(uint16_t *y, const float *x, size_t n);
 
 // Sum of the 64-bit words of a read-only sweep, for the bandwidth probe: bytes a multiple of 256, 64-byte aligned.
 typedef uint64_t tern_read_sweep_fn(const void *p, size_t bytes);
@@ -142,7 +158,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 
 #define TERN_STAGES(X) \
     X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
-    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(read_sweep) X(int8_peak)
+    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_merge) X(to_half) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
 #define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,

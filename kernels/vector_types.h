@@ -5,6 +5,9 @@
 //   v4f fold_lanes(const vf sum[PARTS]): 16 lanes to 4: lane l + lane l + 8, then l + lane l + 4
 // and includes the bodies. Only
 // element-wise operations and one fixed order of sums are used, so every tier returns the same bits.
+#ifndef TERN_KERNELS_VECTOR_TYPES_H
+#define TERN_KERNELS_VECTOR_TYPES_H
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -72,3 +75,5 @@ static inline TERN_VF_INLINE vf exponential(vf x) {
     // low bits of shifted = n (mod 2^9), the bits above them are shifted out; -126 <= n <= 127 keeps the result normal
     return (vf)((vu)p + ((vu)shifted << MANTISSA_BITS));
 }
+
+#endif

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "format/blocks.h"
 #include "guard_buffer.h"
 #include "kernel_variants.h"
 
@@ -94,71 +95,155 @@ static void relu2_mul_variants_match_scalar_and_float64(void **unused) {
     }
 }
 
-static void attention_exact(double *out, const float *q, const float *keys, const float *values, size_t stride, size_t n_keys,
+static void attention_exact(double *out, const float *q, const uint16_t *keys, const uint16_t *values, size_t n_keys,
                             size_t head_dim, double scale) {
     double *scores = malloc(n_keys * sizeof *scores), most = -INFINITY, total = 0;
     assert_non_null(scores);
     for (size_t j = 0; j < n_keys; j++) {
         scores[j] = 0;
-        for (size_t d = 0; d < head_dim; d++) scores[j] += (double)q[d] * (double)keys[j * stride + d] * scale;
+        for (size_t d = 0; d < head_dim; d++)
+            scores[j] += (double)q[d] * (double)tern_f16_to_f32(keys[j * head_dim + d]) * scale;
         most = fmax(most, scores[j]);
     }
     memset(out, 0, head_dim * sizeof *out);
     for (size_t j = 0; j < n_keys; j++) {
         const double weight = exp(scores[j] - most);
         total += weight;
-        for (size_t d = 0; d < head_dim; d++) out[d] += weight * (double)values[j * stride + d];
+        for (size_t d = 0; d < head_dim; d++) out[d] += weight * (double)tern_f16_to_f32(values[j * head_dim + d]);
     }
     for (size_t d = 0; d < head_dim; d++) out[d] /= total;
     free(scores);
 }
 
-static void check_attention(size_t n_keys, size_t head_dim, float magnitude) {
-    const size_t stride = head_dim + random_below(3) * 5, floats = (n_keys - 1) * stride + head_dim;
-    float *q = random_vector(GUARD_X, head_dim, magnitude), *keys = random_vector(GUARD_W, floats, 2.0f);
-    float *values = random_vector(GUARD_SCALES, floats, 1.0f), *out = guard_buffer(GUARD_OUT, head_dim * sizeof(float));
-    const float scale = 1.0f / sqrtf((float)head_dim);
-    float want[TERN_HEAD_DIM_MAX];
+// The whole context: blocks in order, then the division.
+typedef struct attention_case {
+    const float *q;
+    size_t ld_q, n_queries, n_keys, head_dim;
+    const uint16_t *keys, *values;
+    float scale;
+} attention_case;
+
+static void attend(float *out, const attention_case *c, tern_attention_fn *attention, tern_attention_merge_fn *merge) {
+    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES], block_most[TERN_ATTN_QUERIES], block_total[TERN_ATTN_QUERIES];
+    float *block = guard_buffer(GUARD_OUT, c->n_queries * c->head_dim * sizeof(float));
+    memset(out, 0, c->n_queries * c->head_dim * sizeof *out);
+    for (size_t i = 0; i < c->n_queries; i++) most[i] = -INFINITY, total[i] = 0;
+    for (size_t first = 0; first < c->n_keys; first += TERN_ATTN_BLOCK) {
+        const size_t left = c->n_keys - first;
+        const tern_attention_args args = {block,
+                                          c->head_dim,
+                                          block_most,
+                                          block_total,
+                                          c->q,
+                                          c->ld_q,
+                                          c->n_queries,
+                                          c->keys + first * c->head_dim,
+                                          c->values + first * c->head_dim,
+                                          left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK,
+                                          c->head_dim,
+                                          c->scale};
+        attention(&args);
+        for (size_t i = 0; i < c->n_queries; i++)
+            merge(out + i * c->head_dim, &most[i], &total[i], block + i * c->head_dim, block_most[i], block_total[i],
+                  c->head_dim);
+    }
+    for (size_t i = 0; i < c->n_queries; i++)
+        for (size_t d = 0; d < c->head_dim; d++) out[i * c->head_dim + d] /= total[i];
+}
+
+static uint16_t *random_halves(guard_slot place, size_t n, float magnitude) {
+    uint16_t *halves = guard_buffer(place, n * sizeof *halves);
+    for (size_t i = 0; i < n; i++) halves[i] = tern_f32_to_f16(random_float() * magnitude);
+    return halves;
+}
+
+static void check_attention(size_t n_queries, size_t n_keys, size_t head_dim, float magnitude) {
+    const size_t ld_q = head_dim + random_below(3) * 5;
+    const attention_case c = {.q = random_vector(GUARD_X, (n_queries - 1) * ld_q + head_dim, magnitude),
+                              .ld_q = ld_q,
+                              .n_queries = n_queries,
+                              .n_keys = n_keys,
+                              .head_dim = head_dim,
+                              .keys = random_halves(GUARD_W, n_keys * head_dim, 2.0f),
+                              .values = random_halves(GUARD_SCALES, n_keys * head_dim, 1.0f),
+                              .scale = 1.0f / sqrtf((float)head_dim)};
+    static float want[TERN_ATTN_QUERIES * TERN_HEAD_DIM_MAX], got[TERN_ATTN_QUERIES * TERN_HEAD_DIM_MAX];
     double exact[TERN_HEAD_DIM_MAX];
-    tern_attention_scalar(want, q, keys, values, stride, n_keys, head_dim, scale);
-    attention_exact(exact, q, keys, values, stride, n_keys, head_dim, (double)scale);
-    for (size_t d = 0; d < head_dim; d++) {
-        // Scores of magnitude s carry a rounding error of about s * 2^-24 * sqrt(head_dim); values are at most 1.
-        if (fabs(exact[d] - (double)want[d]) > 2e-6 + 4e-6 * (double)magnitude)
-            fail_msg("scalar attention: %zu keys, head_dim %zu, out[%zu] = %g instead of %g", n_keys, head_dim, d,
-                     (double)want[d], exact[d]);
+    attend(want, &c, tern_attention_scalar, tern_attention_merge_scalar);
+    for (size_t i = 0; i < n_queries; i++) {
+        attention_exact(exact, c.q + i * ld_q, c.keys, c.values, n_keys, head_dim, (double)c.scale);
+        for (size_t d = 0; d < head_dim; d++) {
+            // Scores of magnitude s carry a rounding error of about s * 2^-24 * sqrt(head_dim); values are at most 1.
+            const double y = (double)want[i * head_dim + d];
+            if (fabs(exact[d] - y) > 2e-6 + 4e-6 * (double)magnitude)
+                fail_msg("scalar attention: %zu keys, head_dim %zu, query %zu, out[%zu] = %g instead of %g", n_keys, head_dim,
+                         i, d, y, exact[d]);
+        }
+        attention_case one = c; // a query alone has the same bits as among others
+        one.q += i * ld_q;
+        one.n_queries = 1;
+        attend(got, &one, tern_attention_scalar, tern_attention_merge_scalar);
+        assert_memory_equal(got, want + i * head_dim, head_dim * sizeof(float));
     }
     FOR_EACH_VARIANT(attention, attention) {
-        attention(out, q, keys, values, stride, n_keys, head_dim, scale);
-        if (memcmp(out, want, head_dim * sizeof(float)))
+        attend(got, &c, attention, tern_attention_merge_scalar);
+        if (memcmp(got, want, n_queries * head_dim * sizeof(float)))
+            fail_msg("%s differs from scalar: %zu queries, %zu keys, head_dim %zu", running, n_queries, n_keys, head_dim);
+    }
+    FOR_EACH_VARIANT(attention_merge, merge) {
+        attend(got, &c, tern_attention_scalar, merge);
+        if (memcmp(got, want, n_queries * head_dim * sizeof(float)))
             fail_msg("%s differs from scalar: %zu keys, head_dim %zu", running, n_keys, head_dim);
     }
 }
 
 static void attention_variants_match_scalar_and_float64(void **unused) {
     (void)unused;
-    for (size_t head_dim = 1; head_dim <= TERN_HEAD_DIM_MAX; head_dim++) check_attention(1 + random_below(40), head_dim, 1.0f);
-    for (size_t n_keys = 1; n_keys <= 70; n_keys++) check_attention(n_keys, 64, 8.0f);
+    for (size_t head_dim = 1; head_dim <= TERN_HEAD_DIM_MAX; head_dim++)
+        check_attention(1 + head_dim % TERN_ATTN_QUERIES, 1 + random_below(40), head_dim, 1.0f);
+    for (size_t n_keys = 1; n_keys <= 70; n_keys++) check_attention(1 + n_keys % TERN_ATTN_QUERIES, n_keys, 64, 8.0f);
     const size_t around_blocks[] = {255, 256, 257, 511, 512, 513, 770, 1500};
     for (size_t i = 0; i < sizeof around_blocks / sizeof around_blocks[0]; i++) {
-        check_attention(around_blocks[i], 64, 1.0f);
-        check_attention(around_blocks[i], 63, 30.0f);
+        check_attention(1, around_blocks[i], 64, 1.0f);
+        check_attention(3, around_blocks[i], 63, 30.0f);
     }
 }
 
-// Growing the context by keys that get no weight must leave the bits of earlier blocks alone; equal keys give the mean value.
+// Equal keys give the mean value.
 static void attention_of_equal_keys_is_the_mean_of_the_values(void **unused) {
     (void)unused;
     enum { KEYS = 300, DIM = 48 };
-    static float keys[KEYS * DIM], values[KEYS * DIM];
+    static uint16_t keys[KEYS * DIM], values[KEYS * DIM];
+    static float q[DIM], out[DIM];
+    for (size_t d = 0; d < DIM; d++) q[d] = (float)d * 0.01f;
     for (size_t i = 0; i < KEYS * DIM; i++) {
-        keys[i] = (float)(i % DIM) * 0.01f;
-        values[i] = (float)(i / DIM);
+        keys[i] = tern_f32_to_f16(q[i % DIM]);
+        values[i] = tern_f32_to_f16((float)(i / DIM));
     }
-    float out[DIM];
+    const attention_case c = {q, DIM, 1, KEYS, DIM, keys, values, 0.125f};
     FOR_EACH_VARIANT(attention, attention) {
-        attention(out, keys, keys, values, DIM, KEYS, DIM, 0.125f);
+        attend(out, &c, attention, tern_attention_merge_scalar);
         for (size_t d = 0; d < DIM; d++) assert_true(fabsf(out[d] - (KEYS - 1) / 2.0f) < 1e-3f);
+    }
+}
+
+static void to_half_variants_round_to_even_and_saturate(void **unused) {
+    (void)unused;
+    for (size_t n = 1; n <= VECTOR_N_MAX; n++) {
+        const float magnitudes[] = {1e-6f, 1.0f, 65504.0f, 1e30f};
+        float *x = random_vector(GUARD_X, n, magnitudes[n % 4]);
+        if (n % 5 == 0) x[n / 2] = NAN;
+        if (n % 7 == 0) x[0] = -INFINITY;
+        uint16_t *y = guard_buffer(GUARD_OUT, n * sizeof *y);
+        FOR_EACH_VARIANT(to_half, to_half) {
+            to_half(y, x, n);
+            for (size_t i = 0; i < n; i++) {
+                const float inside = x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i];
+                const uint16_t want = tern_f32_to_f16(inside);
+                if (isnan(x[i]) ? !isnan(tern_f16_to_f32(y[i])) : y[i] != want)
+                    fail_msg("%s: %g became %04x instead of %04x", running, (double)x[i], y[i], want);
+            }
+        }
     }
 }
 
@@ -195,6 +280,7 @@ int main(void) {
         cmocka_unit_test(silu_mul_variants_match_scalar_and_float64),
         cmocka_unit_test(relu2_mul_variants_match_scalar_and_float64),
         cmocka_unit_test(attention_variants_match_scalar_and_float64),
+        cmocka_unit_test(to_half_variants_round_to_even_and_saturate),
         cmocka_unit_test(attention_of_equal_keys_is_the_mean_of_the_values),
         cmocka_unit_test(read_sweep_reads_exactly_the_given_bytes),
         cmocka_unit_test(int8_peak_counts_in_proportion_to_its_rounds),

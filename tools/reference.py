@@ -215,6 +215,15 @@ class Reference:
         self.tie_margin = np.minimum(self.tie_margin, margin)
         return rounded
 
+    def round_cache(self, x: np.ndarray) -> np.ndarray:
+        """Keys or values x[T][heads][d] as the cache holds them: float16."""
+        if not self.quantized:
+            return x
+        rounded = x.astype(np.float16)
+        unit = np.spacing(np.abs(rounded)).astype(x.dtype)
+        self.tie_margin = np.minimum(self.tie_margin, (0.5 - np.abs(x - rounded) / unit).min(axis=(1, 2)))
+        return rounded.astype(self.dtype)
+
     def project(self, x: np.ndarray, layer: dict, *names: str) -> list[np.ndarray]:
         """x times each matrix of the layer, plus its bias."""
         blocks = {layer[n].block for n in names}
@@ -275,6 +284,7 @@ class Reference:
             q, k, v = (a.reshape(t, -1, c.head_dim) for a in (q, k, v))
             q, k = self.optional_norm(q, layer, "attn_q_norm"), self.optional_norm(k, layer, "attn_k_norm")
             q, k = self.rotate(q, positions), self.rotate(k, positions)
+            k, v = self.round_cache(k), self.round_cache(v)
             seen.k.append(np.concatenate([past.k[i], k]) if past else k)
             seen.v.append(np.concatenate([past.v[i], v]) if past else v)
             attended = self.optional_norm(self.attend(q, seen.k[i], seen.v[i], mask), layer, "attn_sub_norm")

@@ -99,9 +99,12 @@ struct tern_session {
     size_t n_ctx, length;
     size_t pending; // tokens of the batch being checked
     bool has_logits;
-    float *keys, *values; // [n_layers][n_ctx][n_kv_heads * head_dim]
-    float *logits;        // [n_vocab]
-    size_t n_kv;          // floats in keys, and in values
+    uint16_t *keys, *values; // [n_layers][n_kv_heads][n_ctx][head_dim], float16
+    size_t n_kv;             // elements of keys, and of values
+    float *logits;           // [n_vocab]
+    // Partial sums of a long context, one token's: [blocks of TERN_ATTN_BLOCK keys][n_heads], block_acc [..][head_dim]
+    float *block_acc, *block_most, *block_total;
+    size_t n_sums; // blocks * n_heads
 };
 
 static inline size_t tern_kv_width(const tern_hyper *h) { return (size_t)h->n_kv_heads * h->head_dim; }

@@ -2,6 +2,11 @@
 // Sessions and the one forward call over a batch of them.
 #include "decode/model.h"
 
+static void touch(void *memory, size_t bytes) {
+    enum { PAGE = 4096 };
+    for (size_t i = 0; i < bytes; i += PAGE) ((volatile unsigned char *)memory)[i] = 0;
+}
+
 tern_status tern_session_create(tern_model *model, tern_session **out, size_t n_ctx) {
     if (!model) return TERN_ERR_ARG;
     tern_error *err = &model->ctx->error;
@@ -14,23 +19,28 @@ tern_status tern_session_create(tern_model *model, tern_session **out, size_t n_
     if (!s) return tern_fail(err, TERN_ERR_MEMORY, "out of memory");
     s->model = model;
     s->n_ctx = n_ctx;
+    const tern_hyper *h = &model->hyper;
     size_t rows;
-    if (tern_mul_size(n_ctx, model->hyper.n_layers, &rows) && tern_mul_size(rows, tern_kv_width(&model->hyper), &s->n_kv)) {
+    s->n_sums = tern_ceil_div(n_ctx, TERN_ATTN_BLOCK) * h->n_heads;
+    if (tern_mul_size(n_ctx, h->n_layers, &rows) && tern_mul_size(rows, tern_kv_width(h), &s->n_kv)) {
         s->keys = tern_alloc(allocator, s->n_kv, sizeof *s->keys);
         s->values = tern_alloc(allocator, s->n_kv, sizeof *s->values);
-        s->logits = tern_alloc(allocator, model->hyper.n_vocab, sizeof *s->logits);
+        s->logits = tern_alloc(allocator, h->n_vocab, sizeof *s->logits);
+        s->block_acc = tern_alloc(allocator, s->n_sums, h->head_dim * sizeof *s->block_acc);
+        s->block_most = tern_alloc(allocator, s->n_sums, sizeof *s->block_most);
+        s->block_total = tern_alloc(allocator, s->n_sums, sizeof *s->block_total);
     }
-    if (!s->keys || !s->values || !s->logits) {
+    if (!s->keys || !s->values || !s->logits || !s->block_acc || !s->block_most || !s->block_total) {
         tern_session_destroy(s);
         return tern_fail(err, TERN_ERR_MEMORY, "out of memory for a context of %zu tokens; ask for a shorter one", n_ctx);
     }
     // Touched now, so that decoding neither grows the process nor meets page faults.
-    enum { PAGE_FLOATS = 4096 / sizeof(float) };
-    for (size_t i = 0; i < s->n_kv; i += PAGE_FLOATS) {
-        ((volatile float *)s->keys)[i] = 0;
-        ((volatile float *)s->values)[i] = 0;
-    }
-    for (size_t i = 0; i < model->hyper.n_vocab; i += PAGE_FLOATS) ((volatile float *)s->logits)[i] = 0;
+    touch(s->keys, s->n_kv * sizeof *s->keys);
+    touch(s->values, s->n_kv * sizeof *s->values);
+    touch(s->logits, h->n_vocab * sizeof *s->logits);
+    touch(s->block_acc, s->n_sums * h->head_dim * sizeof *s->block_acc);
+    touch(s->block_most, s->n_sums * sizeof *s->block_most);
+    touch(s->block_total, s->n_sums * sizeof *s->block_total);
     *out = s;
     return TERN_OK;
 }
@@ -41,6 +51,9 @@ void tern_session_destroy(tern_session *s) {
     tern_free(allocator, s->keys, s->n_kv, sizeof *s->keys);
     tern_free(allocator, s->values, s->n_kv, sizeof *s->values);
     tern_free(allocator, s->logits, s->model->hyper.n_vocab, sizeof *s->logits);
+    tern_free(allocator, s->block_acc, s->n_sums, s->model->hyper.head_dim * sizeof *s->block_acc);
+    tern_free(allocator, s->block_most, s->n_sums, sizeof *s->block_most);
+    tern_free(allocator, s->block_total, s->n_sums, sizeof *s->block_total);
     tern_free(allocator, s, 1, sizeof *s);
 }
 
