@@ -61,10 +61,11 @@ class Arch:
     sub_norms: bool = False
     qk_norms: bool = False
     biases: bool = False
+    scales: bool = False  # of matrices, in tensors beside them
     fused: bool = False
 
 
-ARCHS = {"llama": Arch(), "bitnet-b1.58": Arch(sub_norms=True), "bitnet-25": Arch(sub_norms=True), "bitnet": Arch(sub_norms=True),
+ARCHS = {"llama": Arch(), "bitnet-b1.58": Arch(sub_norms=True), "bitnet-25": Arch(sub_norms=True), "bitnet": Arch(sub_norms=True, scales=True),
          "qwen2": Arch(biases=True), "qwen3": Arch(qk_norms=True), "phi3": Arch(fused=True)}
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope", "llama3")
 ROPE_FACTOR = 4.0  # by which a scaling stretches the context
@@ -171,6 +172,8 @@ def layer_tensors(i: int, s: Shape, qtype: Type) -> list[Tensor]:
         tensors += [norm("attn_sub_norm", q_size), norm("ffn_sub_norm", s.ff)]
     if arch.qk_norms:
         tensors += [norm("attn_q_norm", s.head_dim), norm("attn_k_norm", s.head_dim)]
+    if arch.scales and qtype in blocks.TERNARY:
+        tensors += [Tensor(t.name.replace(".weight", ".scale"), Type.F32, 0, 1, 0.0) for t in tensors if t.rows]
     if arch.biases:
         tensors += [bias("attn_q", q_size), bias("attn_k", kv_size), bias("attn_v", kv_size)]
     return tensors

@@ -188,6 +188,8 @@ class Reference:
         for name in ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
             if f"blk.{i}.{name}.weight" in self.tensors:
                 found[name] = self.matrix(f"blk.{i}.{name}.weight")
+            if f"blk.{i}.{name}.scale" in self.tensors:
+                found[name] = dataclasses.replace(found[name], w=found[name].w * self.vector(f"blk.{i}.{name}.scale"))
             if f"blk.{i}.{name}.bias" in self.tensors:
                 found[name + ".bias"] = self.vector(f"blk.{i}.{name}.bias")
         for name in ("attn_norm", "ffn_norm", "attn_sub_norm", "ffn_sub_norm", "attn_q_norm", "attn_k_norm"):
@@ -221,7 +223,10 @@ class Reference:
             return x
         rounded = x.astype(np.float16)
         unit = np.spacing(np.abs(rounded)).astype(x.dtype)
-        self.tie_margin = np.minimum(self.tie_margin, (0.5 - np.abs(x - rounded) / unit).min(axis=(1, 2)))
+        # Rotation subtracts, so an element may carry the noise of the largest one of its head; of a small one, a flip hardly matters.
+        largest = unit.max(axis=2, keepdims=True)
+        margin = np.where(unit >= largest / 4, (0.5 * unit - np.abs(x - rounded)) / largest, 0.5)
+        self.tie_margin = np.minimum(self.tie_margin, margin.min(axis=(1, 2)))
         return rounded.astype(self.dtype)
 
     def project(self, x: np.ndarray, layer: dict, *names: str) -> list[np.ndarray]:

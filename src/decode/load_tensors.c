@@ -113,6 +113,16 @@ static void name_of(char name[TENSOR_NAME_MAX], size_t layer, const char *what, 
     snprintf(name, TENSOR_NAME_MAX, "blk.%zu.%s.%s", layer, what, part);
 }
 
+// Some converters keep the scale of a ternary matrix beside it, in a tensor of one element.
+static tern_status apply_scale(tern_loader *ld, const char *name, tern_weights *w) {
+    const float *scale = NULL;
+    const tern_status status = load_optional(ld, name, 1, &scale);
+    if (status != TERN_OK || !scale || tern_weights_rescale(w, *scale)) return status;
+    return tern_fail(&ld->ctx->error, TERN_ERR_UNSUPPORTED,
+                     "%s: tensor %s scales a matrix that has scales of its own; convert the model with ternary types (TQ2_0)",
+                     tern_gguf_path(ld->m->gguf), name);
+}
+
 static tern_status load_projection(tern_loader *ld, size_t layer, const projection *p) {
     char name[TENSOR_NAME_MAX];
     const tern_gguf_tensor *t = NULL;
@@ -123,7 +133,9 @@ static tern_status load_projection(tern_loader *ld, size_t layer, const projecti
     name_of(name, layer, p->tensor, "bias");
     status = load_optional(ld, name, p->rows, &p->to->bias);
     if (p->to->bias) p->to->bias += p->first;
-    return status;
+    if (status != TERN_OK) return status;
+    name_of(name, layer, p->tensor, "scale");
+    return apply_scale(ld, name, p->to->w);
 }
 
 // A norm of a layer; `wanted`: the architecture has it.
@@ -168,18 +180,21 @@ size_t tern_loader_floats(const tern_hyper *h) {
     const size_t norms = 2 * d + q + ff + 2 * (size_t)h->head_dim;
     // Fused biases are loaded once for each of their parts.
     const size_t biases = h->arch->fused ? 3 * (q + 2 * kv) + d + 2 * (2 * ff) + d : q + 2 * kv + d + 2 * ff + d;
+    const size_t scales = PROJECTIONS;
     const size_t rotations = 4 * (size_t)(h->rope.dim / 2);
-    return h->n_layers * (norms + biases) + d + rotations;
+    return h->n_layers * (norms + biases + scales) + d + rotations;
 }
 
 // ---- names ------------------------------------------------------------------------------------------------
 
 // Is this the part of a layer's tensor behind "blk.N." that the architecture has?
 static bool is_layer_tensor(const tern_arch *arch, const char *name) {
-    static const char *const common[] = {"attn_norm.weight", "ffn_norm.weight", "attn_output.weight", "attn_output.bias",
-                                         "ffn_up.weight",    "ffn_up.bias",     "ffn_down.weight",    "ffn_down.bias"};
-    static const char *const split[] = {"attn_q.weight", "attn_q.bias", "attn_k.weight",   "attn_k.bias",
-                                        "attn_v.weight", "attn_v.bias", "ffn_gate.weight", "ffn_gate.bias"};
+    static const char *const common[] = {"attn_norm.weight",  "ffn_norm.weight", "attn_output.weight", "attn_output.bias",
+                                         "attn_output.scale", "ffn_up.weight",   "ffn_up.bias",        "ffn_up.scale",
+                                         "ffn_down.weight",   "ffn_down.bias",   "ffn_down.scale"};
+    static const char *const split[] = {"attn_q.weight", "attn_q.bias",     "attn_q.scale",  "attn_k.weight",
+                                        "attn_k.bias",   "attn_k.scale",    "attn_v.weight", "attn_v.bias",
+                                        "attn_v.scale",  "ffn_gate.weight", "ffn_gate.bias", "ffn_gate.scale"};
     static const char *const fused[] = {"attn_qkv.weight", "attn_qkv.bias"};
     static const char *const sub_norms[] = {"attn_sub_norm.weight", "ffn_sub_norm.weight"};
     static const char *const qk_norms[] = {"attn_q_norm.weight", "attn_k_norm.weight"};

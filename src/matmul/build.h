@@ -28,6 +28,9 @@ typedef struct tern_build {
     const tern_allocator *allocator; // of the weight; NULL: the context's
 } tern_build;
 
+// Multiplies the scale of a weight that nobody uses yet. False: it has no single float32 scale, and nothing was changed.
+bool tern_weights_rescale(tern_weights *w, float factor);
+
 tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern_build *build);
 
 // What every tern_weights_from_* asks of its arguments; *p: the parameters, read.

@@ -345,6 +345,12 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
     return TERN_OK;
 }
 
+bool tern_weights_rescale(tern_weights *w, float factor) {
+    if (w->scale_kind != TERN_SCALE_UNIFORM || tern_scales_among_codes(w)) return false;
+    for (tern_weights *form = w; form; form = form->many) *(float *)form->scales *= factor;
+    return true;
+}
+
 void tern_weights_destroy(tern_weights *w) {
     if (!w) return;
     tern_weights_destroy(w->many);
