@@ -52,6 +52,10 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "generate", "-p", "x", says=["-m FILE"])
         self.check(USAGE, "generate", "-m", TERNARY, says=["-p TEXT"])
         self.check(USAGE, "tokenize", "-p", "x", says=["-m FILE"])
+        self.check(USAGE, "perplexity", "-f", "x", says=["-m FILE"])
+        self.check(USAGE, "compare", TERNARY, says=["two models"])
+        self.check(USAGE, "compare", "a", "b", "c", says=["c"])
+        self.check(USAGE, "perplexity", "-m", TERNARY, "--ctx", "1", says=["--ctx"])
         self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
         self.check(USAGE, "bench", "--shape", "4096", says=["--shape", "4096x2560"])
         self.check(USAGE, "bench", "--residency", "l2", says=["--residency", "hot or dram"])
@@ -94,7 +98,7 @@ class Errors(unittest.TestCase):
                 Path(paths[-1]).write_bytes(data)
             before = sorted(os.listdir(folder))
             for path in paths:
-                for command in (["generate", "-p", "x"], ["tokenize", "-p", "x"], ["info"], ["generate", "-p", "x", "--json"]):
+                for command in (["generate", "-p", "x"], ["tokenize", "-p", "x"], ["perplexity"], ["info"], ["generate", "-p", "x", "--json"]):
                     with self.subTest(path=path, command=command):
                         self.check(FAILED, *command, "-m", path, says=[path])
             self.assertEqual(sorted(os.listdir(folder)), before, "a failing command left a file")
@@ -107,6 +111,14 @@ class Errors(unittest.TestCase):
             self.check(FAILED, "info", "-m", path, says=[path, "blk.1.ffn?[?.weight"])
 
     def test_prompts_that_cannot_be_used_are_refused(self):
+        self.check(FAILED, "perplexity", "-m", TERNARY, says=["0 tokens", "-f"])
+        self.check(FAILED, "perplexity", "-m", TERNARY, "-f", "/missing", says=["/missing"])
+        self.check(FAILED, "perplexity", "-m", TERNARY, "--ctx", "999999", says=["--ctx", "512"])
+        self.check(FAILED, "perplexity", "-m", TERNARY, "--ctx", "9", "--stride", "9", says=["--stride"])
+        with tempfile.TemporaryDirectory() as folder:  # the same number of tokens, but another text for one
+            path = folder + "/other.gguf"
+            Path(path).write_bytes(Path(TERNARY).read_bytes().replace(b"<|endoftext|>", b"<|endOftext|>"))
+            self.check(FAILED, "compare", TERNARY, path, stdin=b"some text", says=["different tokens"])
         self.check(FAILED, "generate", "-m", TERNARY, "-p", "", says=["empty", "-p"])
         self.check(FAILED, "tokenize", "-m", TERNARY, says=["empty"])
         self.check(FAILED, "generate", "-m", TERNARY, "-p", "word " * 1000, says=["512", "shorten"])
@@ -284,6 +296,43 @@ def wait_for_handler(pid):
         caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
         if int(caught.split()[1], 16) & (1 << (signal.SIGINT - 1)):
             return
+
+
+class Predictions(unittest.TestCase):
+    """tern perplexity and tern compare."""
+    TEXT = ("the cat sat on the mat and the dog did not; " * 12).encode()
+
+    def measure(self, *args):
+        result = tern(*args, "--json", stdin=self.TEXT)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_perplexity_has_the_keys_scripts_rely_on_and_counts_each_token_once(self):
+        n = json.loads(tern("tokenize", "-m", INT8, "--json", stdin=self.TEXT).stdout)["count"]
+        for ctx, stride in (("512", "1"), ("40", "13"), ("64", "62"), ("8", "4")):
+            got = self.measure("perplexity", "-m", INT8, "--ctx", ctx, "--stride", stride)
+            self.assertEqual(set(got), {"schema", "model", "ctx", "stride", "tokens", "bytes", "perplexity", "loss_nats", "loss_standard_error",
+                                        "bits_per_byte", "seconds"})
+            self.assertEqual((got["schema"], got["tokens"]), ("tern.perplexity/1", n - 1))  # this model has no BOS: nothing predicts the first
+            self.assertAlmostEqual(got["perplexity"], 2.718281828 ** got["loss_nats"], delta=1e-3 * got["perplexity"])
+            self.assertAlmostEqual(got["bits_per_byte"], got["loss_nats"] * got["tokens"] / got["bytes"] / 0.693147, delta=1e-4)
+
+    def test_a_window_over_all_of_the_text_predicts_as_a_file_does(self):
+        whole = self.measure("perplexity", "-m", INT8, "--ctx", "512", "--stride", "500")
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(self.TEXT)
+            again = self.measure("perplexity", "-m", INT8, "--ctx", "512", "-t", "1", "-f", file.name)
+        self.assertEqual(whole["loss_nats"], again["loss_nats"])
+
+    def test_a_model_is_no_distance_from_itself_and_some_from_another(self):
+        keys = {"schema", "a", "b", "ctx", "stride", "tokens", "mean_kl_nats", "kl_standard_error", "max_kl_nats", "same_next_token", "perplexity_a",
+                "perplexity_b"}
+        same, other = self.measure("compare", INT8, INT8, "--ctx", "64"), self.measure("compare", INT8, TERNARY, "--ctx", "64")
+        self.assertEqual(set(same), keys)
+        self.assertEqual((same["mean_kl_nats"], same["same_next_token"]), (0, 1))
+        self.assertGreater(other["mean_kl_nats"], 0.01)
+        self.assertLess(other["same_next_token"], 1)
+        self.assertEqual(other["perplexity_a"], self.measure("perplexity", "-m", INT8, "--ctx", "64")["perplexity"])
 
 
 class Tune(unittest.TestCase):

@@ -260,3 +260,29 @@ int cli_print_json(json_t *object) {
     if (!error) (void)putchar('\n');
     return cli_flush();
 }
+
+int cli_read_text(const char *path, char **text, size_t *size) {
+    enum { FIRST_ROOM = 1 << 16 };
+    const bool is_file = path && strcmp(path, "-") != 0;
+    const char *name = is_file ? path : "stdin";
+    FILE *in = is_file ? fopen(path, "rb") : stdin;
+    if (!in) return cli_fail("cannot open %s: %s", name, strerror(errno));
+    size_t room = FIRST_ROOM;
+    *size = 0;
+    *text = malloc(room);
+    while (*text) {
+        *size += fread(*text + *size, 1, room - *size, in);
+        if (*size < room) break;
+        char *larger = room <= SIZE_MAX / 2 ? realloc(*text, room * 2) : NULL;
+        if (!larger) free(*text);
+        *text = larger;
+        room *= 2;
+    }
+    const int error = *text && ferror(in) ? errno : 0;
+    if (is_file) (void)fclose(in);
+    if (!*text) return cli_fail("no memory for the text in %s; give a shorter one", name);
+    if (!error) return CLI_OK;
+    free(*text);
+    *text = NULL;
+    return cli_fail("cannot read %s: %s; give a text file", name, strerror(error));
+}

@@ -18,6 +18,8 @@ int cmd_generate(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
 
 // ---- Errors: one line on stderr, "tern: cause; fix" -------------------------------------------------------
 
@@ -73,6 +75,8 @@ int cli_open_context(const cli_options *options, tern_context **ctx);
 // Shows progress on stderr when it takes longer than a second and stderr is a terminal.
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model);
 
+// All of a file, or of stdin (path NULL or "-"), in a new array (free).
+int cli_read_text(const char *path, char **text, size_t *size);
 // Tokens of text in a new array (free). An empty text has no tokens.
 int cli_tokenize(tern_context *ctx, const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,
                  int32_t **tokens, size_t *n);

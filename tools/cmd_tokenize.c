@@ -3,7 +3,6 @@
 #include "cli.h"
 #include "utf8.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,27 +52,6 @@ static const struct argp argp = {.options = own_options,
                                         "  tern tokenize -m model.gguf -p 'Hello, world'\n"
                                         "  tern tokenize -m model.gguf --ids <book.txt | wc -w\n"
                                         "\n" CLI_ENVIRONMENT};
-
-// All of stdin in a new array.
-static int read_stdin(char **text, size_t *size) {
-    enum { FIRST_ROOM = 1 << 16 };
-    size_t room = FIRST_ROOM;
-    *size = 0;
-    *text = malloc(room);
-    while (*text) {
-        *size += fread(*text + *size, 1, room - *size, stdin);
-        if (*size < room) break;
-        char *larger = room <= SIZE_MAX / 2 ? realloc(*text, room * 2) : NULL;
-        if (!larger) free(*text);
-        *text = larger;
-        room *= 2;
-    }
-    if (!*text) return cli_fail("no memory for the text on stdin; give a shorter one");
-    if (!ferror(stdin)) return CLI_OK;
-    free(*text);
-    *text = NULL;
-    return cli_fail("cannot read stdin: %s; give a file with < or a text with -p", strerror(errno));
-}
 
 // A token's bytes as text between quotes; control characters, and bytes of a part of a character, as escapes.
 static void print_piece(const char *bytes, size_t size) {
@@ -140,7 +118,7 @@ int cmd_tokenize(int argc, char **argv) {
     int rc = cli_open_context(&options.base, &ctx);
     if (rc == CLI_OK) rc = cli_open_model(&options.base, ctx, &model);
     if (rc == CLI_OK && !text) {
-        rc = read_stdin(&read, &size);
+        rc = cli_read_text(NULL, &read, &size);
         text = read;
     }
     const tern_tokenize_params params = {

@@ -16,6 +16,8 @@ static const command commands[] = {
     {"tern info", cmd_info, "this machine's CPU, the kernels chosen for it, and facts of a model"},
     {"tern generate", cmd_generate, "write text with a model"},
     {"tern tokenize", cmd_tokenize, "show the tokens of a text"},
+    {"tern perplexity", cmd_perplexity, "measure how well a model predicts a text"},
+    {"tern compare", cmd_compare, "measure how far the predictions of two models are apart"},
     {"tern bench", cmd_bench, "measure this machine's limits and how near the kernels come"},
     {"tern tune", cmd_tune, "measure which layout of ternary weights is fastest here, and choose by that"},
 };
@@ -23,7 +25,7 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands, PREFIX = sizeof "tern " 
 
 static void print_help(void) {
     (void)printf("Usage: tern COMMAND [OPTION...]\n\nTernary and INT8 language models on x86-64 CPUs.\n\n");
-    for (size_t i = 0; i < N_COMMANDS; i++) (void)printf("  %-9s %s\n", commands[i].name + PREFIX, commands[i].what);
+    for (size_t i = 0; i < N_COMMANDS; i++) (void)printf("  %-11s %s\n", commands[i].name + PREFIX, commands[i].what);
     (void)printf("\nExamples:\n"
                  "  tern info\n"
                  "  tern generate -m model.gguf -p 'Once upon a time' -n 64\n"
@@ -51,6 +53,8 @@ int main(int argc, char **argv) {
         argv[1] = program;
         return commands[i].run(argc - 1, argv + 1);
     }
-    if (argc < 2) cli_usage("no command; give info, generate, tokenize, bench or tune (tern --help tells more)");
-    cli_usage("%s: unknown command; give info, generate, tokenize, bench or tune (tern --help tells more)", name);
+    if (argc < 2)
+        cli_usage("no command; give info, generate, tokenize, perplexity, compare, bench or tune (tern --help tells more)");
+    cli_usage("%s: unknown command; give info, generate, tokenize, perplexity, compare, bench or tune (tern --help tells more)",
+              name);
 }

@@ -103,6 +103,11 @@ TERN_API void tern_session_reset(tern_session *session);
 // process forked after the context was created: nothing was decoded). Not thread-safe per model.
 TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n);
 
+// The same for one session, with the logits after every token: logits[i * ld + v] for i < n, v < n_vocab; ld >= n_vocab. For
+// measuring a model (perplexity): each token costs a product with the head. Errors: as tern_decode_batch.
+TERN_API tern_status tern_decode_logits(tern_model *model, tern_session *session, const int32_t tokens[], size_t n, float *logits,
+                                        size_t ld);
+
 // Logits [n_vocab] after the last decode; valid until the next. NULL before the first.
 TERN_API const float *tern_session_logits(const tern_session *session);
 

@@ -353,16 +353,16 @@ static void head(forward *f) {
         const tern_row *wanted[TERN_HEAD_ROWS];
         size_t count = 0;
         for (; t < f->n && count < TERN_HEAD_ROWS; t++)
-            if (rows[t].last) {
+            if (rows[t].logits) {
                 if (count != t) copy(f, m->buf.x + count * d, m->buf.x + t * d, d); // count < t: rows before it are done with
                 wanted[count++] = &rows[t];
             }
         if (count == 0) return;
-        float *logits = count == 1 ? wanted[0]->session->logits : m->buf.logits;
+        float *logits = count == 1 ? wanted[0]->logits : m->buf.logits;
         const tern_product product = to("head", &(tern_linear){.w = m->head}, logits);
         linear(f, count, d, normed(f, m->buf.x, m->output_norm, m->buf.h), &product, 1);
         if (count > 1)
-            for (size_t i = 0; i < count; i++) copy(f, wanted[i]->session->logits, logits + i * vocab, vocab);
+            for (size_t i = 0; i < count; i++) copy(f, wanted[i]->logits, logits + i * vocab, vocab);
     }
 }
 

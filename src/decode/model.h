@@ -64,7 +64,7 @@ typedef struct tern_row {
     tern_session *session;
     size_t position;
     int32_t token;
-    bool last; // the session's last token of the batch: its logits are wanted
+    float *logits; // where those after this token go, or NULL
 } tern_row;
 
 struct tern_model {
@@ -113,7 +113,7 @@ static inline size_t tern_q_width(const tern_hyper *h) { return (size_t)h->n_hea
 // Hyperparameters of a supported architecture, all checked. Errors name the key.
 tern_status tern_hyper_read(tern_hyper *hyper, const tern_gguf *gguf, tern_error *err);
 
-// One forward over rows[0..n-1] of model->buf, n <= TERN_BATCH_TOKENS: fills the KV caches and the logits of rows marked last.
+// One forward over rows[0..n-1] of model->buf, n <= TERN_BATCH_TOKENS: fills the KV caches and the logits that rows want.
 tern_status tern_forward(tern_model *model, size_t n);
 
 #endif

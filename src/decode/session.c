@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Sessions and the one forward call over a batch of them.
+#include <string.h>
+
 #include "decode/model.h"
 
 static void touch(void *memory, size_t bytes) {
@@ -67,22 +69,60 @@ void tern_session_reset(tern_session *s) {
 
 const float *tern_session_logits(const tern_session *s) { return s && s->has_logits ? s->logits : NULL; }
 
+// A batch: one session for all tokens, or one for each.
+typedef struct batch {
+    tern_session *const *sessions;
+    size_t step; // 0: sessions[0] takes all
+    const int32_t *tokens;
+    size_t n;
+    float *logits; // [n][ld]: those after each token; NULL: only those after the last of each session, in the session
+    size_t ld;
+} batch;
+
+static tern_session *session_of(const batch *b, size_t i) { return b->sessions[i * b->step]; }
+
 // Nothing is decoded unless every token is valid and every session has room.
-static tern_status check_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n) {
+static tern_status check_batch(tern_model *model, const batch *b) {
+    const int32_t *tokens = b->tokens;
+    const size_t n = b->n;
     tern_error *err = &model->ctx->error;
     for (size_t i = 0; i < n; i++) {
-        if (!sessions[i] || sessions[i]->model != model)
+        if (!session_of(b, i) || session_of(b, i)->model != model)
             return tern_fail(err, TERN_ERR_ARG, "sessions[%zu] is NULL or belongs to another model", i);
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= model->hyper.n_vocab)
             return tern_fail(err, TERN_ERR_ARG, "tokens[%zu] = %d is outside the vocabulary of %u", i, (int)tokens[i],
                              model->hyper.n_vocab);
     }
-    for (size_t i = 0; i < n; i++) sessions[i]->pending = 0;
-    for (size_t i = 0; i < n; i++) sessions[i]->pending++;
+    for (size_t i = 0; i < n; i++) session_of(b, i)->pending = 0;
+    for (size_t i = 0; i < n; i++) session_of(b, i)->pending++;
     for (size_t i = 0; i < n; i++)
-        if (sessions[i]->pending > sessions[i]->n_ctx - sessions[i]->length)
-            return tern_fail(err, TERN_ERR_FULL, "the context of %zu tokens has room for %zu more, not %zu", sessions[i]->n_ctx,
-                             sessions[i]->n_ctx - sessions[i]->length, sessions[i]->pending);
+        if (session_of(b, i)->pending > session_of(b, i)->n_ctx - session_of(b, i)->length)
+            return tern_fail(err, TERN_ERR_FULL, "the context of %zu tokens has room for %zu more, not %zu",
+                             session_of(b, i)->n_ctx, session_of(b, i)->n_ctx - session_of(b, i)->length,
+                             session_of(b, i)->pending);
+    return TERN_OK;
+}
+
+static tern_status decode(tern_model *model, const batch *b) {
+    // An empty region: STATE, where none can run now, before a session or a buffer of the running one is touched.
+    tern_status status = tern_context_run(model->ctx, NULL, 0);
+    if (status == TERN_OK) status = check_batch(model, b);
+    if (status != TERN_OK) return status;
+    for (size_t start = 0; start < b->n; start += TERN_BATCH_TOKENS) {
+        const size_t slice = b->n - start < TERN_BATCH_TOKENS ? b->n - start : TERN_BATCH_TOKENS;
+        tern_row *rows = model->buf.rows;
+        for (size_t i = 0; i < slice; i++) {
+            tern_session *s = session_of(b, start + i);
+            float *last = --s->pending == 0 ? s->logits : NULL;
+            rows[i] = (tern_row){s, s->length++, b->tokens[start + i], b->logits ? b->logits + (start + i) * b->ld : last};
+        }
+        status = tern_forward(model, slice);
+        if (status != TERN_OK) { // the caches of these sessions are no longer what their lengths say
+            for (size_t i = 0; i < b->n; i++) tern_session_reset(session_of(b, i));
+            return status;
+        }
+    }
+    for (size_t i = 0; i < b->n; i++) session_of(b, i)->has_logits = true;
     return TERN_OK;
 }
 
@@ -90,24 +130,20 @@ tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[],
     if (!model) return TERN_ERR_ARG;
     if (!sessions || !tokens || n == 0)
         return tern_fail(&model->ctx->error, TERN_ERR_ARG, "tern_decode_batch needs sessions, tokens and n >= 1");
-    // An empty region: STATE, where none can run now, before a session or a buffer of the running one is touched.
-    tern_status status = tern_context_run(model->ctx, NULL, 0);
-    if (status == TERN_OK) status = check_batch(model, sessions, tokens, n);
-    if (status != TERN_OK) return status;
-    for (size_t start = 0; start < n; start += TERN_BATCH_TOKENS) {
-        const size_t slice = n - start < TERN_BATCH_TOKENS ? n - start : TERN_BATCH_TOKENS;
-        tern_row *rows = model->buf.rows;
-        for (size_t i = 0; i < slice; i++) {
-            tern_session *s = sessions[start + i];
-            s->pending--;
-            rows[i] = (tern_row){s, s->length++, tokens[start + i], s->pending == 0};
-            s->has_logits |= rows[i].last;
-        }
-        status = tern_forward(model, slice);
-        if (status != TERN_OK) { // the caches of these sessions are no longer what their lengths say
-            for (size_t i = 0; i < n; i++) tern_session_reset(sessions[i]);
-            return status;
-        }
-    }
-    return TERN_OK;
+    const batch b = {.sessions = sessions, .step = 1, .tokens = tokens, .n = n};
+    return decode(model, &b);
+}
+
+tern_status tern_decode_logits(tern_model *model, tern_session *session, const int32_t tokens[], size_t n, float *logits,
+                               size_t ld) {
+    if (!model) return TERN_ERR_ARG;
+    const size_t vocab = model->hyper.n_vocab;
+    if (!session || !tokens || n == 0 || !logits)
+        return tern_fail(&model->ctx->error, TERN_ERR_ARG, "tern_decode_logits needs a session, tokens, n >= 1 and logits");
+    if (ld < vocab)
+        return tern_fail(&model->ctx->error, TERN_ERR_ARG, "ld = %zu is smaller than the vocabulary of %zu", ld, vocab);
+    const batch b = {.sessions = &session, .tokens = tokens, .n = n, .logits = logits, .ld = ld};
+    const tern_status status = decode(model, &b);
+    if (status == TERN_OK) memcpy(session->logits, logits + (n - 1) * ld, vocab * sizeof *logits);
+    return status;
 }
