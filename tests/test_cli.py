@@ -245,6 +245,24 @@ class Generate(unittest.TestCase):
         self.assertEqual(text("7"), text("7"))
         self.assertNotEqual(text("7"), text("8"))
 
+    def test_guesses_change_the_speed_and_not_the_text(self):
+        """Tiny random models repeat themselves, so many guesses are right, and many are wrong."""
+        right = wrong = 0
+        for model in (TERNARY, INT8):
+            for options in (["-n", "60"], ["-n", "70", "--ctx", "64"], ["-n", "40", "--temp", "0.6", "--seed", "3"]):
+                args = ["generate", "-m", model, "-p", "the cat the cat the", "--json", *options]
+                plain = json.loads(tern(*args).stdout)
+                self.assertEqual((plain["drafted_tokens"], plain["accepted_tokens"]), (0, 0))
+                for draft in ("1", "3", "8", "64"):
+                    got = json.loads(tern(*args, "--draft", draft).stdout)
+                    for key in ("text", "generated_tokens", "stop"):
+                        self.assertEqual(got[key], plain[key], (model, options, draft))
+                    self.assertLessEqual(got["accepted_tokens"], got["drafted_tokens"])
+                    right += got["accepted_tokens"]
+                    wrong += got["drafted_tokens"] - got["accepted_tokens"]
+        self.assertGreater(right, 0)
+        self.assertGreater(wrong, 0)
+
     def test_chat_wraps_the_prompt(self):
         def prompt_tokens(*args):
             return json.loads(tern("generate", "-m", TERNARY, "-p", "hello", "-n", "1", "--json", *args).stdout)["prompt_tokens"]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tern generate: text from a prompt, streamed, and how fast it came.
 #include "cli.h"
+#include "draft.h"
 #include "trace_file.h"
 #include "utf8.h"
 
@@ -15,12 +16,13 @@ typedef struct generate_options {
     const char *prompt, *system;
     bool chat;
     size_t n_predict, n_ctx; // n_ctx 0: what prompt and n_predict need
+    size_t n_draft;          // tokens guessed at a time; 0: none
     tern_sampler_params sampler;
     const char *trace; // file, or NULL
     size_t trace_steps;
 } generate_options;
 
-enum { DEFAULT_PREDICT = 128, MAX_PREDICT = 1 << 30, DEFAULT_TRACE_STEPS = 4, MAX_TRACE_STEPS = 100 };
+enum { DEFAULT_PREDICT = 128, MAX_PREDICT = 1 << 30, DEFAULT_TRACE_STEPS = 4, MAX_TRACE_STEPS = 100, MAX_DRAFT = 64 };
 enum {
     KEY_TEMP = CLI_KEY_OWN,
     KEY_TOP_K,
@@ -30,6 +32,7 @@ enum {
     KEY_CHAT,
     KEY_SYSTEM,
     KEY_CTX,
+    KEY_DRAFT,
     KEY_TRACE,
     KEY_TRACE_STEPS
 };
@@ -49,6 +52,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case KEY_CTX:
         o->n_ctx = (size_t)cli_integer("--ctx", arg, 1, MAX_PREDICT);
+        return 0;
+    case KEY_DRAFT:
+        o->n_draft = (size_t)cli_integer("--draft", arg, 0, MAX_DRAFT);
         return 0;
     case KEY_TEMP:
         o->sampler.temperature = (float)cli_real("--temp", arg, 0, max_temperature);
@@ -87,6 +93,10 @@ static const struct argp_option own_options[] = {
     {"chat", KEY_CHAT, NULL, 0, "Wrap the prompt in the model's chat template (default: continue the prompt as it is)", 0},
     {"system", KEY_SYSTEM, "TEXT", 0, "System message before the prompt (with --chat; default: none)", 0},
     {"ctx", KEY_CTX, "N", 0, "Tokens that prompt and answer may take together (default: as many as are needed)", 1},
+    {"draft", KEY_DRAFT, "N", 0,
+     "Guess up to N tokens from an earlier place of the text, and check them together: the same text, faster where it repeats "
+     "itself (default: 0, no guesses)",
+     1},
     {"temp", KEY_TEMP, "T", 0, "Sampling temperature; 0, the default, always takes the most likely token", 1},
     {"top-k", KEY_TOP_K, "K", 0, "Sample among the K most likely tokens (default: 0, all)", 1},
     {"top-p", KEY_TOP_P, "P", 0, "Sample among the most likely tokens that make up probability P (default: 0, all)", 1},
@@ -158,8 +168,14 @@ typedef struct run {
     double prefill_s;   // prompt in, logits out
     double first_ms;    // prompt in, first token out
     size_t n_generated; // tokens of the text; the token that ends it not counted
-    const char *stop;   // why it ended: end, length, context, interrupt
-    trace_file *trace;  // or NULL
+    size_t n_drafted, n_accepted;
+    int32_t *tokens;              // prompt and text
+    size_t n_tokens;              //
+    int32_t draft[MAX_DRAFT + 1]; // the last token, which is certain, and guesses
+    float *logits;                // [n_draft + 1][n_vocab], with guesses
+    size_t n_vocab;
+    const char *stop;  // why it ended: end, length, context, interrupt
+    trace_file *trace; // or NULL
 } run;
 
 // A step has as many events as its stages have tiles and waits, some 1000 for each worker.
@@ -217,43 +233,88 @@ static int trace_step(const generate_options *o, tern_context *ctx, const run *r
     return r->n_generated == o->trace_steps ? trace_end(r->trace, ctx) : CLI_OK;
 }
 
-static int generate(const generate_options *o, tern_context *ctx, tern_model *model, tern_session *session, size_t n_ctx,
-                    tern_sampler *sampler, run *r) {
-    static const double ms = 1e3;
-    int rc = o->trace_steps > 0 ? trace_begin(r->trace, ctx, o->trace_steps * TRACE_STEP_EVENTS) : CLI_OK;
-    double before = cli_seconds();
-    r->stop = "interrupt";
-    while (rc == CLI_OK && !interrupted) {
+// A token joins the text. Sets r->stop where the text ends with it; the token that ends an answer is no part of it.
+static int take_token(const generate_options *o, tern_context *ctx, tern_model *model, size_t n_ctx, int32_t token, run *r) {
+    if (tern_token_is_end(model, token)) {
+        r->stop = "end";
+        return CLI_OK;
+    }
+    const char *bytes = NULL;
+    size_t size = 0;
+    const tern_status status = tern_token_bytes(model, token, 0, &bytes, &size);
+    if (status != TERN_OK) return cli_fail_status(ctx, status);
+    const int rc = append(r, size ? bytes : "", size) == CLI_OK ? show_text(r, false) : CLI_FAILED;
+    if (++r->n_generated == o->n_predict)
+        r->stop = "length";
+    else if (r->n_tokens == n_ctx)
+        r->stop = "context";
+    else
+        r->tokens[r->n_tokens++] = token;
+    return rc;
+}
+
+// Samples the token behind each row of logits as long as the token before it was guessed right.
+static int take_row_tokens(const generate_options *o, tern_context *ctx, tern_model *model, size_t n_ctx, tern_sampler *sampler,
+                           const float *logits, size_t n_rows, double step_ms, run *r) {
+    for (size_t i = 0; i < n_rows; i++) {
         int32_t token;
         const double asked = cli_seconds();
-        tern_status status = tern_sample(sampler, session, &token);
+        const tern_status status = tern_sample_logits(sampler, logits + i * r->n_vocab, &token);
         if (status != TERN_OK) return cli_fail_status(ctx, status);
-        const double now = cli_seconds();
-        trace_mark(r->trace, asked, now, "sample");
-        if (r->first_ms == 0) {
-            r->first_ms = (r->prefill_s + now - before) * ms;
-        } else {
-            r->step_ms[r->n_steps++] = (now - before) * ms;
-        }
-        if (tern_token_is_end(model, token)) {
-            r->stop = "end";
-            return CLI_OK;
-        }
-        const char *bytes = NULL;
-        size_t size = 0;
-        status = tern_token_bytes(model, token, 0, &bytes, &size);
-        if (status != TERN_OK) return cli_fail_status(ctx, status);
-        rc = append(r, size ? bytes : "", size) == CLI_OK ? show_text(r, false) : CLI_FAILED;
-        if (rc != CLI_OK) return rc;
-        if (++r->n_generated == o->n_predict || tern_session_length(session) == n_ctx) {
-            r->stop = r->n_generated == o->n_predict ? "length" : "context";
-            return CLI_OK;
-        }
-        before = cli_seconds();
-        status = tern_decode_batch(model, &session, &token, 1);
-        if (status != TERN_OK) return cli_fail_status(ctx, status);
-        rc = trace_step(o, ctx, r, before);
+        trace_mark(r->trace, asked, cli_seconds(), "sample");
+        const double ms = step_ms + (cli_seconds() - asked) * 1e3;
+        if (r->first_ms == 0)
+            r->first_ms = r->prefill_s * 1e3 + ms;
+        else
+            r->step_ms[r->n_steps++] = ms;
+        step_ms = 0; // the tokens of one step come together
+        const int rc = take_token(o, ctx, model, n_ctx, token, r);
+        if (rc != CLI_OK || r->stop) return rc;
+        if (i + 1 == n_rows || token != r->draft[i + 1]) return CLI_OK;
+        r->n_accepted++;
     }
+    return CLI_OK;
+}
+
+// Decodes the last token, and guesses behind it. Sets how many rows of logits there are, and where.
+static tern_status decode_step(const generate_options *o, tern_model *model, tern_session *session, size_t n_ctx, run *r,
+                               const float **logits, size_t *n_rows) {
+    const size_t length = r->n_tokens - 1;                 // before the last token, which is not decoded yet
+    const size_t most = o->n_predict - r->n_generated - 1; // guesses that can be of use
+    size_t max = n_ctx - r->n_tokens < o->n_draft ? n_ctx - r->n_tokens : o->n_draft;
+    if (max > most) max = most;
+    r->draft[0] = r->tokens[length];
+    const size_t guessed = max ? draft_tokens(r->tokens, r->n_tokens, r->draft + 1, max) : 0;
+    tern_status status = TERN_OK;
+    if (tern_session_length(session) > length) status = tern_session_truncate(session, length); // wrong guesses
+    *n_rows = guessed + 1;
+    r->n_drafted += guessed;
+    if (status == TERN_OK && guessed == 0) {
+        status = tern_decode_batch(model, &session, r->draft, 1);
+        *logits = tern_session_logits(session);
+    } else if (status == TERN_OK) {
+        status = tern_decode_logits(model, session, r->draft, guessed + 1, r->logits, r->n_vocab);
+        *logits = r->logits;
+    }
+    return status;
+}
+
+static int generate(const generate_options *o, tern_context *ctx, tern_model *model, tern_session *session, size_t n_ctx,
+                    tern_sampler *sampler, run *r) {
+    int rc = o->trace_steps > 0 ? trace_begin(r->trace, ctx, o->trace_steps * TRACE_STEP_EVENTS) : CLI_OK;
+    const float *logits = tern_session_logits(session);
+    size_t n_rows = 1;
+    double step_ms = 0;
+    while (rc == CLI_OK && !interrupted) {
+        rc = take_row_tokens(o, ctx, model, n_ctx, sampler, logits, n_rows, step_ms, r);
+        if (rc != CLI_OK || r->stop) return rc;
+        const double begin = cli_seconds();
+        const tern_status status = decode_step(o, model, session, n_ctx, r, &logits, &n_rows);
+        if (status != TERN_OK) return cli_fail_status(ctx, status);
+        step_ms = (cli_seconds() - begin) * 1e3;
+        rc = trace_step(o, ctx, r, begin);
+    }
+    r->stop = "interrupt";
     return rc;
 }
 
@@ -298,12 +359,13 @@ static int report_json(const generate_options *o, tern_context *ctx, const run *
     char *text = utf8_clean(r->text, r->size);
     if (!text) return cli_fail("no memory for the text as JSON; ask for fewer tokens with -n");
     json_t *object = json_pack(
-        "{s:s, s:o, s:s, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:i, s:s, s:s, s:o}",                 //
+        "{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:i, s:s, s:s, s:o}",       //
         "schema", "tern.generate/1", "model", cli_text_json(o->base.model), "text", text, "prompt_tokens", //
-        (json_int_t)n_prompt, "generated_tokens", (json_int_t)r->n_generated, "prefill_tok_per_s", cli_real_json(s->prefill),
-        "decode_tok_per_s", cli_real_json(s->decode), "first_token_ms", cli_real_json(s->first_ms), "token_ms", "p50",
-        cli_real_json(s->p50), "p95", cli_real_json(s->p95), "p99", cli_real_json(s->p99), "threads", tern_context_threads(ctx),
-        "stop", r->stop, "version", tern_version(), "kernels", cli_kernels_json(ctx));
+        (json_int_t)n_prompt, "generated_tokens", (json_int_t)r->n_generated, "drafted_tokens", (json_int_t)r->n_drafted,
+        "accepted_tokens", (json_int_t)r->n_accepted, "prefill_tok_per_s", cli_real_json(s->prefill), "decode_tok_per_s",
+        cli_real_json(s->decode), "first_token_ms", cli_real_json(s->first_ms), "token_ms", "p50", cli_real_json(s->p50), "p95",
+        cli_real_json(s->p95), "p99", cli_real_json(s->p99), "threads", tern_context_threads(ctx), "stop", r->stop, "version",
+        tern_version(), "kernels", cli_kernels_json(ctx));
     free(text);
     return cli_print_json(object);
 }
@@ -334,6 +396,9 @@ static int report_text(tern_context *ctx, run *r, const speeds *s, size_t n_prom
         (void)fprintf(stderr, ", %.1f tok/s; per token p50 %.2f ms, p95 %.2f ms, p99 %.2f ms", s->decode, s->p50, s->p95,
                       s->p99);
     }
+    if (r->n_drafted)
+        (void)fprintf(stderr, "\nguessed    %zu tokens, %zu of them right (%.0f %%)", r->n_drafted, r->n_accepted,
+                      100 * (double)r->n_accepted / (double)r->n_drafted);
     (void)fprintf(stderr, "\nthreads    %d\nkernels   ", tern_context_threads(ctx));
     print_kernels(ctx);
     return rc;
@@ -360,17 +425,30 @@ static int plan_context(const generate_options *o, tern_context *ctx, const tern
     return CLI_OK;
 }
 
+static int make_room(const generate_options *o, tern_context *ctx, const tern_model *model, const int32_t *prompt,
+                     size_t n_prompt, size_t n_ctx, run *r) {
+    tern_model_info info = {.struct_size = sizeof info};
+    const tern_status status = tern_model_get_info(model, &info);
+    if (status != TERN_OK) return cli_fail_status(ctx, status);
+    r->n_vocab = info.n_vocab;
+    r->n_tokens = n_prompt;
+    r->tokens = calloc(n_ctx, sizeof *r->tokens);
+    r->step_ms = calloc(n_ctx - n_prompt + 1, sizeof *r->step_ms);
+    if (o->n_draft) r->logits = malloc((o->n_draft + 1) * r->n_vocab * sizeof *r->logits);
+    if (!r->tokens || !r->step_ms || (o->n_draft && !r->logits) || append(r, "", 0) != CLI_OK)
+        return cli_fail("no memory for %zu tokens; lower -n or --ctx", n_ctx);
+    memcpy(r->tokens, prompt, n_prompt * sizeof *prompt);
+    return CLI_OK;
+}
+
 static int run_session(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens, size_t n_prompt,
                        trace_file **trace) {
     tern_session *session = NULL;
     tern_sampler *sampler = NULL;
-    run r = {.stream = !o->base.json, .stop = "interrupt", .trace = *trace};
+    run r = {.stream = !o->base.json, .trace = *trace};
     size_t n_ctx = 0;
     int rc = plan_context(o, ctx, model, n_prompt, &n_ctx);
-    if (rc == CLI_OK) {
-        r.step_ms = calloc(n_ctx - n_prompt + 1, sizeof *r.step_ms);
-        if (!r.step_ms || append(&r, "", 0) != CLI_OK) rc = cli_fail("no memory for %zu tokens; lower -n or --ctx", n_ctx);
-    }
+    if (rc == CLI_OK) rc = make_room(o, ctx, model, tokens, n_prompt, n_ctx, &r);
     if (rc == CLI_OK) {
         tern_status status = tern_session_create(model, &session, n_ctx);
         if (status == TERN_OK) status = tern_sampler_create(model, &sampler, &o->sampler);
@@ -381,6 +459,7 @@ static int run_session(const generate_options *o, tern_context *ctx, tern_model 
         rc = prefill(ctx, model, session, tokens, n_prompt, &r);
     }
     if (rc == CLI_OK && !interrupted) rc = generate(o, ctx, model, session, n_ctx, sampler, &r);
+    if (!r.stop) r.stop = "interrupt";
     if (rc == CLI_OK) {
         const speeds s = measure(&r, n_prompt);
         rc = o->base.json ? report_json(o, ctx, &r, &s, n_prompt) : report_text(ctx, &r, &s, n_prompt);
@@ -391,6 +470,8 @@ static int run_session(const generate_options *o, tern_context *ctx, tern_model 
     tern_session_destroy(session);
     free(r.step_ms);
     free(r.text);
+    free(r.tokens);
+    free(r.logits);
     return rc;
 }
 

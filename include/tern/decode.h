@@ -94,6 +94,9 @@ TERN_API tern_status tern_session_create(tern_model *model, tern_session **sessi
 TERN_API void tern_session_destroy(tern_session *session);
 TERN_API size_t tern_session_length(const tern_session *session);
 TERN_API void tern_session_reset(tern_session *session);
+// Forgets the tokens from `length` on, say drafts that were wrong: the next token is appended there. The logits are forgotten too.
+// Errors: ARG (length above that of the session).
+TERN_API tern_status tern_session_truncate(tern_session *session, size_t length);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
@@ -129,6 +132,8 @@ TERN_API void tern_sampler_destroy(tern_sampler *sampler);
 
 // The next token from a session's logits. Errors: ARG, STATE (before the first decode), FORMAT (no usable logits: NaN or infinite).
 TERN_API tern_status tern_sample(tern_sampler *sampler, const tern_session *session, int32_t *token);
+// The same from logits[n_vocab] of tern_decode_logits.
+TERN_API tern_status tern_sample_logits(tern_sampler *sampler, const float *logits, int32_t *token);
 
 #ifdef __cplusplus
 }

@@ -34,6 +34,19 @@ void tern_sampler_destroy(tern_sampler *sampler) {
     tern_free(&sampler->ctx->allocator, sampler, 1, sizeof *sampler);
 }
 
+tern_status tern_sample_logits(tern_sampler *sampler, const float *logits, int32_t *token) {
+    if (!sampler) return TERN_ERR_ARG;
+    tern_error *err = &sampler->ctx->error;
+    if (!logits || !token) return tern_fail(err, TERN_ERR_ARG, "%s is NULL", logits ? "token" : "logits");
+    const int32_t id = tern_sample_next(&sampler->state, logits);
+    if (id < 0) {
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "the model computed no usable logits (NaN or infinite); its weights are damaged");
+    }
+    *token = id;
+    return TERN_OK;
+}
+
 tern_status tern_sample(tern_sampler *sampler, const tern_session *session, int32_t *token) {
     if (!sampler) return TERN_ERR_ARG;
     tern_error *err = &sampler->ctx->error;
@@ -45,11 +58,5 @@ tern_status tern_sample(tern_sampler *sampler, const tern_session *session, int3
     }
     const float *logits = tern_session_logits(session);
     if (!logits) return tern_fail(err, TERN_ERR_STATE, "the session has no logits yet; call tern_decode_batch first");
-    const int32_t id = tern_sample_next(&sampler->state, logits);
-    if (id < 0) {
-        return tern_fail(err, TERN_ERR_FORMAT,
-                         "the model computed no usable logits (NaN or infinite); its weights are damaged");
-    }
-    *token = id;
-    return TERN_OK;
+    return tern_sample_logits(sampler, logits, token);
 }

@@ -67,6 +67,16 @@ void tern_session_reset(tern_session *s) {
     s->has_logits = false;
 }
 
+tern_status tern_session_truncate(tern_session *s, size_t length) {
+    if (!s) return TERN_ERR_ARG;
+    if (length > s->length)
+        return tern_fail(&s->model->ctx->error, TERN_ERR_ARG, "the session holds %zu tokens, fewer than %zu", s->length,
+                         length);
+    s->length = length;
+    s->has_logits = false;
+    return TERN_OK;
+}
+
 const float *tern_session_logits(const tern_session *s) { return s && s->has_logits ? s->logits : NULL; }
 
 // A batch: one session for all tokens, or one for each.
