@@ -66,8 +66,8 @@ typedef struct prepare_args {
 
 static const char *prepare_name(const row_args *a) {
     static const char *const gates[] = {[TERN_GATE_SILU] = "silu, quantize", [TERN_GATE_RELU2] = "relu2, quantize"};
-    static const char *const normed_gates[] = {[TERN_GATE_SILU] = "silu, norm, quantize",
-                                               [TERN_GATE_RELU2] = "relu2, norm, quantize"};
+    static const char *const normed_gates[] = {
+        [TERN_GATE_SILU] = "silu, norm, quantize", [TERN_GATE_RELU2] = "relu2, norm, quantize"};
     if (a->up) return (a->norm ? normed_gates : gates)[a->gate];
     return a->norm ? "norm, quantize" : "quantize";
 }
@@ -379,7 +379,8 @@ static void transformer_layer(forward *f, size_t l) {
     linear(f, f->n, q, normed(f, b->att, w->attn_sub_norm, b->att), (tern_product[]){add_to("attention out", &w->o, b->x)}, 1);
     linear(f, f->n, d, normed(f, b->x, w->ffn_norm, b->h),
            (tern_product[]){to("gate, up", &w->gate, b->gate), to("gate, up", &w->up, b->up)}, 2);
-    linear(f, f->n, ff, gated(f, b->gate, b->up, w->ffn_sub_norm, b->gate), (tern_product[]){add_to("down", &w->down, b->x)}, 1);
+    linear(f, f->n, ff, gated(f, b->gate, b->up, w->ffn_sub_norm, b->gate), (tern_product[]){add_to("down", &w->down, b->x)},
+           1);
 }
 
 tern_status tern_forward(tern_model *model, size_t n) {
