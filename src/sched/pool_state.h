@@ -34,6 +34,8 @@
 // Epochs wrap. Whether one is older is asked of the difference, so no range may be left behind for 2^31 epochs: every 2^30 the
 // advancer moves all ranges up. What remains is a thread held between two loads of one claim for a multiple of 2^32 epochs, an
 // hour and more of nothing but the shortest stages.
+//
+// tests/model has this protocol in Promela: every interleaving of small pools, and what breaks when a part is left out.
 #ifndef TERN_SCHED_POOL_STATE_H
 #define TERN_SCHED_POOL_STATE_H
 
