@@ -613,8 +613,8 @@ inline destroy() {
 }
 
 // Worker 0 is the caller.
-#ifdef BREAK_CALLER_LEAVES // when it sees a stage of which it owns nothing
-#define LEAVES (me == 0 && ran == ALL_OF(stage_grains))
+#ifdef BREAK_CALLER_LEAVES // when all tiles have started
+#define LEAVES (me == 0 && stage_open && ran == ALL_OF(stage_grains))
 #else
 #define LEAVES false
 #endif
@@ -638,8 +638,8 @@ proctype worker(byte me) {
             wake_children();
 #endif
             take_tiles()
-        :: !stop && me == 0 && REGION_OVER ->
-            d_step {
+        :: d_step {
+                !stop && me == 0 && REGION_OVER ->
                 regions_returned++;
                 CLAIM(region_returns_when_all_is_done,
                       !stage_open && regions_ended == regions_returned && PLAN(next_stage - 1) == 0);
