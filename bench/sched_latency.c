@@ -169,7 +169,10 @@ typedef struct record {
 // the steps.
 static void to_steps(samples *s, size_t first, const samples *one_stage, size_t first_one) {
     const double one = sched_median(one_stage->values + first_one, one_stage->n - first_one);
-    if (!isfinite(one)) s->n = first; // all samples of the region were dropped
+    if (!isfinite(one)) { // all samples of the region were dropped
+        s->n = first;
+        s->shared = s->shared < first ? s->shared : first;
+    }
     for (size_t i = first; i < s->n; i++) s->values[i] = (s->values[i] - one) / (LONG_REGION - 1);
 }
 

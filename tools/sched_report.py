@@ -48,7 +48,7 @@ def merge(runs: list[dict]) -> dict:
             elif isinstance(values[0], bool):
                 merged[key][name] = all(values)
             elif isinstance(values[0], (int, float)):
-                merged[key][name] = sum(values) if name in ("samples", "dropped") else statistics.median(values)
+                merged[key][name] = sum(values) if name.startswith(("samples", "dropped")) else statistics.median(values)
     return merged
 
 
