@@ -43,3 +43,7 @@ if(TERN_BENCH AND NOT TERN_SANITIZE) # sanitizers know nothing of OpenMP's barri
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_sched_bench.py $<TARGET_FILE:tern_sched_bench>
                    ${CMAKE_SOURCE_DIR}/tools/sched_report.py)
 endif()
+# Ten million regions (some minutes); test_pool_stress by itself runs a sample.
+add_test(NAME test_pool_stress_long COMMAND test_pool_stress)
+set_tests_properties(test_pool_stress_long PROPERTIES LABELS slow TIMEOUT 3600 ENVIRONMENT
+                     "TERN_POOL_REGIONS=$<IF:$<BOOL:${TERN_SANITIZE}>,100000,10000000>")
