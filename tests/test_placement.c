@@ -186,35 +186,66 @@ static void workers_that_do_not_exist_are_not_told(void **state) {
 
 // ---- what the system refuses --------------------------------------------------------------------------------------------
 
-static bool refuse_bindings;
+static int refusal; // of bindings; 0: none
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
-// As Linux does when the cpuset has shrunk since the CPUs were counted.
+// EINVAL: as Linux does when the cpuset has shrunk since the CPUs were counted. EPERM: as sandboxes do.
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg) {
     tern_cpu_mask mask = {0}, all = own_mask();
-    if (refuse_bindings && attr && pthread_attr_getaffinity_np(attr, sizeof mask, mask.sets) == 0 &&
+    if (refusal && attr && pthread_attr_getaffinity_np(attr, sizeof mask, mask.sets) == 0 &&
         CPU_COUNT_S(sizeof mask, mask.sets) < CPU_COUNT_S(sizeof all, all.sets))
-        return EINVAL;
+        return refusal;
     return __real_pthread_create(thread, attr, start, arg);
 }
 
-static void refused_bindings_leave_workers_unbound_and_a_warning(void **state) {
-    (void)state;
+static void check_refused_bindings(int reason) {
     const tern_context_params params = with_pin("compact", 2);
     tern_context *ctx = created(&params);
     const bool can_bind = ctx->topology.pus >= 2;
     tern_context_destroy(ctx);
     if (!can_bind) skip();
-    refuse_bindings = true;
+    refusal = reason;
     ctx = created(&params);
-    refuse_bindings = false;
+    refusal = 0;
     assert_int_equal(tern_context_threads(ctx), 2);
     assert_int_equal(tern_worker_cpu(ctx, 1), -1);
     assert_non_null(strstr(tern_context_warning(ctx), "could not be bound"));
     assert_non_null(strstr(tern_context_warning(ctx), "TERN_PIN=none"));
     assert_null(strchr(tern_context_warning(ctx), '\n'));
     assert_true(adds_up(ctx));
+    tern_context_destroy(ctx);
+}
+
+static void refused_bindings_leave_workers_unbound_and_a_warning(void **state) {
+    (void)state;
+    check_refused_bindings(EINVAL);
+    check_refused_bindings(EPERM);
+}
+
+// Touches as much stack as tiles may use, in steps of a page.
+static void deep_tile(void *arg, size_t tile) {
+    (void)arg, (void)tile;
+    enum { PAGE = 4096, PROMISED = 256 << 10 };
+    volatile char stack[PROMISED];
+    for (size_t i = sizeof stack; i >= PAGE; i -= PAGE) stack[i - PAGE] = 1;
+}
+
+static void workers_have_the_stack_that_tiles_need_whatever_the_default_is(void **state) {
+    (void)state;
+    enum { SMALL = 64 << 10, TILES = 200 };
+    pthread_attr_t before, small;
+    assert_int_equal(pthread_getattr_default_np(&before), 0);
+    assert_int_equal(pthread_getattr_default_np(&small), 0);
+    assert_int_equal(pthread_attr_setstacksize(&small, SMALL), 0);
+    assert_int_equal(pthread_setattr_default_np(&small), 0);
+    const tern_context_params params = with_pin("none", 4);
+    tern_context *ctx = created(&params);
+    assert_int_equal(pthread_setattr_default_np(&before), 0);
+    pthread_attr_destroy(&small);
+    pthread_attr_destroy(&before);
+    const tern_stage stage = {deep_tile, NULL, TILES, NULL};
+    for (int i = 0; i < 20; i++) assert_int_equal(tern_run_region(ctx, &stage, 1), TERN_OK);
     tern_context_destroy(ctx);
 }
 
@@ -352,6 +383,7 @@ int main(void) {
         cmocka_unit_test(wrong_and_contradictory_modes_are_refused),
         cmocka_unit_test(workers_that_do_not_exist_are_not_told),
         cmocka_unit_test(refused_bindings_leave_workers_unbound_and_a_warning),
+        cmocka_unit_test(workers_have_the_stack_that_tiles_need_whatever_the_default_is),
         cmocka_unit_test(refused_threads_leave_a_smaller_context_and_a_warning),
         cmocka_unit_test(no_more_workers_are_kept_awake_than_the_quota_pays_for),
         cmocka_unit_test(several_reasons_stand_in_one_warning),

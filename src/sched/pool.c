@@ -52,12 +52,22 @@ static int bind_attr(pthread_attr_t *attr, int cpu) {
     return rc;
 }
 
+// A tile of Tern's needs half of that; the system's default may be less (`ulimit -s`; 128 KiB with musl).
+enum { STACK_MIN_BYTES = 512 << 10 };
+
+static int enlarge_stack(pthread_attr_t *attr) {
+    size_t bytes;
+    const int rc = pthread_attr_getstacksize(attr, &bytes);
+    return rc != 0 || bytes >= STACK_MIN_BYTES ? rc : pthread_attr_setstacksize(attr, STACK_MIN_BYTES);
+}
+
 static int start_worker(tern_pool *pool, int i) {
     tern_worker *worker = &pool->workers[i];
     pthread_attr_t attr;
     int rc = pthread_attr_init(&attr);
     if (rc != 0) return rc;
     rc = bind_attr(&attr, pool->cpus[i]);
+    if (rc == 0) rc = enlarge_stack(&attr);
     if (rc == 0) rc = pthread_create(&worker->thread, &attr, thread_main, worker);
     pthread_attr_destroy(&attr);
     if (rc != 0) return rc;
@@ -147,7 +157,7 @@ static void start_workers(tern_pool *pool, const tern_worker_plan *plan, tern_er
         rc = start_worker(pool, started);
         if (rc == 0) {
             started++;
-        } else if (rc == EINVAL && pool->cpus[started] != TERN_CPU_NONE) {
+        } else if (rc != EAGAIN && pool->cpus[started] != TERN_CPU_NONE) { // not for want of threads: EINVAL, EPERM (a sandbox)
             pool->cpus[started] = TERN_CPU_NONE;
             unbound++;
         } else {
