@@ -60,7 +60,8 @@ def arch_cases():
         for j, qtype in enumerate(("TQ2_0", "Q8_0")):
             yield Case(f"{arch}_{qtype}", (*GQA, "--arch", arch, "--type", qtype, "--seed", str(30 + 2 * i + j)),
                        {f"{arch}.attention.layer_norm_rms_epsilon": 0.01})
-    for i, (arch, scaling) in enumerate((("llama", "linear"), ("llama", "llama3"), ("qwen2", "yarn"), ("phi3", "longrope"))):
+    scalings = (("llama", "linear"), ("llama", "llama3"), ("qwen2", "yarn"), ("phi3", "longrope"), ("llama", "factor"), ("llama", "longrope"))
+    for i, (arch, scaling) in enumerate(scalings):
         # A context of 128 stretched from 32, so that 72 positions lie beyond it.
         yield Case(f"{arch}_{scaling}", (*GQA, "--arch", arch, "--type", "Q8_0", "--ctx", "128", "--rope-scaling", scaling, "--seed", str(50 + i)), {})
 

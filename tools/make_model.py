@@ -67,7 +67,7 @@ class Arch:
 
 ARCHS = {"llama": Arch(), "bitnet-b1.58": Arch(sub_norms=True), "bitnet-25": Arch(sub_norms=True), "bitnet": Arch(sub_norms=True, scales=True),
          "qwen2": Arch(biases=True), "qwen3": Arch(qk_norms=True), "phi3": Arch(fused=True)}
-ROPE_SCALINGS = ("none", "linear", "yarn", "longrope", "llama3")
+ROPE_SCALINGS = ("none", "linear", "factor", "yarn", "longrope", "llama3")  # factor: linear without the key that says so
 ROPE_FACTOR = 4.0  # by which a scaling stretches the context
 
 
@@ -203,7 +203,8 @@ def model_tensors(s: Shape, qtype: Type, head_type: Type, args: argparse.Namespa
 def add_rope_scaling(writer: GGUFWriter, s: Shape, scaling: str) -> None:
     if scaling in ("none", "llama3"):  # Llama 3's is a tensor
         return
-    writer.add_rope_scaling_type(RopeScalingType(scaling))
+    if scaling != "factor" and (scaling, s.arch) != ("longrope", "phi3"):  # converters of Phi-3 write no type
+        writer.add_rope_scaling_type(RopeScalingType(scaling))
     original = int(s.ctx / ROPE_FACTOR)
     writer.add_rope_scaling_orig_ctx_len(original)
     if scaling == "longrope":

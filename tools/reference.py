@@ -85,7 +85,7 @@ def yarn_frequencies(plain: np.ndarray, dim: int, base: float, factor: float, or
 def rotations(meta: dict, tensors: dict, arch: str, dim: int, long: bool) -> tuple[np.ndarray, float]:
     """Frequencies and magnitude; long: of a session longer than the original context."""
     base = meta.get(f"{arch}.rope.freq_base", 10000.0)
-    kind = meta.get(f"{arch}.rope.scaling.type", "none")
+    kind = meta.get(f"{arch}.rope.scaling.type", "longrope" if "rope_factors_long.weight" in tensors else "linear")
     factor = meta.get(f"{arch}.rope.scaling.factor", 1.0)
     context = meta[f"{arch}.context_length"]
     original = meta.get(f"{arch}.rope.scaling.original_context_length", context)

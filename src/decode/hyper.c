@@ -57,16 +57,21 @@ static bool same(const tern_gguf_string *s, const char *text) {
 
 // ---- rope -------------------------------------------------------------------------------------------------
 
+// Without the key it is what else the file holds: converters of Phi-3 write LongRoPE's tensors only, and a factor alone is
+// linear.
 static tern_status read_scaling_kind(reader *r, tern_rope_kind *kind) {
-    char full[128];
-    tern_gguf_string type;
-    snprintf(full, sizeof full, "%s.rope.scaling.type", r->arch);
-    *kind = TERN_ROPE_PLAIN;
-    if (!tern_gguf_get_string(r->gguf, full, &type) || same(&type, "none")) return TERN_OK;
     static const struct {
         const char *name;
         tern_rope_kind kind;
-    } kinds[] = {{"linear", TERN_ROPE_LINEAR}, {"yarn", TERN_ROPE_YARN}, {"longrope", TERN_ROPE_LONGROPE}};
+    } kinds[] = {
+        {"none", TERN_ROPE_PLAIN}, {"linear", TERN_ROPE_LINEAR}, {"yarn", TERN_ROPE_YARN}, {"longrope", TERN_ROPE_LONGROPE}};
+    char full[128];
+    tern_gguf_string type;
+    snprintf(full, sizeof full, "%s.rope.scaling.type", r->arch);
+    *kind = tern_gguf_find_tensor(r->gguf, TERN_ROPE_LONG_FACTORS) ? TERN_ROPE_LONGROPE : TERN_ROPE_LINEAR;
+    if (!tern_gguf_has(r->gguf, full)) return TERN_OK;
+    if (!tern_gguf_get_string(r->gguf, full, &type))
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a string", tern_gguf_path(r->gguf), full);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (same(&type, kinds[i].name)) {
             *kind = kinds[i].kind;
@@ -87,7 +92,6 @@ static tern_status read_rope(reader *r, const tern_hyper *h, tern_rope_params *r
     read_u32(r, "rope.dimension_count", TERN_HEAD_DIM_MAX, &rope->dim);
     read_float(r, "rope.freq_base", 10000.0f, &rope->base);
     read_optional(r, "rope.scale_linear", &rope->factor); // as older files call it
-    if (rope->factor != 1 && rope->kind == TERN_ROPE_PLAIN) rope->kind = TERN_ROPE_LINEAR;
     read_optional(r, "rope.scaling.factor", &rope->factor);
     read_u32(r, "rope.scaling.original_context_length", MAX_CTX, &original);
     read_optional(r, "rope.scaling.yarn_beta_fast", &rope->beta_fast);

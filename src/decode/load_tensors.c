@@ -214,10 +214,12 @@ static bool is_layer_tensor(const tern_arch *arch, const char *name) {
 }
 
 tern_status tern_load_check_names(const tern_loader *ld) {
-    static const char *const others[] = {"token_embd.weight", "output_norm.weight",       "output.weight",
-                                         "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"};
     const tern_gguf *gguf = ld->m->gguf;
     const tern_hyper *h = &ld->m->hyper;
+    const bool two_ropes = h->rope.kind == TERN_ROPE_LONGROPE;
+    const char *const others[] = {"token_embd.weight", "output_norm.weight", "output.weight",
+                                  two_ropes ? TERN_ROPE_SHORT_FACTORS : TERN_ROPE_FACTORS,
+                                  two_ropes ? TERN_ROPE_LONG_FACTORS : TERN_ROPE_FACTORS};
     for (size_t i = 0; i < tern_gguf_tensor_count(gguf); i++) {
         const tern_gguf_string name = tern_gguf_tensor_at(gguf, i)->name;
         char text[TENSOR_NAME_MAX] = {0};
@@ -283,10 +285,10 @@ tern_status tern_load_rope(tern_loader *ld) {
     tern_model *m = ld->m;
     m->long_from = SIZE_MAX;
     if (m->hyper.rope.kind != TERN_ROPE_LONGROPE) {
-        const bool factors = tern_gguf_find_tensor(m->gguf, "rope_freqs.weight");
-        return make_rope(ld, factors ? "rope_freqs.weight" : NULL, &m->rope);
+        const bool factors = tern_gguf_find_tensor(m->gguf, TERN_ROPE_FACTORS);
+        return make_rope(ld, factors ? TERN_ROPE_FACTORS : NULL, &m->rope);
     }
     m->long_from = (size_t)m->hyper.rope.original_ctx;
-    const tern_status status = make_rope(ld, "rope_factors_short.weight", &m->rope);
-    return status == TERN_OK ? make_rope(ld, "rope_factors_long.weight", &m->long_rope) : status;
+    const tern_status status = make_rope(ld, TERN_ROPE_SHORT_FACTORS, &m->rope);
+    return status == TERN_OK ? make_rope(ld, TERN_ROPE_LONG_FACTORS, &m->long_rope) : status;
 }

@@ -5,6 +5,11 @@
 
 #include "base/base.h"
 
+// Tensors that divide the frequencies: of Llama 3; LONGROPE's, of sessions within the original context and beyond it.
+#define TERN_ROPE_FACTORS "rope_freqs.weight"
+#define TERN_ROPE_SHORT_FACTORS "rope_factors_short.weight"
+#define TERN_ROPE_LONG_FACTORS "rope_factors_long.weight"
+
 typedef enum tern_rope_kind {
     TERN_ROPE_PLAIN,
     TERN_ROPE_LINEAR,  // every frequency divided by factor (kaiokendev, "SuperHOT")
