@@ -311,6 +311,21 @@ static void tensors_off_the_alignment_are_refused(void **state) {
     expect_refused_tensor(TERN_GGML_F32, 1, 1, UINT64_MAX, "is at offset");
 }
 
+static void tensors_that_share_bytes_are_refused(void **state) {
+    (void)state;
+    enum { SECOND_AT = 64 }; // within the 96 bytes of the first
+    static const uint64_t starts[] = {0, BUILDER_ALIGNMENT, SECOND_AT};
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        builder b = {.size = 0};
+        put_header(&b, 3, 2, 0);
+        put_tensor(&b, "first", TERN_GGML_F32, 24, 0, 0);
+        put_tensor(&b, "second", TERN_GGML_Q2_0, 64, 1, starts[i]);
+        put_padding(&b, BUILDER_ALIGNMENT);
+        put_data(&b, 128);
+        expect_refused(&b, TERN_ERR_FORMAT, "tensor first overlaps another");
+    }
+}
+
 static void impossible_dimensions_are_refused(void **state) {
     (void)state;
     const uint64_t most = (uint64_t)1 << 40;
@@ -473,6 +488,7 @@ int main(void) {
         cmocka_unit_test(hostile_names_are_shortened_and_made_printable),
         cmocka_unit_test(tensors_that_leave_the_file_are_refused),
         cmocka_unit_test(tensors_off_the_alignment_are_refused),
+        cmocka_unit_test(tensors_that_share_bytes_are_refused),
         cmocka_unit_test(impossible_dimensions_are_refused),
         cmocka_unit_test(more_than_four_dimensions_are_refused),
         cmocka_unit_test(random_byte_changes_never_crash_the_reader),

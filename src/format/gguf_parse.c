@@ -323,7 +323,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Bytes from a tensor's start to the next start behind it, or to the end of the data.
+// Bytes from a tensor's start to the next start behind it, or to the end of the data. 0 where another tensor starts there too.
 static uint64_t room_of(const data_map *map, const tern_gguf_tensor *tensor) {
     const uint64_t start = (uint64_t)((const uint8_t *)tensor->data - map->data);
     size_t low = 0, high = map->n;
@@ -334,6 +334,7 @@ static uint64_t room_of(const data_map *map, const tern_gguf_tensor *tensor) {
         else
             low = middle + 1;
     }
+    if (low > 1 && map->starts[low - 2] == start) return 0;
     return (low < map->n ? map->starts[low] : map->section) - start;
 }
 
@@ -366,6 +367,20 @@ static void size_q2_0(tern_gguf *gguf, const data_map *map) {
     }
 }
 
+// ---- Overlaps ---------------------------------------------------------------------------------------------
+
+// Tensors of known size never share bytes: a file in which they do would give one matrix the weights of another.
+static tern_status check_rooms(const parser *p, const data_map *map) {
+    for (size_t i = 0; i < p->gguf->n_tensors; i++) {
+        const tern_gguf_tensor *tensor = &p->gguf->tensors[i];
+        char name[TERN_GGUF_QUOTE_MAX];
+        if (tensor->size > room_of(map, tensor))
+            return tern_gguf_fail(p->gguf->path, p->err, TERN_ERR_FORMAT, "tensor %s overlaps another tensor: %s",
+                                  tern_gguf_quote(tensor->name, name), damaged);
+    }
+    return TERN_OK;
+}
+
 // ---- All tensors ------------------------------------------------------------------------------------------
 
 static tern_status parse_tensors(parser *p, size_t n_tensors, uint64_t alignment) {
@@ -388,6 +403,7 @@ static tern_status parse_tensors(parser *p, size_t n_tensors, uint64_t alignment
         qsort(offsets, n_tensors, sizeof *offsets, by_value);
         const data_map map = {offsets, n_tensors, gguf->size - data_start, alignment, gguf->map + data_start};
         size_q2_0(gguf, &map);
+        status = check_rooms(p, &map);
     }
     tern_free(&gguf->allocator, offsets, n_tensors, sizeof *offsets);
     return status;
