@@ -158,6 +158,29 @@ static void duplicate_tokens_are_refused(void **state) {
     expect_refusal(&file, TERN_ERR_FORMAT, "tokens 65 and 70");
 }
 
+static void tokens_without_text_may_occur_several_times(void **state) {
+    (void)state;
+    vocab_file file = without(TOKEN_LIST);
+    vocab_key_array(&file, TOKENS, TERN_GGUF_STRING, N_HAND_TOKENS);
+    for (size_t id = 0; id < N_HAND_TOKENS; id++) {
+        if (id == TOOL || id == NO_MERGE)
+            vocab_put_text(&file, "", 0);
+        else
+            put_hand_token(&file, id);
+    }
+    loaded l = load_file(&file);
+    ids got = encode(l.tok, "he", 2, true);
+    assert_int_equal(got.n, 1);
+    assert_int_equal(got.data[0], HE);
+    const char *bytes;
+    size_t size = 1;
+    assert_int_equal(tern_tokenizer_bytes(l.tok, TOOL, true, &bytes, &size), TERN_OK);
+    assert_int_equal(size, 0);
+    assert_int_equal(tern_tokenizer_find(l.tok, ""), -1);
+    free(got.data);
+    unload(&l);
+}
+
 static void token_types_must_be_one_known_type_per_token(void **state) {
     (void)state;
     static const struct {
@@ -271,6 +294,7 @@ int main(void) {
         cmocka_unit_test(prompts_that_begin_with_a_bos_the_file_lacks_are_refused),
         cmocka_unit_test(merges_outside_the_vocabulary_are_refused),
         cmocka_unit_test(duplicate_tokens_are_refused),
+        cmocka_unit_test(tokens_without_text_may_occur_several_times),
         cmocka_unit_test(token_types_must_be_one_known_type_per_token),
         cmocka_unit_test(a_byte_the_vocabulary_lacks_is_an_error_not_a_loss),
         cmocka_unit_test(tokens_outside_the_byte_alphabet_stand_for_their_text),

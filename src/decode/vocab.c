@@ -97,6 +97,7 @@ static tern_status read_token(tern_vocab *vocab, const tern_gguf *gguf, size_t i
                          path, id, TERN_TOKEN_NORMAL, TERN_TOKEN_BYTE);
     }
     vocab->types[id] = (uint8_t)type;
+    if (text->size == 0) return TERN_OK; // padding, of which there may be several: no text becomes it
     const size_t slot = find_slot(vocab, text->data, text->size, "", 0);
     if (vocab->slots[slot] >= 0) {
         return tern_fail(err, TERN_ERR_FORMAT,
