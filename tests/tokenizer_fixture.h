@@ -44,10 +44,11 @@ static inline size_t count_lines(const fixture *f, char kind) {
 
 static inline loaded load_fixture(const fixture *f, const char *pre) {
     vocab_file file = {.n = 0};
-    const bool spm = strcmp(pre, "spm") == 0;
+    const bool bare = strcmp(pre, "spm-bare") == 0, spm = bare || strcmp(pre, "spm") == 0; // bare: no space before the text
     vocab_key_string(&file, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
     if (!spm) vocab_key_string(&file, "tokenizer.ggml.pre", pre);
     vocab_key_bool(&file, "tokenizer.ggml.add_bos_token", false);
+    if (bare) vocab_key_bool(&file, "tokenizer.ggml.add_space_prefix", false);
     vocab_key_array(&file, TOKENS, TERN_GGUF_STRING, count_lines(f, 'T'));
     for (size_t i = 0; i < f->n; i++) { // "T 1 text"
         if (f->lines[i][0] == 'T') vocab_put_text(&file, f->lines[i] + 4, strlen(f->lines[i] + 4));
@@ -122,7 +123,7 @@ static inline void expect_reference_ids(const char *path) {
             ids got = encode(l.tok, text, size, true);
             compared++;
             wrong += !same_ids(&got, f.lines[i + 1 + pre_index], pre, hex);
-            if (strcmp(pre, "spm") != 0) expect_round_trip(l.tok, text, size, true);
+            if (strncmp(pre, "spm", strlen("spm")) != 0) expect_round_trip(l.tok, text, size, true);
             free(got.data);
             free(text);
         }

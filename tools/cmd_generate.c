@@ -227,10 +227,10 @@ static int prefill(tern_context *ctx, tern_model *model, tern_session *session, 
     return ended == CLI_OK ? trace_append(r->trace, ctx) : ended;
 }
 
-// A step since `begin` is done.
+// A step since `begin` is done. Right guesses make several tokens of one.
 static int trace_step(const generate_options *o, tern_context *ctx, const run *r, double begin) {
     trace_mark(r->trace, begin, cli_seconds(), "token %zu", r->n_generated + 1);
-    return r->n_generated == o->trace_steps ? trace_end(r->trace, ctx) : CLI_OK;
+    return r->n_generated >= o->trace_steps ? trace_end(r->trace, ctx) : CLI_OK;
 }
 
 // A token joins the text. Sets r->stop where the text ends with it; the token that ends an answer is no part of it.

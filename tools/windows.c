@@ -6,7 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_CTX = 512, MAX_CTX = 1 << 24, KEY_CTX = 0x300, KEY_STRIDE }; // keys apart from those of any command
+enum {
+    DEFAULT_CTX = 512,
+    MIN_CTX = 3 /* one scored, one of context, and BOS */,
+    MAX_CTX = 1 << 24,
+    KEY_CTX = 0x300,
+    KEY_STRIDE
+}; // keys apart from those of any command
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     windows_options *o = state->input;
@@ -15,7 +21,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->file = arg;
         return 0;
     case KEY_CTX:
-        o->ctx = (size_t)cli_integer("--ctx", arg, 2, MAX_CTX);
+        o->ctx = (size_t)cli_integer("--ctx", arg, MIN_CTX, MAX_CTX);
         return 0;
     case KEY_STRIDE:
         o->stride = (size_t)cli_integer("--stride", arg, 1, MAX_CTX);
