@@ -25,8 +25,8 @@ static void read_u32(reader *r, const char *key, uint32_t max, uint32_t *out) {
         r->status =
             tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a non-negative integer", tern_gguf_path(r->gguf), full);
     else if (value == 0 || value > max)
-        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is %s outside 1..%u; is this a complete %s model?",
-                              tern_gguf_path(r->gguf), full, value ? "" : "missing or", max, r->arch);
+        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is %soutside 1..%u; is this a complete %s model?",
+                              tern_gguf_path(r->gguf), full, value ? "" : "missing or ", max, r->arch);
     else
         *out = (uint32_t)value;
 }
@@ -38,8 +38,9 @@ static void read_float(reader *r, const char *key, float fallback, float *out) {
     double value = fallback;
     if (!tern_gguf_get_f64(r->gguf, full, &value) && tern_gguf_has(r->gguf, full))
         r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a number", tern_gguf_path(r->gguf), full);
-    else if (!(value > 0) || !isfinite(value))
-        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s must be above 0", tern_gguf_path(r->gguf), full);
+    else if (!((float)value > 0) || !isfinite((float)value))
+        r->status =
+            tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s must be a finite number above 0", tern_gguf_path(r->gguf), full);
     else
         *out = (float)value;
 }
@@ -104,8 +105,9 @@ static tern_status read_rope(reader *r, const tern_hyper *h, tern_rope_params *r
     if (rope->dim > h->head_dim || rope->dim % 2)
         return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s.rope.dimension_count = %u does not fit a head of %u",
                          tern_gguf_path(r->gguf), r->arch, rope->dim, h->head_dim);
-    if (rope->kind == TERN_ROPE_YARN && rope->base <= 1)
-        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s.rope.freq_base = %g: YaRN needs more than 1",
+    if (rope->base <= 1)
+        return tern_fail(r->err, TERN_ERR_FORMAT,
+                         "%s: key %s.rope.freq_base is %g, but rotations need more than 1; convert the model again",
                          tern_gguf_path(r->gguf), r->arch, (double)rope->base);
     return TERN_OK;
 }
@@ -137,8 +139,9 @@ static tern_status check_heads(const reader *r, const tern_hyper *h, uint32_t va
         return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: keys (%u) and values (%u) of different length are not supported",
                          path, h->head_dim, value_dim);
     if (h->n_heads % h->n_kv_heads)
-        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: %u query heads are not a multiple of %u key heads", path, h->n_heads,
-                         h->n_kv_heads);
+        return tern_fail(r->err, TERN_ERR_FORMAT,
+                         "%s: key %s.attention.head_count is %u, not a multiple of the %u key heads; convert the model again",
+                         path, r->arch, h->n_heads, h->n_kv_heads);
     if (tern_q_width(h) > TERN_K_MAX)
         return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than %d", path, h->n_heads, h->head_dim,
                          TERN_K_MAX);
@@ -163,6 +166,10 @@ tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *er
     uint32_t value_dim = h->head_dim;
     read_u32(&r, "attention.value_length", TERN_HEAD_DIM_MAX, &value_dim);
     read_float(&r, "attention.layer_norm_rms_epsilon", 0, &h->rms_eps);
+    if (r.status == TERN_OK && h->rms_eps >= 1)
+        r.status = tern_fail(err, TERN_ERR_FORMAT,
+                             "%s: key %s.attention.layer_norm_rms_epsilon is %g, not below 1; convert the model again",
+                             tern_gguf_path(gguf), r.arch, (double)h->rms_eps);
     if (r.status == TERN_OK) r.status = check_heads(&r, h, value_dim);
     if (r.status == TERN_OK) r.status = read_rope(&r, h, &h->rope);
     if (r.status != TERN_OK) return r.status;
