@@ -284,11 +284,103 @@ static void a_refresh_leaves_no_range_behind(void **state) {
     free_region(region);
 }
 
+// ---- who is woken ------------------------------------------------------------------------------------------------
+
+enum { MEETING_S = 60 };
+
+// Tiles that return only when as many threads hold one: each owner of a share must be awake.
+typedef struct meeting {
+    tern_pool *pool;
+    size_t expected;
+    pthread_t caller;
+    _Atomic size_t there, there_next;
+    atomic_bool failed;
+} meeting;
+
+static void await_all(meeting *m, _Atomic size_t *there) {
+    const time_t end = time(NULL) + MEETING_S;
+    for (atomic_fetch_add(there, 1); atomic_load(there) < m->expected; sched_yield()) {
+        if (time(NULL) <= end) continue;
+        atomic_store(&m->failed, true);
+        return;
+    }
+}
+
+static bool is_asleep(tern_pool *pool, int worker) { return atomic_load(&pool->workers[worker].parked) == 1; }
+
+static void meet(void *arg, size_t tile) {
+    meeting *m = arg;
+    (void)tile;
+    await_all(m, &m->there);
+}
+
+static void meet_next(void *arg, size_t tile) {
+    meeting *m = arg;
+    (void)tile;
+    await_all(m, &m->there_next);
+}
+
+// The others return when the caller has gone to sleep: then one of them publishes the next stage.
+static void meet_and_outlast_the_caller(void *arg, size_t tile) {
+    meeting *m = arg;
+    meet(arg, tile);
+    if (pthread_equal(pthread_self(), m->caller)) return;
+    const time_t end = time(NULL) + MEETING_S;
+    while (!is_asleep(m->pool, 0) && time(NULL) <= end) sched_yield();
+}
+
+// Equal workers, all of whom are worth having awake, and all but the caller asleep.
+static tern_pool *new_sleeping_pool(int n_workers, int per_group) {
+    static tern_worker_plan plan;
+    plan.n_workers = n_workers;
+    for (int i = 0; i < n_workers; i++)
+        plan.workers[i] = (tern_worker_place){.cpu = TERN_CPU_NONE, .group = i / per_group, .weight = 1};
+    tern_error err = {""}, warning = {""};
+    tern_pool *pool = NULL;
+    if (tern_pool_create(&pool, &plan, &tern_default_allocator, &warning, &err) != TERN_OK) fail_msg("%s", err.text);
+    pool->crew = n_workers;
+    for (int i = 1; i < n_workers; i++)
+        while (!is_asleep(pool, i)) sched_yield();
+    return pool;
+}
+
+static void sleeping_owners_are_woken_even_below_workers_that_own_nothing(void **state) {
+    (void)state;
+    static const struct { int workers, tiles; } cases[] = {{2, 2}, {4, 2}, {8, 2}, {16, 3}, {5, 4}, {16, 16}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (int groups = 1; groups <= 2; groups++) {
+            tern_pool *pool = new_sleeping_pool(cases[i].workers, cases[i].workers / groups);
+            meeting m = {.pool = pool, .expected = (size_t)cases[i].tiles};
+            const tern_stage stage = {meet, &m, m.expected, NULL};
+            assert_int_equal(tern_pool_run(pool, &stage, 1, NULL), TERN_OK);
+            assert_false(m.failed);
+            tern_pool_destroy(pool);
+        }
+    }
+}
+
+static void a_sleeping_caller_is_woken_for_its_share_of_a_later_stage(void **state) {
+    (void)state;
+    for (int workers = 2; workers <= 6; workers += 2) {
+        for (int groups = 1; groups <= 2; groups++) {
+            tern_pool *pool = new_sleeping_pool(workers, workers / groups);
+            meeting m = {.pool = pool, .expected = (size_t)workers, .caller = pthread_self()};
+            const tern_stage stages[2] = {{meet_and_outlast_the_caller, &m, m.expected, NULL},
+                                          {meet_next, &m, m.expected, NULL}};
+            assert_int_equal(tern_pool_run(pool, stages, 2, NULL), TERN_OK);
+            assert_false(m.failed);
+            tern_pool_destroy(pool);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_tile_runs_exactly_once_and_in_its_stages_turn),
         cmocka_unit_test(epochs_wrap_and_ranges_are_refreshed),
         cmocka_unit_test(a_refresh_leaves_no_range_behind),
+        cmocka_unit_test(sleeping_owners_are_woken_even_below_workers_that_own_nothing),
+        cmocka_unit_test(a_sleeping_caller_is_woken_for_its_share_of_a_later_stage),
     };
     return cmocka_run_group_tests_name("pool_stress", tests, start_random, NULL);
 }
