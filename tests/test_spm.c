@@ -152,6 +152,33 @@ static void damaged_scores_are_refused(void **state) {
     }
 }
 
+// Every way of cutting a token in two is looked up, so one of a megabyte would take hours.
+static void a_token_longer_than_any_that_is_trained_is_refused(void **state) {
+    (void)state;
+    enum { SIZE = 1 << 20 };
+    char *text = malloc(SIZE);
+    assert_non_null(text);
+    memset(text, 'a', SIZE);
+    vocab_file file = {.n = 0};
+    vocab_key_string(&file, "tokenizer.ggml.model", "llama");
+    vocab_key_array(&file, TOKENS, TERN_GGUF_STRING, 2);
+    vocab_put_text(&file, "<s>", 3);
+    vocab_put_text(&file, text, SIZE);
+    vocab_key_array(&file, TYPES, TERN_GGUF_I32, 2);
+    vocab_put_u32(&file, TERN_TOKEN_CONTROL);
+    vocab_put_u32(&file, TERN_TOKEN_NORMAL);
+    vocab_key_array(&file, SCORES, TERN_GGUF_F32, 2);
+    for (int i = 0; i < 2; i++) vocab_put_u32(&file, 0);
+    tern_error err = {""};
+    tern_gguf *gguf = vocab_open(&file, &err);
+    assert_non_null(gguf);
+    tern_tokenizer *tok = NULL;
+    assert_int_equal(tern_tokenizer_create(&tok, gguf, &tern_default_allocator, &err), TERN_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "tokens[1] has 1048576 bytes"));
+    tern_gguf_close(gguf);
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_equal_those_of_sentencepiece),
@@ -161,6 +188,7 @@ int main(void) {
         cmocka_unit_test(random_bytes_survive),
         cmocka_unit_test(a_byte_without_a_token_is_refused_and_not_lost),
         cmocka_unit_test(damaged_scores_are_refused),
+        cmocka_unit_test(a_token_longer_than_any_that_is_trained_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

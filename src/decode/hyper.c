@@ -182,6 +182,9 @@ tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *er
     char key[128];
     uint64_t window = 0;
     snprintf(key, sizeof key, "%s.attention.sliding_window", r.arch);
-    if (tern_gguf_get_u64(gguf, key, &window) && window > 0 && window < h->n_ctx) h->n_ctx = (uint32_t)window;
+    if (!tern_gguf_get_u64(gguf, key, &window) && tern_gguf_has(gguf, key))
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: key %s is not one number; a window for each layer is not supported",
+                         tern_gguf_path(gguf), key);
+    if (window > 0 && window < h->n_ctx) h->n_ctx = (uint32_t)window;
     return TERN_OK;
 }

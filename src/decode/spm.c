@@ -134,9 +134,21 @@ static size_t add_pairs(tern_bpe *bpe, const tern_vocab *vocab, int32_t id, uint
     return pairs;
 }
 
+// Looking up all pairs of a token takes the square of its length. SentencePiece trains none of more than 512 characters.
+static tern_status check_lengths(const tern_vocab *vocab, const tern_gguf *gguf, tern_error *err) {
+    enum { TOKEN_MAX_BYTES = 512 * 4 };
+    for (size_t id = 0; id < vocab->n; id++)
+        if (is_text(vocab, (int32_t)id) && vocab->texts[id].size > TOKEN_MAX_BYTES)
+            return tern_fail(err, TERN_ERR_FORMAT,
+                             "%s: tokenizer.ggml.tokens[%zu] has %zu bytes, more than %d; convert the model again",
+                             tern_gguf_path(gguf), id, vocab->texts[id].size, TOKEN_MAX_BYTES);
+    return TERN_OK;
+}
+
 static tern_status load_merges(tern_bpe *bpe, uint32_t *ranks, scored *sorted, const tern_vocab *vocab, const tern_gguf *gguf,
                                tern_error *err) {
-    const tern_status status = read_ranks(ranks, sorted, vocab, gguf, err);
+    tern_status status = check_lengths(vocab, gguf, err);
+    if (status == TERN_OK) status = read_ranks(ranks, sorted, vocab, gguf, err);
     if (status != TERN_OK) return status;
     size_t pairs = 0;
     for (size_t id = 0; id < vocab->n; id++) pairs += add_pairs(bpe, vocab, (int32_t)id, 0);
