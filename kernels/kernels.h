@@ -149,6 +149,20 @@ typedef void tern_attention_merge_fn(float *acc, float *most, float *total, cons
 // y = x as float16, rounded to nearest even; what float16 cannot hold becomes +-65504, a NaN stays one.
 typedef void tern_to_half_fn(uint16_t *y, const float *x, size_t n);
 
+// Dot products of float32 vectors with rows of float32 or float16: y[t * ldy + i] = sum_k x[t * ldx + k] * row_i[k] for t < m,
+// i < n. Row i begins at rows + i * k elements, of any alignment. The bits do not depend on n and m.
+typedef struct tern_dot_args {
+    float *y;
+    size_t ldy;
+    const float *x;
+    size_t ldx;
+    const void *rows;
+    size_t n, m, k;
+} tern_dot_args;
+typedef void tern_dot_fn(const tern_dot_args *args);
+typedef tern_dot_fn tern_dot_f32_fn;
+typedef tern_dot_fn tern_dot_f16_fn;
+
 // Sum of the 64-bit words of a read-only sweep, for the bandwidth probe: bytes a multiple of 256, 64-byte aligned.
 typedef uint64_t tern_read_sweep_fn(const void *p, size_t bytes);
 // `iterations` rounds of independent register-only INT8 multiply-adds; returns the number of multiply-adds done.
@@ -158,7 +172,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 
 #define TERN_STAGES(X) \
     X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
-    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_merge) X(to_half) X(read_sweep) X(int8_peak)
+    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_merge) X(to_half) X(dot_f32) X(dot_f16) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
 #define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,

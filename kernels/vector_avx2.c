@@ -10,4 +10,5 @@ static inline TERN_VF_INLINE v4f fold_lanes(const vf *sum) {
 }
 
 #include "attention_body.h"
+#include "dot_body.h"
 #include "vector_body.h"

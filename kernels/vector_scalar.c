@@ -7,4 +7,5 @@
 static inline TERN_VF_INLINE v4f fold_lanes(const vf *sum) { return (sum[0] + sum[2]) + (sum[1] + sum[3]); }
 
 #include "attention_body.h"
+#include "dot_body.h"
 #include "vector_body.h"

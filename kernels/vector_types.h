@@ -9,6 +9,7 @@
 #define TERN_KERNELS_VECTOR_TYPES_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -19,7 +19,7 @@ from pathlib import Path
 TERN, MODELS = sys.argv[1], Path(sys.argv[2])
 TERNARY, INT8, LONG = (str(MODELS / f"{name}.gguf") for name in ("tiny-tq2_0", "tiny-gqa-q8_0", "tiny-long"))
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-STAGES = {"quantize", "lut_build", "lut_gemm", "sign_gemm", "mad_gemm", "int8_gemm", "int8_gemm_b32", "int4_gemm_b32", "rmsnorm", "silu_mul", "relu2_mul", "attention", "attention_merge", "to_half"}
+STAGES = {"quantize", "lut_build", "lut_gemm", "sign_gemm", "mad_gemm", "int8_gemm", "int8_gemm_b32", "int4_gemm_b32", "rmsnorm", "silu_mul", "relu2_mul", "attention", "attention_merge", "to_half", "dot_f32", "dot_f16"}
 
 
 def tern(*args, stdin=b"", **environment):
@@ -55,6 +55,8 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "perplexity", "-f", "x", says=["-m FILE"])
         self.check(USAGE, "compare", TERNARY, says=["two models"])
         self.check(USAGE, "compare", "a", "b", "c", says=["c"])
+        self.check(USAGE, "compare", "a", "b", "--head-b", "5", says=["--head-b 5", "exact"])
+        self.check(USAGE, "generate", "-m", TERNARY, "--head", "none", says=["--head none", "int4"])
         self.check(USAGE, "perplexity", "-m", TERNARY, "--ctx", "1", says=["--ctx"])
         self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
         self.check(USAGE, "bench", "--shape", "4096", says=["--shape", "4096x2560"])
@@ -155,6 +157,9 @@ class Info(unittest.TestCase):
         model = info["model"]
         self.assertEqual((model["architecture"], model["layers"], model["hidden"], model["kv_heads"]), ("llama", 3, 256, 2))
         self.assertEqual(sum(t["bytes"] > 0 for t in model["types"].values()), len(model["types"]))
+        self.assertEqual((model["head"], model["head_bytes"] * 8), ("i8b32", model["vocab"] * 256 * 8.5))
+        exact = json.loads(tern("info", "--json", "-m", INT8, "--head", "exact").stdout)["model"]
+        self.assertEqual((exact["head"], exact["int8_matrices"]), ("Q8_0", model["int8_matrices"] - 1))
 
     def test_people_see_the_same_tier_as_scripts(self):
         for tier in ("scalar", None):
@@ -350,6 +355,12 @@ class Predictions(unittest.TestCase):
         self.assertEqual((same["mean_kl_nats"], same["same_next_token"]), (0, 1))
         self.assertGreater(other["mean_kl_nats"], 0.01)
         self.assertLess(other["same_next_token"], 1)
+        exact = self.measure("compare", INT8, INT8, "--ctx", "64", "--head", "exact", "--head-b", "exact")
+        int8 = self.measure("compare", INT8, INT8, "--ctx", "64", "--head", "exact", "--head-b", "int8")
+        int4 = self.measure("compare", INT8, INT8, "--ctx", "64", "--head", "exact", "--head-b", "int4")
+        self.assertEqual(exact["mean_kl_nats"], 0)
+        self.assertGreater(int8["mean_kl_nats"], 0)
+        self.assertGreater(int4["mean_kl_nats"], 4 * int8["mean_kl_nats"])
         self.assertEqual(other["perplexity_a"], self.measure("perplexity", "-m", INT8, "--ctx", "64")["perplexity"])
 
 

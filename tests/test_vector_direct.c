@@ -247,6 +247,52 @@ static void to_half_variants_round_to_even_and_saturate(void **unused) {
     }
 }
 
+// want: in float64; sizes: the magnitude of its terms. x and rows end where an unreadable page begins.
+static void check_dot(tern_stage_id stage, size_t n, size_t m, size_t k) {
+    const bool half = stage == TERN_STAGE_dot_f16;
+    const size_t ldx = k + random_below(2) * 3, ldy = n + random_below(2) * 5;
+    const float *x = random_vector(GUARD_X, (m - 1) * ldx + k, 2.0f);
+    const void *rows = half ? (const void *)random_halves(GUARD_W, n * k, 3.0f) : random_vector(GUARD_W, n * k, 3.0f);
+    const size_t outputs = (m - 1) * ldy + n;
+    float *want = malloc(outputs * sizeof *want), *y = guard_buffer(GUARD_OUT, outputs * sizeof *y);
+    assert_non_null(want);
+    tern_dot_args args = {want, ldy, x, ldx, rows, n, m, k};
+    memset(want, 0, outputs * sizeof *want);
+    (half ? tern_dot_f16_scalar : tern_dot_f32_scalar)(&args);
+    for (size_t t = 0; t < m; t++)
+        for (size_t i = 0; i < n; i++) {
+            double exact = 0, size = 0;
+            for (size_t j = 0; j < k; j++) {
+                const double w = half ? (double)tern_f16_to_f32(((const uint16_t *)rows)[i * k + j])
+                                      : (double)((const float *)rows)[i * k + j];
+                exact += (double)x[t * ldx + j] * w;
+                size += fabs((double)x[t * ldx + j] * w);
+            }
+            if (fabs((double)want[t * ldy + i] - exact) > size * (double)(k / 16 + 6) * 0x1p-23)
+                fail_msg("scalar %s: k %zu, y[%zu][%zu] = %g instead of %g", half ? "dot_f16" : "dot_f32", k, t, i,
+                         (double)want[t * ldy + i], exact);
+        }
+    args.y = y;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        tern_dot_fn *dot = (tern_dot_fn *)use_variant(v, stage);
+        if (!dot) continue;
+        memset(y, 0, outputs * sizeof *y);
+        dot(&args);
+        if (memcmp(y, want, outputs * sizeof *y)) fail_msg("%s differs from scalar: n %zu, m %zu, k %zu", running, n, m, k);
+    }
+    free(want);
+}
+
+static void dot_variants_match_scalar_and_float64(void **unused) {
+    (void)unused;
+    for (size_t k = 1; k <= VECTOR_N_MAX; k++) {
+        check_dot(TERN_STAGE_dot_f32, 1 + k % 4, 1 + k % 6, k);
+        check_dot(TERN_STAGE_dot_f16, 1 + k % 4, 1 + k % 6, k);
+    }
+    check_dot(TERN_STAGE_dot_f16, 3, 5, 2560);
+    check_dot(TERN_STAGE_dot_f32, 3, 5, 2560);
+}
+
 // ---- probes ------------------------------------------------------------------------------------------------------
 
 static void read_sweep_reads_exactly_the_given_bytes(void **unused) {
@@ -281,6 +327,7 @@ int main(void) {
         cmocka_unit_test(relu2_mul_variants_match_scalar_and_float64),
         cmocka_unit_test(attention_variants_match_scalar_and_float64),
         cmocka_unit_test(to_half_variants_round_to_even_and_saturate),
+        cmocka_unit_test(dot_variants_match_scalar_and_float64),
         cmocka_unit_test(attention_of_equal_keys_is_the_mean_of_the_values),
         cmocka_unit_test(read_sweep_reads_exactly_the_given_bytes),
         cmocka_unit_test(int8_peak_counts_in_proportion_to_its_rounds),

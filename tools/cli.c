@@ -134,6 +134,23 @@ static const struct argp_option kernel_options[] = {
     {0}};
 const struct argp cli_kernel_argp = {.options = kernel_options, .parser = parse_kernel};
 
+tern_head_form cli_head_form(const char *option, const char *text) {
+    static const char *const names[] = {
+        [TERN_HEAD_AUTO] = "auto", [TERN_HEAD_EXACT] = "exact", [TERN_HEAD_INT8] = "int8", [TERN_HEAD_INT4] = "int4"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) return (tern_head_form)i;
+    cli_usage("%s %s: give auto, exact, int8 or int4", option, text);
+}
+
+static error_t parse_head(int key, char *arg, struct argp_state *state) {
+    if (key != CLI_KEY_HEAD) return ARGP_ERR_UNKNOWN;
+    ((cli_options *)state->input)->head = cli_head_form("--head", arg);
+    return 0;
+}
+static const struct argp_option head_options[] = {
+    {"head", CLI_KEY_HEAD, "FORM", 0, "Form of the output head: exact (as in the file), int8, int4 or auto (default)", 1}, {0}};
+const struct argp cli_head_argp = {.options = head_options, .parser = parse_head};
+
 void cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
     int next = argc;
     // argp's own errors take two lines, and its own --help needs its errors
@@ -182,8 +199,11 @@ static void show_loading(void *user, uint64_t done, uint64_t total) {
 
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model) {
     loading l = {options->model, cli_seconds()};
-    const tern_model_params params = {
-        .struct_size = sizeof params, .form = options->form, .progress = show_loading, .progress_user = &l};
+    const tern_model_params params = {.struct_size = sizeof params,
+                                      .form = options->form,
+                                      .head = options->head,
+                                      .progress = show_loading,
+                                      .progress_user = &l};
     const tern_status status = tern_model_load(ctx, model, options->model, &params);
     cli_progress(options->model, l.start, -1);
     return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);

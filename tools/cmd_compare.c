@@ -10,13 +10,17 @@
 typedef struct compare_options {
     windows_options windows; // the first model is base.model
     const char *other;
+    tern_head_form other_head;
+    bool other_head_given;
 } compare_options;
+
+enum { KEY_HEAD_B = CLI_KEY_OWN };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     compare_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (size_t i = 0; i < 3; i++) state->child_inputs[i] = &o->windows;
+        for (size_t i = 0; i < 4; i++) state->child_inputs[i] = &o->windows;
         return 0;
     case ARGP_KEY_ARG:
         if (o->other) return ARGP_ERR_UNKNOWN;
@@ -25,13 +29,23 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         else
             o->windows.base.model = arg;
         return 0;
+    case KEY_HEAD_B:
+        o->other_head = cli_head_form("--head-b", arg);
+        o->other_head_given = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
-static const struct argp_child children[] = {
-    {&windows_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0}, {&cli_machine_argp, 0, NULL, 0}, {0}};
+static const struct argp_option own_options[] = {
+    {"head-b", KEY_HEAD_B, "FORM", 0, "Form of B's output head, where it is another one than A's", 1}, {0}};
+static const struct argp_child children[] = {{&windows_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
+    .options = own_options,
     .parser = parse,
     .children = children,
     .args_doc = "A B",
@@ -42,6 +56,7 @@ static const struct argp argp = {
         "Both files must have the same tokens.\n\n"
         "Examples:\n"
         "  tern compare model-f16.gguf model-q4.gguf -f book.txt\n"
+        "  tern compare model.gguf model.gguf --head exact --head-b int4 -f book.txt\n"
         "  tern compare a.gguf b.gguf -f book.txt --json | jq .mean_kl_nats\n"
         "\n" CLI_ENVIRONMENT};
 
@@ -161,6 +176,7 @@ int cmd_compare(int argc, char **argv) {
     if (!options.other) cli_usage("compare needs two models: tern compare A B -f FILE");
     cli_options second = options.windows.base;
     second.model = options.other;
+    if (options.other_head_given) second.head = options.other_head;
     tern_context *ctx = NULL;
     windows w = {.n = 0};
     result r = {.tokens = 0};

@@ -42,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     generate_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = &o->base;
+        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = &o->base;
         return 0;
     case 'p':
         o->prompt = arg;
@@ -105,8 +105,11 @@ static const struct argp_option own_options[] = {
     {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did, for the prompt and the first tokens, as JSON for Perfetto", 2},
     {"trace-steps", KEY_TRACE_STEPS, "N", 0, "Trace the prompt and N tokens after the first (default: 4)", 2},
     {0}};
-static const struct argp_child children[] = {
-    {&cli_model_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0}, {&cli_machine_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,

@@ -22,7 +22,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     info_options *options = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = &options->base;
+        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = &options->base;
         return 0;
     case INFO_KEY_VARIANTS:
         options->variants = true;
@@ -33,8 +33,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 static const struct argp_option own_options[] = {
     {"variants", INFO_KEY_VARIANTS, NULL, 0, "List every kernel variant in the library", 1}, {0}};
-static const struct argp_child children[] = {
-    {&cli_model_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0}, {&cli_machine_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,
@@ -122,15 +125,17 @@ static json_t *tensor_types(const tern_model *model) {
 }
 
 static json_t *model_json(const tern_model_info *m, const char *path, json_t *types) {
-    return json_pack("{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:O}", //
-                     "path", cli_text_json(path), "architecture", cli_text_json(m->architecture), "name",
-                     cli_text_json(m->name), "tokenizer", m->tokenizer, //
-                     "layers", (json_int_t)m->n_layers, "hidden", (json_int_t)m->n_embd, "ffn", (json_int_t)m->n_ff, "heads",
-                     (json_int_t)m->n_heads, "kv_heads", (json_int_t)m->n_kv_heads, "head_dim", (json_int_t)m->head_dim,
-                     "vocab", (json_int_t)m->n_vocab, "context", (json_int_t)m->n_ctx_train, //
-                     "parameters", (json_int_t)m->n_params, "file_bytes", (json_int_t)m->file_bytes, "bytes_per_token",
-                     (json_int_t)m->bytes_per_token, "bits_per_weight", cli_real_json(m->bits_per_weight), //
-                     "ternary_matrices", (json_int_t)m->n_ternary, "int8_matrices", (json_int_t)m->n_int8, "types", types);
+    return json_pack(
+        "{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:s, s:I, s:O}", //
+        "path", cli_text_json(path), "architecture", cli_text_json(m->architecture), "name", cli_text_json(m->name),
+        "tokenizer", m->tokenizer, //
+        "layers", (json_int_t)m->n_layers, "hidden", (json_int_t)m->n_embd, "ffn", (json_int_t)m->n_ff, "heads",
+        (json_int_t)m->n_heads, "kv_heads", (json_int_t)m->n_kv_heads, "head_dim", (json_int_t)m->head_dim, "vocab",
+        (json_int_t)m->n_vocab, "context", (json_int_t)m->n_ctx_train, //
+        "parameters", (json_int_t)m->n_params, "file_bytes", (json_int_t)m->file_bytes, "bytes_per_token",
+        (json_int_t)m->bytes_per_token, "bits_per_weight", cli_real_json(m->bits_per_weight), //
+        "ternary_matrices", (json_int_t)m->n_ternary, "int8_matrices", (json_int_t)m->n_int8, "head", m->head, "head_bytes",
+        (json_int_t)m->head_bytes, "types", types);
 }
 
 // A name out of a file: no control character of it reaches the terminal.
@@ -149,6 +154,8 @@ static void print_model(const tern_model_info *m, const char *path, const json_t
     (void)printf("          %.1f M parameters, file %.1f MB, packed %.2f bits per weight, %.1f MB read per token\n",
                  (double)m->n_params / mega, (double)m->file_bytes / mega, m->bits_per_weight,
                  (double)m->bytes_per_token / mega);
+    (void)printf("          head %s, %.2f bits per weight, %.1f MB\n", m->head,
+                 (double)m->head_bytes * 8 / ((double)m->n_vocab * (double)m->n_embd), (double)m->head_bytes / mega);
     (void)printf("          matrices: %zu ternary, %zu INT8; tensors in the file:", m->n_ternary, m->n_int8);
     const char *name;
     json_t *type;

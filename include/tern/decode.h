@@ -19,11 +19,21 @@ typedef struct tern_model tern_model;
 // done and total count weight bytes; called from the loading thread only.
 typedef void (*tern_progress_fn)(void *user, uint64_t done, uint64_t total);
 
+// The output head, the matrix that makes logits: often the largest one, and stored in more bits than the others. docs/numerics.md
+// has what each form costs in bytes and changes in predictions.
+typedef enum tern_head_form {
+    TERN_HEAD_AUTO = 0,  // ternary, 4-bit or INT8 where the file has it so; else INT8, the fastest whose KL is at most 0.003
+    TERN_HEAD_EXACT = 1, // as it lies in the file, times activations that are not quantized; read where the file is mapped
+    TERN_HEAD_INT8 = 2,  // 8 bits and a scale per 32
+    TERN_HEAD_INT4 = 3   // 4 bits, a scale and a min per 32
+} tern_head_form;
+
 typedef struct tern_model_params {
     size_t struct_size;
     tern_form form;            // kernels for ternary tensors
     tern_progress_fn progress; // NULL: none
     void *progress_user;
+    tern_head_form head;
 } tern_model_params;
 
 // Maps the file, checks every size in it, packs the weights for this context's kernels. The file stays mapped while the model
@@ -42,6 +52,8 @@ typedef struct tern_model_info {
     uint64_t bytes_per_token; // packed bytes that one decoded token reads (matrices and head; the KV cache not counted)
     double bits_per_weight;   // of those matrices
     size_t n_ternary, n_int8; // matrices on each path
+    const char *head;         // layout of the packed head (kernels/layout.h), or its type in the file where it is read as it is; static
+    uint64_t head_bytes;      // that one token reads
 } tern_model_info;
 TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_info *info);
 

@@ -23,7 +23,9 @@ tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
                                   .bytes_per_token = m->bytes_per_token,
                                   .bits_per_weight = (double)m->bytes_per_token * 8 / m->packed_weights,
                                   .n_ternary = m->n_ternary,
-                                  .n_int8 = m->n_int8};
+                                  .n_int8 = m->n_int8,
+                                  .head = m->head.layout,
+                                  .head_bytes = m->head.bytes};
     return tern_info_write(info, &full, sizeof full, "tern_model_info", NULL);
 }
 

@@ -3,28 +3,20 @@
 #include <math.h>
 #include <string.h>
 
-#include "decode/model.h"
+#include "decode/head.h"
 
-enum { ATTENTION_TOKENS_PER_TILE = 4, SHARED_INPUT_MAX = 3 }; // Q, K and V share one
-
-typedef struct forward {
-    tern_model *m;
-    const tern_hyper *h;
-    const tern_kernels *kernels;
-    tern_region region;
-    size_t n; // tokens
-} forward;
+enum { ATTENTION_TOKENS_PER_TILE = 4 };
 
 // What the tiles of one layer get.
 typedef struct layer_args {
-    const forward *f;
+    const tern_pass *f;
     size_t layer;
 } layer_args;
 
 // ---- embedding: x = E[token], and the rotation of each position -------------------------------------------------
 
 static void embed_tile(void *arg, size_t t) {
-    const forward *f = ((const layer_args *)arg)->f;
+    const tern_pass *f = ((const layer_args *)arg)->f;
     const tern_model *m = f->m;
     const tern_row *row = &m->buf.rows[t];
     tern_row_to_f32(m->embd_type, m->buf.x + t * f->h->n_embd, m->token_embd->data, (size_t)row->token, f->h->n_vocab,
@@ -39,98 +31,12 @@ static void embed_tile(void *arg, size_t t) {
     }
 }
 
-static void embed(forward *f) {
+static void embed(tern_pass *f) {
     const layer_args args = {f, 0};
     tern_region_add(&f->region, "embed", embed_tile, &args, sizeof args, f->n);
 }
 
-// ---- linear: quantize rows (after an optional element-wise step), multiply ----------------------------------------
-
-// Where a row comes from: norm(gate(in, up)), either part or none.
-typedef struct row_args {
-    const tern_kernels *kernels;
-    const float *in;   // rows of view.k
-    const float *up;   // rows that the gate multiplies, or NULL: no gate
-    const float *norm; // weights of RMSNorm, or NULL
-    tern_gate gate;
-    float rms_eps;
-} row_args;
-_Static_assert(sizeof(row_args) <= TERN_SET_ROW_ARG_MAX, "the arguments of a row fit");
-
-typedef struct prepare_args {
-    tern_act_view view;
-    row_args row;
-    float *out; // where the element-wise steps write their rows
-    size_t n_tiles;
-} prepare_args;
-
-static const char *prepare_name(const row_args *a) {
-    static const char *const gates[] = {[TERN_GATE_SILU] = "silu, quantize", [TERN_GATE_RELU2] = "relu2, quantize"};
-    static const char *const normed_gates[] = {
-        [TERN_GATE_SILU] = "silu, norm, quantize", [TERN_GATE_RELU2] = "relu2, norm, quantize"};
-    if (a->up) return (a->norm ? normed_gates : gates)[a->gate];
-    return a->norm ? "norm, quantize" : "quantize";
-}
-
-static void prepare_row(const tern_act_view *view, const row_args *a, float *out, size_t t) {
-    const size_t k = view->k;
-    const float *x = a->in + t * k;
-    if (a->up) {
-        if (a->gate == TERN_GATE_RELU2)
-            TERN_KERNEL(a->kernels, relu2_mul, TERN_LAYOUT_NONE)(out, x, a->up + t * k, k);
-        else
-            TERN_KERNEL(a->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->up + t * k, k);
-        x = out;
-    }
-    if (a->norm) {
-        TERN_KERNEL(a->kernels, rmsnorm, TERN_LAYOUT_NONE)(out, x, a->norm, k, a->rms_eps);
-        x = out;
-    }
-    const tern_act_source row = {.x = x, .type = TERN_TYPE_F32};
-    tern_act_set_row(view, a->kernels, t, &row, 0);
-}
-
-static void prepare_tile(void *arg, size_t tile) {
-    const prepare_args *a = arg;
-    const size_t end = tern_line_cut(a->view.m, a->n_tiles, tile + 1);
-    for (size_t t = tern_line_cut(a->view.m, a->n_tiles, tile); t < end; t++)
-        prepare_row(&a->view, &a->row, a->out + t * a->view.k, t);
-}
-
-static void prepare_own_row(const tern_act_view *view, const void *arg, float *x) { prepare_row(view, arg, x, 0); }
-
-// Products of one input. Each activation block that the weights ask for is quantized once.
-static void linear(forward *f, size_t tokens, size_t k, prepare_args prepare, const tern_product *products, size_t n_products) {
-    bool done[SHARED_INPUT_MAX] = {false};
-    for (size_t i = 0; i < n_products; i++) {
-        if (done[i]) continue;
-        const size_t block = tern_weights_act_block(products[i].w);
-        tern_product group[SHARED_INPUT_MAX];
-        size_t n_group = 0;
-        for (size_t j = i; j < n_products; j++)
-            if (!done[j] && tern_weights_act_block(products[j].w) == block) {
-                group[n_group++] = products[j];
-                done[j] = true;
-            }
-        prepare.view = tern_act_begin(f->m->act, tokens, k, block);
-        if (tern_products_add_own_rows(&f->region, &prepare.view, group, n_group, prepare_own_row, &prepare.row,
-                                       sizeof prepare.row))
-            continue;
-        prepare.n_tiles = tern_act_tiles(tokens, k, (size_t)f->m->ctx->threads);
-        tern_region_add(&f->region, prepare_name(&prepare.row), prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
-        tern_products_add(&f->region, &prepare.view, group, n_group, false);
-    }
-}
-
-static prepare_args normed(const forward *f, const float *x, const float *weight, float *out) {
-    return (prepare_args){.row = {.kernels = f->kernels, .in = x, .norm = weight, .rms_eps = f->h->rms_eps}, .out = out};
-}
-static prepare_args gated(const forward *f, const float *gate, const float *up, const float *sub_norm, float *out) {
-    prepare_args p = normed(f, gate, sub_norm, out);
-    p.row.up = up;
-    p.row.gate = f->h->arch->gate;
-    return p;
-}
+// ---- products ------------------------------------------------------------------------------------------------------
 
 static tern_product to(const char *name, const tern_linear *l, float *y) {
     return (tern_product){.w = l->w, .y = y, .ldy = l->w->n, .bias = l->bias, .name = name};
@@ -155,7 +61,7 @@ static void rotate(float *x, const float *cs, const tern_hyper *h) {
     }
 }
 
-static void norm_and_rotate(const forward *f, float *heads, size_t n, const float *norm, const float *cs) {
+static void norm_and_rotate(const tern_pass *f, float *heads, size_t n, const float *norm, const float *cs) {
     const size_t dim = f->h->head_dim;
     for (float *x = heads; x < heads + n * dim; x += dim) {
         if (norm) TERN_KERNEL(f->kernels, rmsnorm, TERN_LAYOUT_NONE)(x, x, norm, dim, f->h->rms_eps);
@@ -187,7 +93,7 @@ static void rope_tile(void *arg, size_t t) {
     }
 }
 
-static void rope_and_cache(forward *f, size_t layer) {
+static void rope_and_cache(tern_pass *f, size_t layer) {
     const layer_args args = {f, layer};
     tern_region_add(&f->region, "rope, cache", rope_tile, &args, sizeof args, f->n);
 }
@@ -253,7 +159,7 @@ static void merge_begin(merged *m, size_t count, size_t dim) {
     }
 }
 
-static void merge_block(const forward *f, merged *m, const block_sums *sums, size_t count) {
+static void merge_block(const tern_pass *f, merged *m, const block_sums *sums, size_t count) {
     for (size_t i = 0; i < count; i++) TERN_KERNEL(f->kernels, attention_merge, TERN_LAYOUT_NONE)
     (m->acc[i], &m->most[i], &m->total[i], sums->acc + i * sums->ld, sums->most[i], sums->total[i], f->h->head_dim);
 }
@@ -314,7 +220,7 @@ static void attention_merge_tile(void *arg, size_t tile) {
     merge_end(a, &m, 0, run);
 }
 
-static void attention(forward *f, size_t layer) {
+static void attention(tern_pass *f, size_t layer) {
     const layer_args args = {f, layer};
     const size_t runs = head_runs(f->h), blocks = context_blocks(f->m->buf.rows);
     if (f->n == 1 && blocks > 1) {
@@ -326,71 +232,32 @@ static void attention(forward *f, size_t layer) {
     tern_region_add(&f->region, "attention", attention_tile, &args, sizeof args, tiles);
 }
 
-// ---- head: logits of the rows that want them ----------------------------------------------------------------------------
-
-typedef struct copy_args {
-    float *to;
-    const float *from;
-    size_t count;
-} copy_args;
-
-static void copy_tile(void *arg, size_t tile) {
-    (void)tile;
-    const copy_args *c = arg;
-    memcpy(c->to, c->from, c->count * sizeof *c->to);
-}
-
-static void copy(forward *f, float *target, const float *from, size_t count) {
-    const copy_args args = {target, from, count};
-    tern_region_add(&f->region, "copy rows", copy_tile, &args, sizeof args, 1);
-}
-
-static void head(forward *f) {
-    const tern_model *m = f->m;
-    const size_t d = f->h->n_embd, vocab = f->h->n_vocab;
-    const tern_row *rows = m->buf.rows;
-    for (size_t t = 0; t < f->n;) {
-        const tern_row *wanted[TERN_HEAD_ROWS];
-        size_t count = 0;
-        for (; t < f->n && count < TERN_HEAD_ROWS; t++)
-            if (rows[t].logits) {
-                if (count != t) copy(f, m->buf.x + count * d, m->buf.x + t * d, d); // count < t: rows before it are done with
-                wanted[count++] = &rows[t];
-            }
-        if (count == 0) return;
-        float *logits = count == 1 ? wanted[0]->logits : m->buf.logits;
-        const tern_product product = to("head", &(tern_linear){.w = m->head}, logits);
-        linear(f, count, d, normed(f, m->buf.x, m->output_norm, m->buf.h), &product, 1);
-        if (count > 1)
-            for (size_t i = 0; i < count; i++) copy(f, wanted[i]->logits, logits + i * vocab, vocab);
-    }
-}
-
 // ---- the model ------------------------------------------------------------------------------------------------------------
 
-static void transformer_layer(forward *f, size_t l) {
+static void transformer_layer(tern_pass *f, size_t l) {
     const tern_layer *w = &f->m->layers[l];
     const tern_buffers *b = &f->m->buf;
     const size_t d = f->h->n_embd, q = tern_q_width(f->h), ff = f->h->n_ff;
-    linear(f, f->n, d, normed(f, b->x, w->attn_norm, b->h),
-           (tern_product[]){to("qkv", &w->q, b->q), to("qkv", &w->k, b->k), to("qkv", &w->v, b->v)}, 3);
+    tern_linear_add(f, f->n, d, tern_input_normed(f, b->x, w->attn_norm, b->h),
+                    (tern_product[]){to("qkv", &w->q, b->q), to("qkv", &w->k, b->k), to("qkv", &w->v, b->v)}, 3);
     rope_and_cache(f, l);
     attention(f, l);
-    linear(f, f->n, q, normed(f, b->att, w->attn_sub_norm, b->att), (tern_product[]){add_to("attention out", &w->o, b->x)}, 1);
-    linear(f, f->n, d, normed(f, b->x, w->ffn_norm, b->h),
-           (tern_product[]){to("gate, up", &w->gate, b->gate), to("gate, up", &w->up, b->up)}, 2);
-    linear(f, f->n, ff, gated(f, b->gate, b->up, w->ffn_sub_norm, b->gate), (tern_product[]){add_to("down", &w->down, b->x)},
-           1);
+    tern_linear_add(f, f->n, q, tern_input_normed(f, b->att, w->attn_sub_norm, b->att),
+                    (tern_product[]){add_to("attention out", &w->o, b->x)}, 1);
+    tern_linear_add(f, f->n, d, tern_input_normed(f, b->x, w->ffn_norm, b->h),
+                    (tern_product[]){to("gate, up", &w->gate, b->gate), to("gate, up", &w->up, b->up)}, 2);
+    tern_linear_add(f, f->n, ff, tern_input_gated(f, b->gate, b->up, w->ffn_sub_norm, b->gate),
+                    (tern_product[]){add_to("down", &w->down, b->x)}, 1);
 }
 
 tern_status tern_forward(tern_model *model, size_t n) {
-    forward f = {.m = model, .h = &model->hyper, .kernels = &model->ctx->kernels, .n = n};
+    tern_pass f = {.m = model, .h = &model->hyper, .kernels = &model->ctx->kernels, .n = n};
     tern_region_init(&f.region, model->ctx, model->buf.stages, TERN_FORWARD_STAGES, model->buf.stage_args,
                      TERN_FORWARD_ARG_BYTES);
     atomic_store_explicit(&model->act->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
     embed(&f);
     for (size_t l = 0; l < model->hyper.n_layers; l++) transformer_layer(&f, l);
-    head(&f);
+    tern_head_add(&f);
     const tern_status status = tern_region_run(&f.region);
     if (status == TERN_OK && atomic_load_explicit(&model->act->not_finite, memory_order_relaxed))
         return tern_fail(&model->ctx->error, TERN_ERR_FORMAT,

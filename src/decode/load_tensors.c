@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "decode/loader.h"
-#include "matmul/build.h"
+#include "decode/head.h"
 
 enum { TENSOR_NAME_MAX = 64 };
 
@@ -50,20 +49,18 @@ static tern_status load_optional(tern_loader *ld, const char *name, size_t n, co
     return tern_gguf_find_tensor(ld->m->gguf, name) ? load_vector(ld, name, n, out) : TERN_OK;
 }
 
-// Rows first .. first + n - 1 of a matrix of `rows` rows.
-static tern_status load_rows(tern_loader *ld, const tern_gguf_tensor *t, size_t rows, size_t first, size_t n, size_t k,
-                             tern_weights **out) {
+tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const tern_rows *rows, tern_weights **out) {
     tern_model *m = ld->m;
     const tern_weights_params params = {
         .struct_size = sizeof params,
         .form = ld->params->form,
-        .first_row = first,
-        .n_rows = n,
+        .first_row = rows->first,
+        .n_rows = rows->count,
         // Each token reads every matrix: they stay in cache all together or not at all.
         .expect_cached = ld->total <= ld->ctx->topology.l3_bytes / 2,
     };
-    tern_status status =
-        tern_weights_from_blocks(ld->ctx, out, t->type, t->data, t->size, rows, k, &params, &m->weight_allocator);
+    const tern_blocks blocks = {.ggml_type = t->type, .data = t->data, .size = t->size, .n = rows->n, .k = rows->k};
+    tern_status status = tern_weights_from_blocks(ld->ctx, out, &blocks, rows->recode, &params, &m->weight_allocator);
     if (status != TERN_OK) {
         tern_error cause = ld->ctx->error;
         return tern_fail(&ld->ctx->error, status == TERN_ERR_ARG ? TERN_ERR_FORMAT : status, "%s: tensor %.*s: %.300s",
@@ -73,12 +70,12 @@ static tern_status load_rows(tern_loader *ld, const tern_gguf_tensor *t, size_t 
     status = tern_weights_get_info(ld->ctx, *out, &info);
     if (status != TERN_OK) return status;
     m->bytes_per_token += info.bytes;
-    m->packed_weights += (double)n * (double)k;
+    m->packed_weights += (double)rows->count * (double)rows->k;
     if ((*out)->ternary)
         m->n_ternary++;
     else
         m->n_int8++;
-    ld->done += t->size / rows * n;
+    ld->done += t->size / rows->n * rows->count;
     if (ld->params->progress) ld->params->progress(ld->params->progress_user, ld->done, ld->total);
     return TERN_OK;
 }
@@ -128,7 +125,10 @@ static tern_status load_projection(tern_loader *ld, size_t layer, const projecti
     const tern_gguf_tensor *t = NULL;
     name_of(name, layer, p->tensor, "weight");
     tern_status status = find(ld, name, 2, p->k, p->rows, &t);
-    if (status == TERN_OK) status = load_rows(ld, t, p->rows, p->first, p->n, p->k, &p->to->w);
+    if (status == TERN_OK) {
+        const tern_rows rows = {.n = p->rows, .k = p->k, .first = p->first, .count = p->n};
+        status = tern_load_rows(ld, t, &rows, &p->to->w);
+    }
     if (status != TERN_OK) return status;
     name_of(name, layer, p->tensor, "bias");
     status = load_optional(ld, name, p->rows, &p->to->bias);
@@ -262,7 +262,7 @@ tern_status tern_load_head(tern_loader *ld) {
     const tern_gguf_tensor *t = m->token_embd;
     tern_status status = load_vector(ld, "output_norm.weight", d, &m->output_norm);
     if (status == TERN_OK && !is_tied(ld)) status = find(ld, "output.weight", 2, d, vocab, &t);
-    return status == TERN_OK ? load_rows(ld, t, vocab, 0, vocab, d, &m->head) : status;
+    return status == TERN_OK ? tern_head_load(ld, t) : status;
 }
 
 // The rotations with the factors of one tensor, or without.

@@ -4,6 +4,7 @@
 #define TERN_DECODE_LOADER_H
 
 #include "decode/model.h"
+#include "matmul/build.h"
 
 typedef struct tern_loader {
     tern_context *ctx;
@@ -12,6 +13,13 @@ typedef struct tern_loader {
     uint64_t done, total; // bytes of matrices packed
     size_t floats_used;
 } tern_loader;
+
+// Rows first .. first + count - 1 of a matrix of n rows of k, packed.
+typedef struct tern_rows {
+    size_t n, k, first, count;
+    tern_recode recode;
+} tern_rows;
+tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const tern_rows *rows, tern_weights **out);
 
 // Floats that norms, biases and frequencies of all layers may take.
 size_t tern_loader_floats(const tern_hyper *h);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "decode/loader.h"
+#include "decode/head.h"
 
 // Carves count elements of size bytes out of the model's one work allocation; the first pass (base NULL) only counts.
 static void *carve(unsigned char *base, size_t *used, size_t count, size_t size) {
@@ -13,7 +13,8 @@ static void *carve(unsigned char *base, size_t *used, size_t count, size_t size)
     return p;
 }
 
-static size_t carve_buffers(const tern_hyper *h, tern_buffers *b, unsigned char *base) {
+static size_t carve_buffers(const tern_model *m, tern_buffers *b, unsigned char *base) {
+    const tern_hyper *h = &m->hyper;
     const size_t tokens = TERN_BATCH_TOKENS, f = sizeof(float);
     size_t used = 0;
     b->x = carve(base, &used, tokens * h->n_embd, f);
@@ -26,6 +27,7 @@ static size_t carve_buffers(const tern_hyper *h, tern_buffers *b, unsigned char 
     b->up = carve(base, &used, tokens * h->n_ff, f);
     b->cos_sin = carve(base, &used, tokens * h->rope.dim, f);
     b->logits = carve(base, &used, (size_t)TERN_HEAD_ROWS * h->n_vocab, f);
+    b->head_rows = carve(base, &used, tern_head_scratch(m), f);
     b->rows = carve(base, &used, tokens, sizeof *b->rows);
     b->stages = carve(base, &used, TERN_FORWARD_STAGES, sizeof *b->stages);
     b->stage_args = carve(base, &used, TERN_FORWARD_ARG_BYTES, 1);
@@ -35,11 +37,11 @@ static size_t carve_buffers(const tern_hyper *h, tern_buffers *b, unsigned char 
 static tern_status make_buffers(tern_loader *ld) {
     tern_model *m = ld->m;
     const tern_hyper *h = &m->hyper;
-    m->buf_bytes = carve_buffers(h, &m->buf, NULL);
+    m->buf_bytes = carve_buffers(m, &m->buf, NULL);
     m->buf_memory = tern_alloc(&ld->ctx->allocator, m->buf_bytes, 1);
     if (!m->buf_memory)
         return tern_fail(&ld->ctx->error, TERN_ERR_MEMORY, "out of memory for %zu bytes of work buffers", m->buf_bytes);
-    carve_buffers(h, &m->buf, m->buf_memory);
+    carve_buffers(m, &m->buf, m->buf_memory);
     size_t widest = h->n_ff > h->n_embd ? h->n_ff : h->n_embd;
     if (tern_q_width(h) > widest) widest = tern_q_width(h);
     return tern_activations_create(ld->ctx, &m->act, TERN_BATCH_TOKENS, widest);
@@ -91,6 +93,7 @@ tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *p
     tern_model_params p;
     tern_status status = tern_params_read(&p, sizeof p, params, "tern_model_params", &ctx->error);
     if (status != TERN_OK) return status;
+    if (p.head > TERN_HEAD_INT4) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     m->ctx = ctx;

@@ -45,6 +45,15 @@ typedef struct tern_rope_table {
     float magnitude;
 } tern_rope_table;
 
+// The output head: packed, or as it lies in the file.
+typedef struct tern_head {
+    tern_weights *w;              // NULL: exact
+    const tern_block_type *exact; // of rows; NULL: packed
+    const uint8_t *rows;
+    uint64_t bytes;     // that one token reads
+    const char *layout; // of w, or the name of the rows' type; static
+} tern_head;
+
 // Buffers of one forward over up to TERN_BATCH_TOKENS tokens; every row has its natural length.
 typedef struct tern_buffers {
     float *x;                  // residual stream [tokens][n_embd]
@@ -54,6 +63,7 @@ typedef struct tern_buffers {
     float *gate, *up;          // [tokens][n_ff]
     float *cos_sin;            // rotation of each token's position [tokens][rope.dim]: cos, sin of pair 0, 1, ...
     float *logits;             // [TERN_HEAD_ROWS][n_vocab], when several sessions ask at once
+    float *head_rows;          // scratch of the exact head, or nothing (head.h)
     struct tern_row *rows;     // [tokens]
     tern_stage *stages;        // storage of the region
     unsigned char *stage_args; //
@@ -76,7 +86,7 @@ struct tern_model {
     const tern_block_type *embd_type;
     tern_layer *layers;
     const float *output_norm;
-    tern_weights *head;
+    tern_head head;
     tern_arena weight_memory; // all packed matrices: small ones share huge pages, and a token reads them in one direction
     tern_allocator weight_allocator;
     float *floats; // all norm vectors, biases and rope frequencies

@@ -49,8 +49,25 @@ typedef struct tern_u4_blocks {
 } tern_u4_blocks;
 void tern_build_u4_blocks(tern_build *build, const tern_u4_blocks *source);
 
-// tern_weights_from_gguf into memory of another allocator (NULL: the context's).
-tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
-                                     size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator);
+// Quantizes a row to 4 bits in blocks of TERN_I4_BLOCK, scales and mins as tern_pack_i4 takes them for I4M32. NULL, or a static
+// text that says what is wrong with the row.
+const char *tern_quantize_row_int4(int8_t *codes, float *scales, const float *x, size_t k);
+
+// What becomes of rows whose type is something else.
+typedef enum tern_recode {
+    TERN_RECODE_NONE, // as tern_weights_from_gguf says
+    TERN_RECODE_INT8, // INT8 per 32, from their values
+    TERN_RECODE_INT4  // 4-bit with a scale and a min per 32
+} tern_recode;
+
+typedef struct tern_blocks {
+    uint32_t ggml_type;
+    const void *data;
+    size_t size, n, k;
+} tern_blocks;
+
+// tern_weights_from_gguf, also with other codes than the type's, and into memory of another allocator (NULL: the context's).
+tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const tern_blocks *blocks, tern_recode recode,
+                                     const tern_weights_params *params, const tern_allocator *allocator);
 
 #endif

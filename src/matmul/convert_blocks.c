@@ -6,6 +6,7 @@
 
 #include "format/half.h"
 #include "matmul/build.h"
+#include "matmul/pack_int4.h"
 
 typedef struct block_source {
     const tern_block_type *type;
@@ -22,6 +23,20 @@ static const char *read_floats(const void *source, size_t row, int8_t *codes, fl
     const block_source *s = source;
     tern_row_to_f32(s->type, work, s->data, row, s->n, s->k);
     return tern_quantize_row_int8(codes, scales, work, s->k, TERN_I8B_BLOCK);
+}
+
+static const char *read_floats_int4(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    const block_source *s = source;
+    tern_row_to_f32(s->type, work, s->data, row, s->n, s->k);
+    return tern_quantize_row_int4(codes, scales, work, s->k);
+}
+
+static void build_floats_int4(tern_build *build) {
+    build->int4 = TERN_LAYOUT_I4M32;
+    build->scale_block = TERN_I4_BLOCK;
+    build->scales_per_row = tern_i4_scales(build->int4, build->k);
+    build->work_floats = build->k;
+    build->read = read_floats_int4;
 }
 
 static void build_floats(tern_build *build) {
@@ -145,19 +160,28 @@ static tern_status build_codes(tern_context *ctx, tern_build *build, block_sourc
 
 tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                    size_t n, size_t k, const tern_weights_params *params) {
-    return tern_weights_from_blocks(ctx, w, ggml_type, data, size, n, k, params, NULL);
+    const tern_blocks blocks = {ggml_type, data, size, n, k};
+    return tern_weights_from_blocks(ctx, w, &blocks, TERN_RECODE_NONE, params, NULL);
 }
 
-tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
-                                     size_t n, size_t k, const tern_weights_params *params, const tern_allocator *allocator) {
+// Whether the type's codes are of the kind asked for.
+static bool keeps_codes(const tern_block_type *type, tern_recode recode) {
+    if (recode == TERN_RECODE_INT4) return type->to_u4;
+    return recode == TERN_RECODE_NONE || (type->to_codes && type->levels == TERN_LEVELS_MANY);
+}
+
+tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const tern_blocks *blocks, tern_recode recode,
+                                     const tern_weights_params *params, const tern_allocator *allocator) {
+    const uint8_t *data = blocks->data;
+    const size_t n = blocks->n, k = blocks->k, size = blocks->size;
     tern_weights_params p;
     tern_status status = tern_weights_check(ctx, w, data, n, k, k, params, &p);
     if (status != TERN_OK) return status;
-    const tern_block_type *type = tern_block_type_of(ggml_type, k, n, size);
+    const tern_block_type *type = tern_block_type_of(blocks->ggml_type, k, n, size);
     char name[32];
     if (!type)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "type %s is not supported; convert it to TQ2_0 (ternary) or Q8_0",
-                         tern_ggml_type_name(ggml_type, name));
+                         tern_ggml_type_name(blocks->ggml_type, name));
     if (k % type->block_elems)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "k = %zu is not a multiple of %s's block of %zu", k, type->name,
                          type->block_elems);
@@ -170,7 +194,9 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, uint32
     block_source source = {.type = type, .data = data, .n = n, .k = k, .row_bytes = tern_row_bytes(type, k)};
     const tern_u4_blocks nibbles = {type, data, source.row_bytes, k};
     tern_build build = {.n = n, .k = k, .params = p, .bad_row = TERN_ERR_FORMAT, .allocator = allocator, .source = &source};
-    if (type->to_u4)
+    if (!keeps_codes(type, recode))
+        (recode == TERN_RECODE_INT4 ? build_floats_int4 : build_floats)(&build);
+    else if (type->to_u4)
         tern_build_u4_blocks(&build, &nibbles);
     else if (!type->to_codes)
         build_floats(&build);
