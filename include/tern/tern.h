@@ -30,7 +30,7 @@ typedef enum tern_status {
     TERN_ERR_FORMAT = 4,      // a file is damaged or is not what it says
     TERN_ERR_IO = 5,          // the operating system refused a file operation
     TERN_ERR_CPU = 6,         // the CPU or the OS lacks an instruction set that was asked for
-    TERN_ERR_THREADS = 7,     // threads could not be created
+    TERN_ERR_THREADS = 7,     // no call returns this now: threads that are refused are a warning
     TERN_ERR_FULL = 8,        // a session's context has no room for the tokens
     TERN_ERR_STATE = 9        // a call out of order, e.g. logits before the first decode
 } tern_status;

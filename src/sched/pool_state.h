@@ -32,8 +32,8 @@
 // one that comes late leaves a newer value alone.
 //
 // Epochs wrap. Whether one is older is asked of the difference, so no range may be left behind for 2^31 epochs: every 2^30 the
-// advancer moves all ranges up. What remains is a thread held between two loads of one claim for a multiple of 2^32 epochs, an
-// hour and more of nothing but the shortest stages.
+// advancer moves all ranges up. What remains is a thread held between two loads of one claim for a multiple of 2^32 epochs: a
+// quarter of an hour of nothing but empty stages, and hours of real ones.
 //
 // tests/model has this protocol in Promela: every interleaving of small pools, and what breaks when a part is left out.
 #ifndef TERN_SCHED_POOL_STATE_H
