@@ -147,6 +147,17 @@ class Generate(Folder):
                 trace, _ = self.trace(*GENERATE, "--trace-steps", steps)
                 self.assertEqual([e["name"] for e in trace.of("program") if e["name"].startswith("token")], tokens)
 
+    def test_guessed_tokens_do_not_carry_a_trace_past_its_steps(self):
+        prompt = "hello you " * 8
+        skipped = 0
+        for steps in range(1, 9):
+            trace, _ = self.trace(TERN, "generate", "-m", TERNARY, "-p", prompt, "-n", "40", "--draft", "8", "--trace-steps", str(steps))
+            tokens = [int(e["name"].split()[1]) for e in trace.of("program") if e["name"].startswith("token")]
+            self.assertTrue(all(token <= steps + 1 for token in tokens[:-1]), (steps, tokens))
+            self.assertEqual(trace.dropped, 0)
+            skipped += tokens[-1] > steps + 1
+        self.assertGreater(skipped, 0, "no guess was right where it counts")
+
     def test_one_thread_is_traced_too(self):
         trace, _ = self.trace(*GENERATE, "-t", "1")
         trace.check_tiles()
@@ -193,6 +204,7 @@ class Files(Folder):
     def test_values_that_cannot_be_meant_are_usage_errors(self):
         for steps in ("-1", "101", "few"):
             self.refused(*GENERATE, "--trace", str(self.file), "--trace-steps", steps, code=USAGE, says=["--trace-steps"])
+        self.refused(*GENERATE, "--trace-steps", "2", code=USAGE, says=["--trace FILE"])
         self.refused(*GENERATE, "--trace", "", code=USAGE, says=["--trace", "file"])
 
 
@@ -213,6 +225,12 @@ class Plot(Folder):
             result = run([sys.executable, PLOT_TRACE, str(self.file), "-o", str(self.folder / "none.svg"), *wrong])
             self.assertEqual(result.returncode, 1)
             self.assertIn(b"99", result.stderr)
+
+    def test_what_is_no_trace_is_an_error_of_one_line(self):
+        self.file.write_text("{}")
+        for path in (str(self.file), str(self.folder / "none.json")):
+            result = run([sys.executable, PLOT_TRACE, path, "-o", str(self.folder / "none.svg")])
+            self.assertEqual((result.returncode, len(result.stderr.splitlines())), (1, 1), result.stderr)
         self.assertFalse((self.folder / "none.svg").exists())
 
 

@@ -20,6 +20,7 @@ typedef struct generate_options {
     tern_sampler_params sampler;
     const char *trace; // file, or NULL
     size_t trace_steps;
+    bool trace_steps_given;
 } generate_options;
 
 enum { DEFAULT_PREDICT = 128, MAX_PREDICT = 1 << 30, DEFAULT_TRACE_STEPS = 4, MAX_TRACE_STEPS = 100, MAX_DRAFT = 64 };
@@ -82,6 +83,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case KEY_TRACE_STEPS:
         o->trace_steps = (size_t)cli_integer("--trace-steps", arg, 0, MAX_TRACE_STEPS);
+        o->trace_steps_given = true;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -388,20 +390,22 @@ static void print_kernels(tern_context *ctx) {
     json_decref(kernels);
 }
 
+static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
+
 static int report_text(tern_context *ctx, run *r, const speeds *s, size_t n_prompt) {
     int rc = show_text(r, true);
     if (r->size == 0 || r->text[r->size - 1] != '\n') (void)putchar('\n');
     if (rc == CLI_OK) rc = cli_flush();
-    (void)fprintf(stderr, "\nprompt     %zu tokens", n_prompt);
+    (void)fprintf(stderr, "\nprompt     %zu token%s", n_prompt, plural(n_prompt));
     if (isfinite(s->prefill)) (void)fprintf(stderr, ", %.1f tok/s, first token after %.1f ms", s->prefill, s->first_ms);
-    (void)fprintf(stderr, "\ngenerated  %zu tokens (stopped by: %s)", r->n_generated, r->stop);
+    (void)fprintf(stderr, "\ngenerated  %zu token%s (stopped by: %s)", r->n_generated, plural(r->n_generated), r->stop);
     if (isfinite(s->decode)) {
-        (void)fprintf(stderr, ", %.1f tok/s; per token p50 %.2f ms, p95 %.2f ms, p99 %.2f ms", s->decode, s->p50, s->p95,
-                      s->p99);
+        (void)fprintf(stderr, ", %.1f tok/s; %s p50 %.2f ms, p95 %.2f ms, p99 %.2f ms", s->decode,
+                      r->n_accepted ? "from token to token" : "per token", s->p50, s->p95, s->p99);
     }
     if (r->n_drafted)
-        (void)fprintf(stderr, "\nguessed    %zu tokens, %zu of them right (%.0f %%)", r->n_drafted, r->n_accepted,
-                      100 * (double)r->n_accepted / (double)r->n_drafted);
+        (void)fprintf(stderr, "\nguessed    %zu token%s, %zu of them right (%.0f %%)", r->n_drafted, plural(r->n_drafted),
+                      r->n_accepted, 100 * (double)r->n_accepted / (double)r->n_drafted);
     (void)fprintf(stderr, "\nthreads    %d\nkernels   ", tern_context_threads(ctx));
     print_kernels(ctx);
     return rc;
@@ -485,6 +489,7 @@ int cmd_generate(int argc, char **argv) {
     if (!o.base.model) cli_usage("generate needs a model: -m FILE");
     if (!o.prompt) cli_usage("generate needs a prompt: -p TEXT");
     if (o.system && !o.chat) cli_usage("--system is part of a chat; add --chat");
+    if (o.trace_steps_given && !o.trace) cli_usage("--trace-steps is part of a trace; add --trace FILE");
     if (!*o.prompt) return cli_fail("the prompt is empty; give some text with -p");
     tern_context *ctx = NULL;
     tern_model *model = NULL;
