@@ -44,7 +44,7 @@ static bool open_model(job *j, const char *path) {
     j->run = decode_token;
     return (tern_model_load(j->ctx, &j->model, path, NULL) == TERN_OK &&
             tern_session_create(j->model, &j->session, CONTEXT) == TERN_OK) ||
-           failed(j, path);
+           failed(j, "loading a model");
 }
 
 // ---- a product ----------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state) {
     }
 }
 static const struct argp_option machine_options[] = {
-    {"threads", 't', "THREADS", 0, "Threads to use (default: one per physical core)", 1},
+    {"threads", 't', "THREADS", 0, "Threads to use (default: one per physical core, no more than a CPU quota pays for)", 1},
     {"isa", CLI_KEY_ISA, "TIER", 0,
      "Highest instruction set to use: scalar, avx2, avx512, avx512vnni or avx512vbmi (default: the CPU's best)", 1},
     {"json", CLI_KEY_JSON, NULL, 0, "Print one JSON object on stdout and nothing else there", 2},
@@ -286,7 +286,7 @@ int cli_read_text(const char *path, char **text, size_t *size) {
     const bool is_file = path && strcmp(path, "-") != 0;
     const char *name = is_file ? path : "stdin";
     FILE *in = is_file ? fopen(path, "rb") : stdin;
-    if (!in) return cli_fail("cannot open %s: %s", name, strerror(errno));
+    if (!in) return cli_fail("cannot open %s: %s; check its path and permissions", name, strerror(errno));
     size_t room = FIRST_ROOM;
     *size = 0;
     *text = malloc(room);

@@ -57,7 +57,7 @@ extern const struct argp cli_head_argp;    // --head
     "  TERN_THREADS  number of threads where -t is not given\n"                                                                \
     "  TERN_ISA      highest instruction set to use where --isa is not given\n"                                                \
     "  TERN_TUNE     tuning table to choose by, or off (default: that of tern tune)\n"                                         \
-    "  TERN_PIN      compact (default), spread, all or none: which CPUs the threads are bound to\n"
+    "  TERN_PIN      CPUs that threads are bound to: compact, spread, all or none\n"
 
 // Parses argv into a struct that begins with cli_options. A wrong option, or an argument that is none, is a usage error of one
 // line; --help prints and exits.

@@ -94,12 +94,12 @@ static void print_machine(tern_context *ctx, const tern_cpu_info *cpu, const ter
         (void)printf("tuning    %zu results of tern tune choose the layouts of ternary weights", tern_tune_count(ctx));
     else
         (void)printf("tuning    none: built-in rules choose the layouts of ternary weights");
-    (void)printf("\nkernels   %-14s %-11s %s\n", "stage", "variant", "layout");
+    (void)printf("\nkernels   %-15s %-11s %s\n", "stage", "variant", "layout");
     for (size_t i = 0; i < tern_variant_count(); i++) {
         tern_variant_info v = {.struct_size = sizeof v};
         if (tern_variant_get(ctx, i, &v) != TERN_OK || !(v.chosen || all_variants)) continue;
         const char *state = v.chosen ? "chosen" : v.usable ? "usable" : "not on this CPU, or above the tier";
-        (void)printf("          %-14s %-11s ", v.stage, v.tier);
+        (void)printf("          %-15s %-11s ", v.stage, v.tier);
         if (all_variants) {
             (void)printf("%-6s %s  %s", v.layout, v.symbol, state);
         } else {
@@ -156,7 +156,7 @@ static void print_model(const tern_model_info *m, const char *path, const json_t
                  (double)m->bytes_per_token / mega);
     (void)printf("          head %s, %.2f bits per weight, %.1f MB\n", m->head,
                  (double)m->head_bytes * 8 / ((double)m->n_vocab * (double)m->n_embd), (double)m->head_bytes / mega);
-    (void)printf("          matrices: %zu ternary, %zu INT8; tensors in the file:", m->n_ternary, m->n_int8);
+    (void)printf("          matrices: %zu ternary, %zu of 4 or 8 bits; tensors in the file:", m->n_ternary, m->n_int8);
     const char *name;
     json_t *type;
     json_object_foreach((json_t *)types, name, type) {

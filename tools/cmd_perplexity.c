@@ -25,7 +25,7 @@ static const struct argp argp = {
            "window before it.\n\n"
            "Examples:\n"
            "  tern perplexity -m model.gguf -f book.txt\n"
-           "  tern perplexity -m model.gguf -f book.txt --ctx 2048 --stride 512 --json | jq .perplexity\n"
+           "  tern perplexity -m model.gguf -f book.txt --ctx 2048 --json | jq .perplexity\n"
            "\n" CLI_ENVIRONMENT};
 
 typedef struct result {

@@ -74,9 +74,10 @@ static void print_alike(tern_context *ctx, const tern_topology_info *t, int firs
     if (w.cpu < 0) {
         (void)printf(": not bound");
     } else {
-        (void)printf(": CPUs ");
+        const bool one = end - first == 1;
+        (void)printf(one ? ": CPU " : ": CPUs ");
         print_numbers(ctx, first, end, false);
-        (void)printf(" of cores ");
+        (void)printf(one ? " of core " : " of cores ");
         print_numbers(ctx, first, end, true);
         if (t->core_kinds > 1) (void)printf(" of kind %d", w.core_kind);
         (void)printf(", last-level cache %d, NUMA node %d", w.cache, w.node);
