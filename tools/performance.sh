@@ -3,6 +3,7 @@
 # Measures everything that docs/performance.md shows and writes it there, with its plot. About 15 minutes on a quiet machine.
 # usage: tools/performance.sh [options of tools/compare_kernels.py, such as --peer-python and --peer-source]
 set -euo pipefail
+case ${1-} in -h | --help) sed -n '3,4s/^# //p' "$0"; exit ;; esac
 cd "$(dirname "$0")/.."
 
 out=build/performance

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 WORKERS = 3  # track of worker 0: see tools/trace_file.c
-LAYER_BEGINS, LAYER_ENDS = "qkv", "down"  # stages that each layer has once; the one before qkv is its norm
+LAYER_BEGINS, LAYER_ENDS = "qkv", "down"  # stages that each layer has once
+NORM = "norm, quantize"                   # before qkv, where it is no part of it
 # Products in full colours, the steps between them in pale ones, waiting in grey.
 COLOURS = {"embed": "#b5cf6b", "norm, quantize": "#c6dbef", "qkv": "#1f77b4", "rope, cache": "#9edae5", "attention": "#d62728",
            "quantize": "#dadaeb", "attention out": "#9467bd", "gate, up": "#2ca02c", "silu, quantize": "#c7e9c0", "down": "#ff7f0e",
@@ -21,7 +22,12 @@ LANE, GAP = 0.8, 0.2  # heights
 
 class Trace:
     def __init__(self, path):
-        events = json.loads(Path(path).read_bytes())["traceEvents"]
+        try:
+            events = json.loads(Path(path).read_bytes())["traceEvents"]
+        except OSError as error:
+            sys.exit(f"plot_trace.py: {error}")
+        except (ValueError, KeyError, TypeError):
+            sys.exit(f"plot_trace.py: {path} is no trace; write one with tern generate --trace")
         self.lanes = {e["tid"]: e["args"]["name"] for e in events
                       if e["name"] == "thread_name" and e["tid"] >= WORKERS}
         self.slices = [e for e in events if e["ph"] == "X"]
@@ -43,8 +49,10 @@ class Trace:
         last = [i for i, e in enumerate(stages) if e["name"] == LAYER_ENDS]
         if not 0 <= number < len(first):
             sys.exit(f"plot_trace.py: --layer {number}: the step has layers 0 to {len(first) - 1}")
-        return stages[first[number] - 1]["ts"], stages[last[number]]["ts"] + stages[last[number]]["dur"], \
-            stages[first[number] - 1:last[number] + 1]
+        start, end = first[number], last[number]
+        if start > 0 and stages[start - 1]["name"] == NORM:
+            start -= 1
+        return stages[start]["ts"], stages[end]["ts"] + stages[end]["dur"], stages[start:end + 1]
 
 
 def join(bars, gap):
@@ -103,7 +111,10 @@ def shares(trace, begin, end):
 
 
 def plot(trace, step, layer, title, path):
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit("plot_trace.py: this Python has no matplotlib; run it with build/venv/bin/python3, which tools/setup.sh makes")
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tern", "font.size": 9})  # text stays text: small
     import matplotlib.pyplot as plt

@@ -3,7 +3,8 @@
 # Measures this machine and predicts larger ones from it: the tables and the plot of docs/scaling.md. About three minutes.
 # usage: tools/scaling.sh MODEL.gguf   (SmolLM2-135M, as tools/fetch_model.sh has it)
 set -euo pipefail
-[ $# -eq 1 ] || { sed -n '4p' "$0" >&2; exit 2; }
+[ $# -eq 1 ] && [[ $1 != -* ]] || { sed -n '3,4s/^# //p' "$0" >&2; exit 2; }
+[ -r "$1" ] || { printf 'scaling: %s cannot be read; tools/fetch_model.sh gets the model\n' "$1" >&2; exit 1; }
 model=$(realpath "$1")
 cd "$(dirname "$0")/.."
 

@@ -3,6 +3,7 @@
 # Installs what Tern needs to build and to test: Debian packages, and Python packages in build/venv. Quiet when all is there.
 # usage: tools/setup.sh
 set -euo pipefail
+[ $# -eq 0 ] || { sed -n '3,4s/^# //p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 
 # Compiler and build; what the library links; what the tests and benchmarks link; what the scripts run.
