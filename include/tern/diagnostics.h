@@ -94,6 +94,7 @@ typedef struct tern_worker_counters {
     uint64_t spin_ns; // time it waited awake, inside regions and before it went to sleep
     uint64_t wakes;   // sleeping workers it woke
 } tern_worker_counters;
+// Outside regions. Errors: ARG (worker), UNSUPPORTED (a caller's parallel_for: its threads are not known).
 TERN_API tern_status tern_get_worker_counters(tern_context *ctx, int worker, tern_worker_counters *counters);
 
 // ---- Trace ----------------------------------------------------------------------------------------------
