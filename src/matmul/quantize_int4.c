@@ -65,15 +65,14 @@ static fit fit_block(const float *x) {
     for (size_t step = 0; step < STEPS; step++) {
         const float cut = cut_most * (float)step / STEPS * (high - low) / 2;
         fit f = {.m = to_half(low + cut), .d = to_half((high - low - 2 * cut) / (float)TERN_I4_CODE_MAX)};
-        set_codes(&f, x);
-        for (size_t round = 0; round < ROUNDS; round++) {
-            fit_line(&f, x);
+        for (size_t round = 0; round <= ROUNDS; round++) {
+            if (round > 0) fit_line(&f, x);
             set_codes(&f, x);
-        }
-        const float error = squared_error(&f, x);
-        if (error < least || step == 0) {
-            least = error;
-            best = f;
+            const float error = squared_error(&f, x); // rounding d and m to float16 may make it larger again
+            if (error < least || (step == 0 && round == 0)) {
+                least = error;
+                best = f;
+            }
         }
     }
     return best;
