@@ -5,6 +5,8 @@ if(TARGET tern)
   set(test_cli ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   add_test(NAME test_cli COMMAND ${test_cli} Errors Info Tokenize Generate Tune Q2)
   set_tests_properties(test_cli PROPERTIES FIXTURES_REQUIRED models)
+  add_test(NAME test_cli_chat COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_chat.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
+  set_tests_properties(test_cli_chat PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_cli_threads
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_threads.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   add_test(NAME test_cli_placement

@@ -65,7 +65,6 @@ static void null_never_crashes(void **unused) {
     int32_t got;
     size_t n;
     const char *bytes;
-    char out[8];
     assert_int_equal(tern_context_create(&ctx, NULL), TERN_OK);
     assert_int_equal(tern_model_load(NULL, &model, path, NULL), TERN_ERR_ARG);
     assert_int_equal(tern_model_load(ctx, NULL, path, NULL), TERN_ERR_ARG);
@@ -86,9 +85,15 @@ static void null_never_crashes(void **unused) {
     assert_int_equal(tern_token_bytes(model, INT32_MAX, 0, &bytes, &n), TERN_ERR_ARG);
     assert_int_equal(tern_token_is_end(NULL, 0), 0);
     assert_int_equal(tern_token_is_end(model, INT32_MIN), 0);
-    assert_int_equal(tern_chat_prompt(NULL, NULL, "a", out, sizeof out, &n), TERN_ERR_ARG);
-    assert_int_equal(tern_chat_prompt(model, NULL, NULL, out, sizeof out, &n), TERN_ERR_ARG);
-    assert_int_equal(tern_chat_prompt(model, NULL, "a", NULL, sizeof out, &n), TERN_ERR_ARG);
+    const tern_chat_turn turn = {.struct_size = sizeof turn, .user = "a", .user_size = 1};
+    const tern_chat_turn no_text = {.struct_size = sizeof turn, .user_size = 1}, no_size = {.user = "a", .user_size = 1};
+    assert_null(tern_chat_format_name(NULL));
+    assert_int_equal(tern_chat_tokenize(NULL, &turn, &got, 1, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_chat_tokenize(model, NULL, &got, 1, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_chat_tokenize(model, &no_text, &got, 1, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_chat_tokenize(model, &no_size, &got, 1, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_chat_tokenize(model, &turn, NULL, 1, &n), TERN_ERR_ARG);
+    assert_int_equal(tern_chat_tokenize(model, &turn, &got, 1, NULL), TERN_ERR_ARG);
     assert_int_equal(tern_session_create(NULL, &session, CTX), TERN_ERR_ARG);
     assert_int_equal(tern_session_create(model, NULL, CTX), TERN_ERR_ARG);
     assert_int_equal(tern_session_create(model, &session, 0), TERN_ERR_ARG);
@@ -148,24 +153,28 @@ static void a_refused_batch_leaves_every_session_as_it_was(void **unused) {
     tern_context_destroy(ctx);
 }
 
-static void a_chat_prompt_is_written_whole_or_not_at_all(void **unused) {
+static void a_turn_of_a_chat_is_written_whole_or_not_at_all(void **unused) {
     (void)unused;
-    static const char want[] = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU\n%s<|im_end|>\n<|im_start|>assistant\n";
+    enum { ROOM = 256 };
     tern_context *ctx = NULL;
     tern_model *model = NULL;
-    char out[sizeof want];
-    size_t size = 0;
+    int32_t tokens[ROOM];
+    size_t n = 0, again = 0;
+    const tern_chat_turn turn = {.struct_size = sizeof turn, .system = "S", .system_size = 1, .user = "U", .user_size = 1};
+    tern_chat_turn other = turn;
     assert_int_equal(tern_context_create(&ctx, NULL), TERN_OK);
     assert_int_equal(tern_model_load(ctx, &model, path, NULL), TERN_OK);
-    for (size_t room = 0; room < sizeof want; room++) {
-        memset(out, '#', sizeof out);
-        assert_int_equal(tern_chat_prompt(model, "S", "U\n%s", out, room, &size), TERN_ERR_ARG);
-        assert_int_equal(size, sizeof want - 1);
-        for (size_t i = 0; i < sizeof out; i++) assert_int_equal(out[i], '#');
+    assert_string_equal(tern_chat_format_name(model), "chatml");
+    assert_int_equal(tern_chat_tokenize(model, &turn, NULL, 0, &n), TERN_ERR_ARG);
+    assert_in_range(n, 6, ROOM); // with a special token at each end of three messages
+    assert_int_equal(tern_chat_tokenize(model, &turn, tokens, n - 1, &again), TERN_ERR_ARG);
+    assert_int_equal(again, n);
+    assert_int_equal(tern_chat_tokenize(model, &turn, tokens, n, &again), TERN_OK);
+    assert_int_equal(again, n);
+    for (const char *const *name = (const char *const[]){"llama3", "phi3", "ChatML", "", NULL}; *name; name++) {
+        other.format = *name; // unknown, or this vocabulary lacks its tokens
+        assert_int_equal(tern_chat_tokenize(model, &other, tokens, ROOM, &n), TERN_ERR_UNSUPPORTED);
     }
-    assert_int_equal(tern_chat_prompt(model, "S", "U\n%s", out, sizeof out, &size), TERN_OK);
-    assert_int_equal(size, sizeof want - 1);
-    assert_string_equal(out, want);
     tern_model_destroy(model);
     tern_context_destroy(ctx);
 }
@@ -175,7 +184,7 @@ int main(void) {
         cmocka_unit_test(every_allocation_of_a_model_may_fail_and_none_is_leaked),
         cmocka_unit_test(null_never_crashes),
         cmocka_unit_test(a_refused_batch_leaves_every_session_as_it_was),
-        cmocka_unit_test(a_chat_prompt_is_written_whole_or_not_at_all),
+        cmocka_unit_test(a_turn_of_a_chat_is_written_whole_or_not_at_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

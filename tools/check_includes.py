@@ -21,7 +21,7 @@ ALLOWED = {
                    "kernels/kernels.h", "include/tern/"],
     "tools": ["tools/", "include/tern/"],
     "bench": ["bench/", "tools/bench_source.h", "kernels/kernels.h", "kernels/variants.inc", "include/tern/"],
-    "tests": ["tests/", "src/", "kernels/", "tools/trace_file.h", "docs/examples/", "include/tern/"],
+    "tests": ["tests/", "src/", "kernels/", "tools/text_stream.h", "tools/trace_file.h", "tools/utf8.h", "docs/examples/", "include/tern/"],
     "docs/examples": ["include/tern/"],
 }
 
@@ -30,6 +30,7 @@ FOREIGN = {
     r"hwloc(/|\.h)": r"src/sched/topology\.[ch]|tests/",
     r"pcre2": r"src/decode/",
     r"jansson\.h": r"tools/|bench/sched_",
+    r"histedit\.h": r"tools/line_editor\.c",
     r"omp\.h": r"bench/sched_openmp\.c",
     r"cmocka\.h": r"tests/",
     r"benchmark/": r"bench/bench_shim\.cc",

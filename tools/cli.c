@@ -226,6 +226,22 @@ int cli_tokenize(tern_context *ctx, const tern_model *model, const char *text, s
     return cli_fail_status(ctx, status);
 }
 
+int cli_tokenize_turn(const cli_options *options, tern_context *ctx, const tern_model *model, const tern_chat_turn *turn,
+                      int32_t **tokens, size_t *n) {
+    tern_status status = tern_chat_tokenize(model, turn, NULL, 0, n);
+    if (status == TERN_ERR_UNSUPPORTED && !tern_chat_format_name(model) && !turn->format)
+        return cli_fail("%s: the model has no chat template that tern knows; use tern generate without --chat", options->model);
+    if (status != TERN_ERR_ARG || *n == 0)
+        return cli_fail_status(ctx, status); // every turn has tokens, for which there is no room yet
+    *tokens = calloc(*n, sizeof **tokens);
+    if (!*tokens) return cli_fail("no memory for %zu tokens; give a shorter text", *n);
+    status = tern_chat_tokenize(model, turn, *tokens, *n, n);
+    if (status == TERN_OK) return CLI_OK;
+    free(*tokens);
+    *tokens = NULL;
+    return cli_fail_status(ctx, status);
+}
+
 // ---- Output -----------------------------------------------------------------------------------------------
 
 double cli_seconds(void) {

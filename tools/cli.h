@@ -15,6 +15,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 // Subcommands: argv[0] is "tern NAME". They return the exit code.
 int cmd_info(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
@@ -83,6 +84,9 @@ int cli_read_text(const char *path, char **text, size_t *size);
 // Tokens of text in a new array (free). An empty text has no tokens.
 int cli_tokenize(tern_context *ctx, const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,
                  int32_t **tokens, size_t *n);
+// The same of a turn of a chat.
+int cli_tokenize_turn(const cli_options *options, tern_context *ctx, const tern_model *model, const tern_chat_turn *turn,
+                      int32_t **tokens, size_t *n);
 
 // ---- Output -----------------------------------------------------------------------------------------------
 

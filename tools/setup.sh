@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # Compiler and build; what the library links; what the tests and benchmarks link; what the scripts run.
 packages=(
     gcc g++ libc6-dev binutils cmake ninja-build pkgconf
-    libhwloc-dev libpcre2-dev libjansson-dev
+    libhwloc-dev libpcre2-dev libjansson-dev libedit-dev
     libcmocka-dev libbenchmark-dev llvm-16 spin
     ca-certificates python3 python3-pip python3-venv qemu-user
 )

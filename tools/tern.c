@@ -15,6 +15,7 @@ typedef struct command {
 static const command commands[] = {
     {"tern info", cmd_info, "this machine's CPU, the kernels chosen for it, and facts of a model"},
     {"tern generate", cmd_generate, "write text with a model"},
+    {"tern chat", cmd_chat, "talk with a model"},
     {"tern tokenize", cmd_tokenize, "show the tokens of a text"},
     {"tern perplexity", cmd_perplexity, "measure how well a model predicts a text"},
     {"tern compare", cmd_compare, "measure how far the predictions of two models are apart"},
@@ -30,6 +31,7 @@ static void print_help(void) {
                  "  tern info\n"
                  "  tern generate -m model.gguf -p 'Once upon a time' -n 64\n"
                  "  tern generate -m model.gguf --chat -p 'What is a tern?' --json\n"
+                 "  tern chat -m model.gguf\n"
                  "  tern bench --quick\n"
                  "\n" CLI_ENVIRONMENT
                  "\ntern COMMAND --help tells the options of a command; tern --version the version. Manual: man tern.\n");
@@ -54,7 +56,9 @@ int main(int argc, char **argv) {
         return commands[i].run(argc - 1, argv + 1);
     }
     if (argc < 2)
-        cli_usage("no command; give info, generate, tokenize, perplexity, compare, bench or tune (tern --help tells more)");
-    cli_usage("%s: unknown command; give info, generate, tokenize, perplexity, compare, bench or tune (tern --help tells more)",
-              name);
+        cli_usage(
+            "no command; give info, generate, chat, tokenize, perplexity, compare, bench or tune (tern --help tells more)");
+    cli_usage(
+        "%s: unknown command; give info, generate, chat, tokenize, perplexity, compare, bench or tune (tern --help tells more)",
+        name);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The decode part: load a GGUF model, tokenize, decode, sample. Absent from a library built with -DTERN_DECODE=OFF.
 //
-//   tern_model_load -> tern_session_create -> tern_tokenize -> tern_decode_batch (prompt) -> { tern_sample -> tern_decode_batch }...
+//   tern_model_load -> tern_session_create -> tern_tokenize -> tern_decode_batch (prompt) -> { tern_sample -> tern_decode_batch
+//   }...
 #ifndef TERN_DECODE_H
 #define TERN_DECODE_H
 
@@ -91,10 +92,29 @@ TERN_API tern_status tern_token_bytes(const tern_model *model, int32_t token, in
 // Nonzero if the token ends an answer (EOS or end of turn).
 TERN_API int tern_token_is_end(const tern_model *model, int32_t token);
 
-// Wraps one user message in the model's chat template (ChatML) into out (NUL-terminated) and sets *size to the bytes needed
-// without the NUL; ARG with *size set if out_size is too small, UNSUPPORTED if the model has no ChatML template.
-TERN_API tern_status tern_chat_prompt(const tern_model *model, const char *system, const char *user, char *out, size_t out_size,
-                                      size_t *size);
+// ---- Chat -----------------------------------------------------------------------------------------------
+
+// The format of the model's chat template (tokenizer.chat_template): "chatml", "llama3", "bitnet", "mistral", "zephyr" or
+// "phi3". NULL: it has none, or one that is none of these, or lacks the tokens for it.
+TERN_API const char *tern_chat_format_name(const tern_model *model);
+
+// One turn of a conversation: what the user says, with all that the format puts before, around and behind it.
+typedef struct tern_chat_turn {
+    size_t struct_size;
+    const char *format; // a name as above; NULL: the model's own
+    const char *system; // of system_size bytes, used where the conversation begins; NULL: what the model's ChatML template
+    size_t system_size; // writes without one, if anything; not NULL, but of 0 bytes: none
+    const char *user;   // of user_size bytes
+    size_t user_size;
+    int follows; // 0: the conversation begins. Nonzero: an answer stands before this turn, without the token that ended it
+} tern_chat_turn;
+
+// Tokens from the end of what the session holds to where the answer begins, so that only new ones are decoded. Markers of the
+// format become special tokens; text of the user and the system that looks like them stays text. Sizes, errors and threads as
+// for tern_tokenize; UNSUPPORTED also where tern_chat_format_name is NULL, or the format is unknown or lacks its tokens. llama3
+// and bitnet templates cut white space (of ASCII) off both ends of a text, and so does this.
+TERN_API tern_status tern_chat_tokenize(const tern_model *model, const tern_chat_turn *turn, int32_t *tokens, size_t max,
+                                        size_t *n);
 
 // ---- Decoding -------------------------------------------------------------------------------------------
 
@@ -106,22 +126,22 @@ TERN_API tern_status tern_session_create(tern_model *model, tern_session **sessi
 TERN_API void tern_session_destroy(tern_session *session);
 TERN_API size_t tern_session_length(const tern_session *session);
 TERN_API void tern_session_reset(tern_session *session);
-// Forgets the tokens from `length` on, say drafts that were wrong: the next token is appended there. The logits are forgotten too.
-// Errors: ARG (length above that of the session).
+// Forgets the tokens from `length` on, say drafts that were wrong: the next token is appended there. The logits are forgotten
+// too. Errors: ARG (length above that of the session).
 TERN_API tern_status tern_session_truncate(tern_session *session, size_t length);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
 // Afterwards each session that took part holds the logits of its last token. Any n >= 1 (long inputs run in slices).
-// Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged), FORMAT (the weights made a NaN or an
-// infinity: every session of the batch is reset, because its cache holds parts of the batch), STATE (inside a region, or in a
-// process forked after the context was created: nothing was decoded). Not thread-safe per model.
+// Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged), FORMAT (the weights made a NaN or
+// an infinity: every session of the batch is reset, because its cache holds parts of the batch), STATE (inside a region, or in
+// a process forked after the context was created: nothing was decoded). Not thread-safe per model.
 TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n);
 
 // The same for one session, with the logits after every token: logits[i * ld + v] for i < n, v < n_vocab; ld >= n_vocab. For
 // measuring a model (perplexity): each token costs a product with the head. Errors: as tern_decode_batch.
-TERN_API tern_status tern_decode_logits(tern_model *model, tern_session *session, const int32_t tokens[], size_t n, float *logits,
-                                        size_t ld);
+TERN_API tern_status tern_decode_logits(tern_model *model, tern_session *session, const int32_t tokens[], size_t n,
+                                        float *logits, size_t ld);
 
 // Logits [n_vocab] after the last decode; valid until the next. NULL before the first.
 TERN_API const float *tern_session_logits(const tern_session *session);
@@ -142,7 +162,8 @@ typedef struct tern_sampler_params {
 TERN_API tern_status tern_sampler_create(tern_model *model, tern_sampler **sampler, const tern_sampler_params *params);
 TERN_API void tern_sampler_destroy(tern_sampler *sampler);
 
-// The next token from a session's logits. Errors: ARG, STATE (before the first decode), FORMAT (no usable logits: NaN or infinite).
+// The next token from a session's logits. Errors: ARG, STATE (before the first decode), FORMAT (no usable logits: NaN or
+// infinite).
 TERN_API tern_status tern_sample(tern_sampler *sampler, const tern_session *session, int32_t *token);
 // The same from logits[n_vocab] of tern_decode_logits.
 TERN_API tern_status tern_sample_logits(tern_sampler *sampler, const float *logits, int32_t *token);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Public facts of a model, its tokens and its chat template.
+// Public facts of a model, its tokens, and the turns of a chat as tokens.
 #include <string.h>
 
+#include "decode/chat.h"
 #include "decode/model.h"
 
 tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
@@ -58,54 +59,22 @@ tern_status tern_token_bytes(const tern_model *m, int32_t token, int special, co
 
 int tern_token_is_end(const tern_model *m, int32_t token) { return m && tern_tokenizer_is_end(m->tokenizer, token); }
 
-// ---- ChatML -------------------------------------------------------------------------------------------------
+// ---- Chat ---------------------------------------------------------------------------------------------------
 
-static const char im_start[] = "<|im_start|>", im_end[] = "<|im_end|>", system_role[] = "<|im_start|>system";
-
-// The system message that a ChatML template itself writes when none is given (SmolLM2 and Qwen2 have one as a plain literal).
-static tern_gguf_string default_system(const tern_gguf_string *template) {
-    tern_gguf_string none = {"", 0};
-    const char *role = memmem(template->data, template->size, system_role, sizeof system_role - 1);
-    if (!role) return none;
-    const char *end_of_template = template->data + template->size;
-    const char *text = role + sizeof system_role - 1;
-    if (text < end_of_template && *text == '\n')
-        text++;
-    else if (end_of_template - text >= 2 && text[0] == '\\' && text[1] == 'n')
-        text += 2;
-    else
-        return none;
-    const char *end = memmem(text, (size_t)(end_of_template - text), im_end, sizeof im_end - 1);
-    if (!end) return none;
-    const size_t size = (size_t)(end - text);
-    if (memchr(text, '\'', size) || memchr(text, '"', size) || memchr(text, '{', size)) return none; // computed, not a literal
-    return (tern_gguf_string){text, size};
+const char *tern_chat_format_name(const tern_model *m) {
+    const tern_chat_format *format = m ? tern_chat_find(m->gguf, m->tokenizer, NULL) : NULL;
+    return format ? tern_chat_name(format) : NULL;
 }
 
-static tern_gguf_string text_of(const char *text) { return (tern_gguf_string){text, strlen(text)}; }
-
-tern_status tern_chat_prompt(const tern_model *m, const char *system, const char *user, char *out, size_t out_size,
-                             size_t *size) {
-    if (!m || !user || !size || (!out && out_size)) return TERN_ERR_ARG;
-    tern_gguf_string template;
-    if (!tern_gguf_get_string(m->gguf, "tokenizer.chat_template", &template) ||
-        !memmem(template.data, template.size, im_start, sizeof im_start - 1) || tern_tokenizer_find(m->tokenizer, im_start) < 0)
-        return TERN_ERR_UNSUPPORTED;
-    const tern_gguf_string sys = system ? text_of(system) : default_system(&template);
-    const tern_gguf_string parts[] = {text_of(sys.size ? "<|im_start|>system\n" : ""),
-                                      sys,
-                                      text_of(sys.size ? "<|im_end|>\n" : ""),
-                                      text_of("<|im_start|>user\n"),
-                                      text_of(user),
-                                      text_of("<|im_end|>\n<|im_start|>assistant\n")};
-    size_t need = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) need += parts[i].size; // all lie in memory, so this cannot wrap
-    *size = need;
-    if (need >= out_size) return TERN_ERR_ARG;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        memcpy(out, parts[i].data, parts[i].size);
-        out += parts[i].size;
-    }
-    *out = '\0';
-    return TERN_OK;
+tern_status tern_chat_tokenize(const tern_model *m, const tern_chat_turn *turn, int32_t *tokens, size_t max, size_t *n) {
+    if (!m || !turn || (!tokens && max) || !n) return TERN_ERR_ARG;
+    tern_chat_turn t;
+    const tern_status status = tern_params_read(&t, sizeof t, turn, "tern_chat_turn", NULL);
+    if (status != TERN_OK) return status;
+    if ((!t.user && t.user_size) || (!t.system && t.system_size)) return TERN_ERR_ARG;
+    const tern_chat_format *format = tern_chat_find(m->gguf, m->tokenizer, t.format);
+    if (!format) return TERN_ERR_UNSUPPORTED;
+    tern_text_part parts[TERN_CHAT_PARTS];
+    const size_t n_parts = tern_chat_parts(format, m->gguf, m->tokenizer, &t, parts);
+    return tern_tokenizer_encode_parts(m->tokenizer, parts, n_parts, !t.follows, tokens, max, n);
 }

@@ -148,32 +148,58 @@ static tern_status encode_segment(encoder *e, const char *text, size_t size) {
     return e->tok->rule ? encode_runs(e, text, size) : encode_spm_segment(e, text, size);
 }
 
-static tern_status encode_text(encoder *e, const char *text, size_t size, bool parse_special) {
+static tern_status encode_text(encoder *e, const char *text, const tern_text_part parts[], size_t n_parts) {
     size_t start = 0; // of the segment not yet encoded
-    for (size_t at = 0; at < size;) {
-        size_t length = 0;
-        const int32_t id = tern_specials_match(&e->tok->specials, text + at, size - at, parse_special, &length);
-        at += id < 0 ? 1 : length;
-        if (id < 0 || e->tok->vocab.types[id] == TERN_TOKEN_USER_DEFINED) continue;
-        const tern_status status = encode_segment(e, text + start, at - length - start);
-        if (status != TERN_OK) return status;
-        emit(e, id);
-        start = at;
+    size_t at = 0, end = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        end += parts[i].size;
+        while (at < end) {
+            size_t length = 0;
+            const int32_t id = tern_specials_match(&e->tok->specials, text + at, end - at, parts[i].special, &length);
+            at += id < 0 ? 1 : length;
+            if (id < 0 || e->tok->vocab.types[id] == TERN_TOKEN_USER_DEFINED) continue;
+            const tern_status status = encode_segment(e, text + start, at - length - start);
+            if (status != TERN_OK) return status;
+            emit(e, id);
+            start = at;
+        }
     }
-    return encode_segment(e, text + start, size - start);
+    return encode_segment(e, text + start, end - start);
 }
 
-tern_status tern_tokenizer_encode(const tern_tokenizer *tok, const char *text, size_t size, bool parse_special, bool add_bos,
-                                  int32_t *ids, size_t max, size_t *n) {
-    if (size >= INT32_MAX || (!text && size > 0) || (!ids && max > 0)) return TERN_ERR_ARG;
+// `text` is that of all parts.
+static tern_status encode_joined(const tern_tokenizer *tok, const char *text, const tern_text_part parts[], size_t n_parts,
+                                 bool add_bos, int32_t *ids, size_t max, size_t *n) {
     encoder e = {.tok = tok, .out = ids, .max = max};
     tern_status status = tok->rule ? tern_words_create(&e.words, tok->pre) : TERN_OK;
     if (status != TERN_OK) return status;
     if (add_bos && tok->bos != TERN_NO_TOKEN) emit(&e, tok->bos);
-    if (size > 0) status = encode_text(&e, text, size, parse_special);
+    status = encode_text(&e, text, parts, n_parts);
     if (tok->rule) tern_words_destroy(&e.words);
     free(e.long_ids);
     if (status != TERN_OK) return status;
     *n = e.n;
     return e.n <= max ? TERN_OK : TERN_ERR_ARG;
+}
+
+tern_status tern_tokenizer_encode(const tern_tokenizer *tok, const char *text, size_t size, bool parse_special, bool add_bos,
+                                  int32_t *ids, size_t max, size_t *n) {
+    if (size >= INT32_MAX || (!text && size > 0) || (!ids && max > 0)) return TERN_ERR_ARG;
+    const tern_text_part whole = {text, size, parse_special};
+    return encode_joined(tok, text, &whole, size > 0, add_bos, ids, max, n);
+}
+
+tern_status tern_tokenizer_encode_parts(const tern_tokenizer *tok, const tern_text_part parts[], size_t n_parts, bool add_bos,
+                                        int32_t *ids, size_t max, size_t *n) {
+    size_t size = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        if (parts[i].size >= INT32_MAX - size) return TERN_ERR_ARG;
+        size += parts[i].size;
+    }
+    char *text = malloc(size + 1), *end = text;
+    if (!text) return TERN_ERR_MEMORY;
+    for (size_t i = 0; i < n_parts; end += parts[i].size, i++) memcpy(end, parts[i].data, parts[i].size);
+    const tern_status status = encode_joined(tok, text, parts, n_parts, add_bos, ids, max, n);
+    free(text);
+    return status;
 }

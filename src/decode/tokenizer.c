@@ -24,7 +24,8 @@ enum { NAMES_MAX_BYTES = 128 };
 
 // Tokens that end an answer besides eos: end of turn and end of text in the templates of the supported families.
 static const char *const end_texts[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>"};
-static const char *const end_keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"};
+static const char *const end_keys[] = { // eos is the first
+    "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"};
 enum { N_END_TEXTS = sizeof end_texts / sizeof end_texts[0], N_END_KEYS = sizeof end_keys / sizeof end_keys[0] };
 static_assert(N_END_TEXTS + N_END_KEYS <= TERN_ENDS_MAX, "room for every end");
 
@@ -149,6 +150,7 @@ static tern_status read_ends(tern_tokenizer *tok, const tern_gguf *gguf, tern_er
         int32_t id = TERN_NO_TOKEN;
         const tern_status status = read_id(&tok->vocab, gguf, end_keys[i], &id, err);
         if (status != TERN_OK) return status;
+        if (i == 0) tok->eos = id;
         add_end(tok, id);
     }
     for (size_t i = 0; i < N_END_TEXTS; i++) add_end(tok, tern_tokenizer_find(tok, end_texts[i]));
@@ -190,6 +192,8 @@ size_t tern_tokenizer_vocab(const tern_tokenizer *tok) { return tok->vocab.n; }
 int32_t tern_tokenizer_find(const tern_tokenizer *tok, const char *text) {
     return tern_vocab_find(&tok->vocab, text, strlen(text), "", 0);
 }
+
+int32_t tern_tokenizer_eos(const tern_tokenizer *tok) { return tok->eos; }
 
 bool tern_tokenizer_is_end(const tern_tokenizer *tok, int32_t id) {
     for (size_t i = 0; i < tok->n_ends; i++) {

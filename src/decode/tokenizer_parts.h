@@ -20,6 +20,7 @@ struct tern_tokenizer {
     tern_bpe bpe;
     tern_specials specials;
     int32_t bos; // TERN_NO_TOKEN: the model does not ask for one
+    int32_t eos; // TERN_NO_TOKEN: the file names none
     int32_t ends[TERN_ENDS_MAX];
     size_t n_ends;
     char name[TERN_TOKENIZER_NAME_MAX];

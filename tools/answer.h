@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// A model writing: prompt in, text out as it comes, and the times of that. For generate and chat.
+#ifndef TERN_TOOLS_ANSWER_H
+#define TERN_TOOLS_ANSWER_H
+
+#include "sampling.h"
+#include "text_stream.h"
+#include "trace_file.h"
+
+// A session and what it holds: tokens[0 .. n_tokens). Those behind tern_session_length are not decoded yet.
+typedef struct answer {
+    tern_context *ctx;
+    tern_model *model;
+    tern_session *session;
+    tern_sampler *sampler;
+    const sampling_options *options;
+    size_t n_ctx, n_vocab;
+    int32_t *tokens; // [n_ctx]
+    size_t n_tokens;
+    bool stream;       // text goes to stdout as it comes
+    trace_file *trace; // or NULL
+    size_t trace_steps;
+
+    // Of the last prompt and its text
+    text_stream text;
+    const char *stop;   // why it ended: end, length, context, stop (a stop string), interrupt
+    size_t n_prompt;    // tokens read
+    size_t n_generated; // tokens of the text; the token that ends it not counted
+    size_t n_drafted, n_accepted;
+    double prefill_s; // prompt in, logits out
+    double first_ms;  // prompt in, first token out
+    double *step_ms;  // [n_ctx + 1], of each decode step
+    size_t n_steps;
+
+    int32_t draft[SAMPLING_MAX_DRAFT + 1]; // the last token, which is certain, and guesses
+    float *logits;                         // [options->n_draft + 1][n_vocab], with guesses
+} answer;
+
+// All fail with an error line and CLI_FAILED. ctx, model and options must live until answer_close, which takes one that was not
+// opened, or not wholly, as well.
+int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx);
+void answer_close(answer *a);
+
+// Reads n more tokens, n_tokens + n <= n_ctx. Interrupted, it forgets them again and sets stop to "interrupt"; else to NULL.
+int answer_read(answer *a, const int32_t *tokens, size_t n);
+// Writes text until something stops it. Only after an answer_read that was not interrupted.
+int answer_write(answer *a);
+// Forgets everything.
+void answer_reset(answer *a);
+
+#endif
