@@ -50,7 +50,7 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "info", "-helpme", says=["-helpme: unknown"])
         self.check(USAGE, "info", "file", says=["file", "--help"])
         self.check(USAGE, "generate", "-p", "x", says=["-m FILE"])
-        self.check(USAGE, "generate", "-m", TERNARY, says=["-p TEXT"])
+        self.check(FAILED, "generate", "-m", TERNARY, says=["empty", "-p", "stdin"])
         self.check(USAGE, "tokenize", "-p", "x", says=["-m FILE"])
         self.check(USAGE, "perplexity", "-f", "x", says=["-m FILE"])
         self.check(USAGE, "compare", TERNARY, says=["two models"])
@@ -267,6 +267,51 @@ class Generate(unittest.TestCase):
                     wrong += got["drafted_tokens"] - got["accepted_tokens"]
         self.assertGreater(right, 0)
         self.assertGreater(wrong, 0)
+
+    def test_prompts_come_from_an_option_a_file_or_stdin(self):
+        def text(*args, stdin=b""):
+            result = tern("generate", "-m", TERNARY, "-n", "9", "--json", *args, stdin=stdin)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(result.stdout)["text"]
+        want = text("-p", "hello\nworld")
+        self.assertEqual(text(stdin=b"hello\nworld\n"), want)
+        self.assertEqual(text("-p", "-", stdin=b"hello\nworld"), want)
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(b"hello\nworld\n")
+            self.assertEqual(text("-f", file.name), want)
+            result = tern("generate", "-m", TERNARY, "-f", file.name, "-p", "x")
+            self.assertEqual((result.returncode, result.stderr), (USAGE, b"tern: -p and -f are two prompts; give one of them\n"))
+
+    def test_a_stop_string_ends_the_text_before_it(self):
+        args = ["generate", "-m", INT8, "-p", "hello world", "-n", "60", "--json"]
+        whole = json.loads(tern(*args).stdout)
+        for start, size in ((3, 1), (10, 2), (20, 5), (17, 9)):  # wherever tokens end
+            stop = whole["text"][start:start + size]
+            if "\N{REPLACEMENT CHARACTER}" in stop or "\0" in stop:
+                continue
+            got = json.loads(tern(*args, "--stop", "never said", "--stop", stop).stdout)
+            self.assertEqual((got["text"], got["stop"]), (whole["text"][:whole["text"].index(stop)], "stop"))
+            self.assertLess(got["generated_tokens"], whole["generated_tokens"])
+            stream = tern(*args[:-1], "--stop", stop)
+            self.assertEqual(stream.stdout.decode(errors="replace").rstrip("\n"), got["text"].rstrip("\n"))
+        self.assertEqual(tern(*args, "--stop", "").returncode, USAGE)
+
+    def test_biases_and_penalties_change_the_text(self):
+        args = ["generate", "-m", INT8, "-p", "hello world", "-n", "40", "--json"]
+        def text(*extra):
+            result = tern(*args, *extra)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(result.stdout)["text"]
+        plain = text()
+        self.assertEqual(text("--repeat-penalty", "1", "--logit-bias", "7=0"), plain)
+        self.assertNotEqual(text("--repeat-penalty", "5"), plain)
+        self.assertEqual(text("--repeat-penalty", "5", "--draft", "8"), text("--repeat-penalty", "5"))
+        self.assertEqual(len(set(text("--logit-bias", "65=1000"))), 1)
+        for option, value in (("--repeat-penalty", "-1"), ("--repeat-penalty", "nan"), ("--repeat-last", "0"), ("--logit-bias", "7"),
+                              ("--logit-bias", "=1"), ("--logit-bias", "x=1"), ("--logit-bias", "7=inf"), ("--logit-bias", "7=nan")):
+            with self.subTest(option=option, value=value):
+                self.assertEqual(tern(*args, option, value).returncode, USAGE)
+        self.assertEqual(tern(*args, "--logit-bias", "1000000=1").returncode, FAILED)
 
     def test_chat_wraps_the_prompt(self):
         def prompt_tokens(*args):

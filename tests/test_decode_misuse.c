@@ -19,7 +19,9 @@ static tern_status run(tern_context *ctx) {
     tern_model *model = NULL;
     tern_session *session = NULL;
     tern_sampler *sampler = NULL;
-    const tern_sampler_params params = {.struct_size = sizeof params, .temperature = 1};
+    const tern_logit_bias bias = {1, 1};
+    const tern_sampler_params params = {
+        .struct_size = sizeof params, .temperature = 1, .repeat_penalty = 2, .biases = &bias, .n_biases = 1};
     int32_t token = 1;
     tern_status status = tern_model_load(ctx, &model, path, NULL);
     if (status != TERN_OK) assert_null(model);
@@ -109,6 +111,12 @@ static void null_never_crashes(void **unused) {
     assert_int_equal(tern_sampler_create(model, NULL, NULL), TERN_ERR_ARG);
     assert_int_equal(tern_sampler_create(model, &sampler, NULL), TERN_OK);
     assert_int_equal(tern_sample(NULL, session, &got), TERN_ERR_ARG);
+    assert_int_equal(tern_sampler_accept(NULL, &token, 1), TERN_ERR_ARG);
+    assert_int_equal(tern_sampler_accept(sampler, NULL, 1), TERN_ERR_ARG);
+    assert_int_equal(tern_sampler_accept(sampler, (const int32_t[]){-1}, 1), TERN_ERR_ARG);
+    assert_int_equal(tern_sampler_accept(sampler, (const int32_t[]){INT32_MAX}, 1), TERN_ERR_ARG);
+    assert_int_equal(tern_sampler_accept(sampler, &token, 1), TERN_OK);
+    tern_sampler_forget(NULL);
     assert_int_equal(tern_sample(sampler, NULL, &got), TERN_ERR_ARG);
     tern_sampler_destroy(NULL);
     tern_session_destroy(NULL);

@@ -303,6 +303,82 @@ static void memory_is_taken_once_and_its_lack_is_reported(void **unused) {
     tern_sample_free(&state); // a freed state is empty
 }
 
+// ---- Changes of logits --------------------------------------------------------------------------------------
+
+static void biases_are_added_before_anything_else_and_may_ban(void **unused) {
+    (void)unused;
+    const tern_logit_bias biases[] = {{3, 2.0f}, {0, -INFINITY}, {3, 1.0f}, {7, 2.5f}};
+    for (int i = 0; i < 2; i++) { // greedy, and drawing among one
+        tern_sample_state state =
+            begin((tern_sampler_params){.temperature = (float)i, .top_k = 1, .biases = biases, .n_biases = 4}, N);
+        assert_int_equal(tern_sample_next(&state, (const float[N]){9, 0, 1, 0, 0, 0, 0, 0}), 3);
+        assert_int_equal(tern_sample_next(&state, (const float[N]){9, 4, 1, 0, 0, 0, 0, 0}), 1);
+        assert_int_equal(tern_sample_next(&state, (const float[N]){0, 0, 1, -1, 0, 0, 0, 0}), 7);
+        tern_sample_free(&state);
+    }
+    expect_shares(
+        (tern_sampler_params){.temperature = 1.0f, .biases = (const tern_logit_bias[]){{0, -INFINITY}}, .n_biases = 1},
+        (const double[N]){0, 0.05, 0.2, 0.1, 0.1, 0.08, 0.05, 0.02});
+    expect_shares((tern_sampler_params){.temperature = 1.0f, .biases = (const tern_logit_bias[]){{1, logf(8)}}, .n_biases = 1},
+                  (const double[N]){0.4, 0.4, 0.2, 0.1, 0.1, 0.08, 0.05, 0.02});
+}
+
+static void what_was_said_is_divided_or_multiplied_once(void **unused) {
+    (void)unused;
+    tern_sample_state state = begin((tern_sampler_params){.repeat_penalty = 2.0f, .repeat_last = 3}, N);
+    const float positive[N] = {8, 5, 3, 1, 0, 0, 0, 0}, negative[N] = {-1, -1.5f, -1.75f, -3, -9, -9, -9, -9};
+    assert_int_equal(tern_sample_next(&state, positive), 0);
+    assert_int_equal(tern_sample_next(&state, positive), 1); // 4 5 3
+    assert_int_equal(tern_sample_next(&state, positive), 0); // 4 2.5 3
+    assert_int_equal(tern_sample_next(&state, positive), 0); // of the last three twice, but halved once
+    assert_int_equal(tern_sample_next(&state, positive), 0); // the last three are 1 0 0
+    assert_int_equal(tern_sample_next(&state, positive), 1); // 0 0 0: 4 5 3
+    tern_sample_forget(&state);
+    assert_int_equal(tern_sample_next(&state, negative), 0);
+    assert_int_equal(tern_sample_next(&state, negative), 1); // -2 -1.5
+    assert_int_equal(tern_sample_next(&state, negative), 2); // -2 -3 -1.75
+    tern_sample_free(&state);
+}
+
+static void a_prompt_counts_as_said_and_old_tokens_are_forgotten(void **unused) {
+    (void)unused;
+    tern_sample_state state = begin((tern_sampler_params){.repeat_penalty = 4.0f}, N);
+    const float logits[N] = {8, 7, 6, 5, 0, 0, 0, 0};
+    const int32_t prompt[] = {0, 1, 2};
+    tern_sample_accept(&state, prompt, 3);
+    assert_int_equal(tern_sample_next(&state, logits), 3);
+    const int32_t other = 7;
+    for (int i = 0; i < 64; i++) tern_sample_accept(&state, &other, 1); // the default number of tokens
+    assert_int_equal(tern_sample_next(&state, logits), 0);
+    tern_sample_free(&state);
+}
+
+static void one_is_no_penalty(void **unused) {
+    (void)unused;
+    expect_shares((tern_sampler_params){.temperature = 1.0f, .repeat_penalty = 1.0f, .repeat_last = 5}, shares);
+}
+
+static void changes_that_make_no_sense_are_refused(void **unused) {
+    (void)unused;
+    const tern_sampler_params bad[] = {
+        {.repeat_penalty = -1.0f},
+        {.repeat_penalty = NAN},
+        {.repeat_penalty = INFINITY},
+        {.repeat_penalty = 2.0f, .repeat_last = UINT32_MAX},
+        {.n_biases = 1},
+        {.biases = (const tern_logit_bias[]){{-1, 0}}, .n_biases = 1},
+        {.biases = (const tern_logit_bias[]){{N, 0}}, .n_biases = 1},
+        {.biases = (const tern_logit_bias[]){{0, NAN}}, .n_biases = 1},
+        {.biases = (const tern_logit_bias[]){{0, INFINITY}}, .n_biases = 1},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        tern_sample_state state;
+        tern_error err = {""};
+        assert_int_equal(tern_sample_init(&state, &bad[i], N, &tern_default_allocator, &err), TERN_ERR_ARG);
+        assert_true(strlen(err.text) > 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_takes_the_highest_and_the_lowest_id_among_equals),
@@ -321,6 +397,11 @@ int main(void) {
         cmocka_unit_test(logits_without_a_usable_number_give_no_token),
         cmocka_unit_test(parameters_outside_their_range_are_refused_by_name),
         cmocka_unit_test(memory_is_taken_once_and_its_lack_is_reported),
+        cmocka_unit_test(biases_are_added_before_anything_else_and_may_ban),
+        cmocka_unit_test(what_was_said_is_divided_or_multiplied_once),
+        cmocka_unit_test(a_prompt_counts_as_said_and_old_tokens_are_forgotten),
+        cmocka_unit_test(one_is_no_penalty),
+        cmocka_unit_test(changes_that_make_no_sense_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

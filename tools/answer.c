@@ -15,7 +15,11 @@ enum { TRACE_STEP_EVENTS = 1 << 12, TRACE_PROMPT_EVENTS = 1 << 14 };
 // ---- Opening ------------------------------------------------------------------------------------------------
 
 int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx) {
-    *a = (answer){.ctx = ctx, .model = model, .options = options, .n_ctx = n_ctx};
+    *a = (answer){.ctx = ctx,
+                  .model = model,
+                  .options = options,
+                  .n_ctx = n_ctx,
+                  .text = {.stops = options->stops, .n_stops = options->n_stops}};
     tern_model_info info = {.struct_size = sizeof info};
     tern_status status = tern_model_get_info(model, &info);
     if (status != TERN_OK) return cli_fail_status(ctx, status);
@@ -26,7 +30,9 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     if (!a->tokens || !a->step_ms || (options->n_draft && !a->logits) || !text_stream_add(&a->text, "", 0))
         return cli_fail("no memory for %zu tokens; lower -n or --ctx", n_ctx);
     status = tern_session_create(model, &a->session, n_ctx);
-    if (status == TERN_OK) status = tern_sampler_create(model, &a->sampler, &options->params);
+    tern_sampler_params params = options->params;
+    params.biases = options->biases;
+    if (status == TERN_OK) status = tern_sampler_create(model, &a->sampler, &params);
     return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
 }
 
@@ -41,6 +47,7 @@ void answer_close(answer *a) {
 
 void answer_reset(answer *a) {
     tern_session_reset(a->session);
+    tern_sampler_forget(a->sampler);
     a->n_tokens = 0;
 }
 
@@ -92,6 +99,8 @@ int answer_read(answer *a, const int32_t *tokens, size_t n) {
         if (tern_session_length(a->session) > decoded) status = tern_session_truncate(a->session, decoded);
         if (status != TERN_OK) return cli_fail_status(a->ctx, status);
     }
+    if (!a->stop) status = tern_sampler_accept(a->sampler, tokens, n);
+    if (status != TERN_OK) return cli_fail_status(a->ctx, status);
     rc = trace_end(a->trace, a->ctx);
     return rc == CLI_OK ? trace_append(a->trace, a->ctx) : rc;
 }

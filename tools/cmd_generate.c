@@ -9,11 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct generate_options {
     cli_options base;
     sampling_options sampling;
-    const char *prompt, *system;
+    const char *prompt; // NULL: read it from `file`
+    const char *file;   // NULL or "-": stdin
+    const char *system;
     bool chat;
     const char *trace; // file, or NULL
     size_t trace_steps;
@@ -33,6 +36,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'p':
         o->prompt = arg;
         return 0;
+    case 'f':
+        o->file = arg;
+        return 0;
     case KEY_CHAT:
         o->chat = true;
         return 0;
@@ -51,7 +57,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 static const struct argp_option own_options[] = {
-    {"prompt", 'p', "TEXT", 0, "Text to continue, or with --chat the message to answer", 0},
+    {"prompt", 'p', "TEXT", 0,
+     "Text to continue, or with --chat the message to answer; - reads stdin, as does a pipe without -p and -f", 0},
+    {"file", 'f', "FILE", 0, "Read the prompt from FILE", 0},
     {"chat", KEY_CHAT, NULL, 0, "Wrap the prompt in the model's chat template (default: continue the prompt as it is)", 0},
     {"system", KEY_SYSTEM, "TEXT", 0, "System message before the prompt (with --chat; default: none)", 0},
     {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did, for the prompt and the first tokens, as JSON for Perfetto", 2},
@@ -76,18 +84,31 @@ static const struct argp argp = {.options = own_options,
 
 // ---- The prompt -----------------------------------------------------------------------------------------------
 
-static int read_prompt(const generate_options *o, tern_context *ctx, const tern_model *model, int32_t **tokens, size_t *n) {
-    const size_t size = strlen(o->prompt);
+static int tokenize_prompt(const generate_options *o, tern_context *ctx, const tern_model *model, const char *text, size_t size,
+                           int32_t **tokens, size_t *n) {
+    if (size == 0) return cli_fail("the prompt is empty; give some text with -p, with -f or on stdin");
     if (o->chat) {
         const tern_chat_turn turn = {.struct_size = sizeof turn,
                                      .system = o->system,
                                      .system_size = o->system ? strlen(o->system) : 0,
-                                     .user = o->prompt,
+                                     .user = text,
                                      .user_size = size};
         return cli_tokenize_turn(&o->base, ctx, model, &turn, tokens, n);
     }
     const tern_tokenize_params params = {.struct_size = sizeof params, .add_bos = 1};
-    return cli_tokenize(ctx, model, o->prompt, size, &params, tokens, n);
+    return cli_tokenize(ctx, model, text, size, &params, tokens, n);
+}
+
+// The newline that ends a file or a pipe's last line is not what the model is to go on from.
+static int read_prompt(const generate_options *o, tern_context *ctx, const tern_model *model, int32_t **tokens, size_t *n) {
+    if (o->prompt) return tokenize_prompt(o, ctx, model, o->prompt, strlen(o->prompt), tokens, n);
+    char *text = NULL;
+    size_t size = 0;
+    int rc = cli_read_text(o->file, &text, &size);
+    if (rc == CLI_OK && size > 0 && text[size - 1] == '\n') size--;
+    if (rc == CLI_OK) rc = tokenize_prompt(o, ctx, model, text, size, tokens, n);
+    free(text);
+    return rc;
 }
 
 // ---- The report -----------------------------------------------------------------------------------------------
@@ -153,8 +174,7 @@ static int plan_context(const generate_options *o, tern_context *ctx, const tern
     if (o->sampling.n_ctx > most)
         return cli_fail("--ctx %zu: the model was trained on %zu tokens; give at most that", o->sampling.n_ctx, most);
     *n_ctx = o->sampling.n_ctx ? o->sampling.n_ctx : most;
-    if (n_prompt == 0)
-        return cli_fail("the prompt is empty and the model begins with no token of its own; give some text with -p");
+    if (n_prompt == 0) return cli_fail("the prompt is empty and the model begins with no token of its own; give some text");
     if (n_prompt > *n_ctx) {
         return cli_fail("the prompt has %zu tokens, the context holds %zu; shorten the prompt%s", n_prompt, *n_ctx,
                         *n_ctx < most ? " or raise --ctx" : "");
@@ -200,10 +220,12 @@ int cmd_generate(int argc, char **argv) {
                           .trace_steps = DEFAULT_TRACE_STEPS};
     cli_parse(&argp, argc, argv, &o);
     if (!o.base.model) cli_usage("generate needs a model: -m FILE");
-    if (!o.prompt) cli_usage("generate needs a prompt: -p TEXT");
+    if (o.prompt && o.file) cli_usage("-p and -f are two prompts; give one of them");
+    if (o.prompt && strcmp(o.prompt, "-") == 0) o.prompt = NULL, o.file = "-";
+    if (!o.prompt && !o.file && isatty(STDIN_FILENO)) cli_usage("generate needs a prompt: -p TEXT, -f FILE, or text on stdin");
     if (o.system && !o.chat) cli_usage("--system is part of a chat; add --chat");
     if (o.trace_steps_given && !o.trace) cli_usage("--trace-steps is part of a trace; add --trace FILE");
-    if (!*o.prompt) return cli_fail("the prompt is empty; give some text with -p");
+    if (o.prompt && !*o.prompt) return cli_fail("the prompt is empty; give some text with -p, with -f or on stdin");
     tern_context *ctx = NULL;
     tern_model *model = NULL;
     int32_t *tokens = NULL;

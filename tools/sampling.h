@@ -5,12 +5,15 @@
 
 #include "cli.h"
 
-enum { SAMPLING_MAX_TOKENS = 1 << 30, SAMPLING_MAX_DRAFT = 64 };
+enum { SAMPLING_MAX_TOKENS = 1 << 30, SAMPLING_MAX_DRAFT = 64, SAMPLING_MAX_STOPS = 16, SAMPLING_MAX_BIASES = 256 };
 
 typedef struct sampling_options {
-    tern_sampler_params params;
-    size_t n_predict, n_ctx; // 0: the command's default
-    size_t n_draft;          // tokens guessed at a time; 0: none
+    tern_sampler_params params; // its biases are set by answer_open
+    tern_logit_bias biases[SAMPLING_MAX_BIASES];
+    size_t n_predict, n_ctx;               // 0: the command's default
+    size_t n_draft;                        // tokens guessed at a time; 0: none
+    const char *stops[SAMPLING_MAX_STOPS]; // text that ends an answer, and is no part of it
+    size_t n_stops;
 } sampling_options;
 
 extern const struct argp sampling_argp; // its input is a sampling_options

@@ -20,8 +20,8 @@ typedef struct tern_model tern_model;
 // done and total count weight bytes; called from the loading thread only.
 typedef void (*tern_progress_fn)(void *user, uint64_t done, uint64_t total);
 
-// The output head, the matrix that makes logits: often the largest one, and stored in more bits than the others. docs/numerics.md
-// has what each form costs in bytes and changes in predictions.
+// The output head, the matrix that makes logits: often the largest one, and stored in more bits than the others.
+// docs/numerics.md has what each form costs in bytes and changes in predictions.
 typedef enum tern_head_form {
     TERN_HEAD_AUTO = 0,  // ternary, 4-bit or INT8 where the file has it so; else INT8, the fastest whose KL is at most 0.003
     TERN_HEAD_EXACT = 1, // as it lies in the file, times activations that are not quantized; read where the file is mapped
@@ -53,8 +53,8 @@ typedef struct tern_model_info {
     uint64_t bytes_per_token; // packed bytes that one decoded token reads (matrices and head; the KV cache not counted)
     double bits_per_weight;   // of those matrices
     size_t n_ternary, n_int8; // matrices on each path
-    const char *head;         // layout of the packed head (kernels/layout.h), or its type in the file where it is read as it is; static
-    uint64_t head_bytes;      // that one token reads
+    const char *head; // layout of the packed head (kernels/layout.h), or its type in the file where it is read as it is; static
+    uint64_t head_bytes; // that one token reads
 } tern_model_info;
 TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_info *info);
 
@@ -149,6 +149,13 @@ TERN_API const float *tern_session_logits(const tern_session *session);
 // ---- Sampling -------------------------------------------------------------------------------------------
 
 typedef struct tern_sampler tern_sampler;
+
+// Added to the logit of a token. -INFINITY bans it.
+typedef struct tern_logit_bias {
+    int32_t token;
+    float bias;
+} tern_logit_bias;
+
 typedef struct tern_sampler_params {
     size_t struct_size;
     float temperature; // 0: greedy (the highest logit; the lowest id among equals)
@@ -156,11 +163,22 @@ typedef struct tern_sampler_params {
     float top_p;       // 0 or 1: off
     float min_p;       // 0: off
     uint64_t seed;
+    const tern_logit_bias *biases; // n_biases of them, copied; those of one token add up
+    size_t n_biases;
+    float repeat_penalty; // 0 or 1: off. Else logits of the last repeat_last tokens are divided by it if positive, multiplied
+                          // if not
+    uint32_t repeat_last; // 0: 64
 } tern_sampler_params;
 
-// Filters apply in the order top-k, temperature, top-p, min-p, as documented in docs/numerics.md. Same seed, same tokens.
+// They apply in the order bias, repetition penalty, top-k, temperature, top-p, min-p, as documented in docs/numerics.md. Same
+// seed, same tokens. Errors: ARG, MEMORY.
 TERN_API tern_status tern_sampler_create(tern_model *model, tern_sampler **sampler, const tern_sampler_params *params);
 TERN_API void tern_sampler_destroy(tern_sampler *sampler);
+
+// Tokens that the repetition penalty counts as said, beside those that the sampler chose itself: a prompt. Errors: ARG.
+TERN_API tern_status tern_sampler_accept(tern_sampler *sampler, const int32_t tokens[], size_t n);
+// Forgets what was said; the random numbers go on.
+TERN_API void tern_sampler_forget(tern_sampler *sampler);
 
 // The next token from a session's logits. Errors: ARG, STATE (before the first decode), FORMAT (no usable logits: NaN or
 // infinite).

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "decode/adjust.h"
 #include "decode/random.h"
 
 enum { NO_TOKEN = -1 };
@@ -35,14 +36,24 @@ tern_status tern_sample_init(tern_sample_state *state, const tern_sampler_params
                              const tern_allocator *allocator, tern_error *err) {
     const tern_status status = check(params, n_vocab, err);
     if (status != TERN_OK) return status;
+    tern_adjust *adjust = NULL;
+    const tern_status adjusted = tern_adjust_create(&adjust, params, n_vocab, allocator, err);
+    if (adjusted != TERN_OK) return adjusted;
     tern_candidate *candidates = tern_alloc(allocator, n_vocab, sizeof *candidates);
-    if (!candidates) return tern_fail(err, TERN_ERR_MEMORY, "no memory to sample from %zu tokens", n_vocab);
-    *state = (tern_sample_state){.params = *params, .n_vocab = n_vocab, .candidates = candidates, .allocator = allocator};
+    if (!candidates) {
+        tern_adjust_destroy(adjust);
+        return tern_fail(err, TERN_ERR_MEMORY, "no memory to sample from %zu tokens", n_vocab);
+    }
+    *state = (tern_sample_state){
+        .params = *params, .n_vocab = n_vocab, .candidates = candidates, .adjust = adjust, .allocator = allocator};
+    state->params.biases = NULL; // the caller's; the copy is in adjust
     tern_random_seed(state->random, params->seed);
     return TERN_OK;
 }
 
 void tern_sample_free(tern_sample_state *state) {
+    tern_adjust_destroy(state->adjust);
+    state->adjust = NULL;
     if (!state->candidates) return;
     tern_free(state->allocator, state->candidates, state->n_vocab, sizeof *state->candidates);
     state->candidates = NULL;
@@ -176,7 +187,15 @@ static int32_t draw(const tern_candidate *candidates, size_t n, double unit) {
     return chosen;
 }
 
-int32_t tern_sample_next(tern_sample_state *state, const float *logits) {
+void tern_sample_accept(tern_sample_state *state, const int32_t *tokens, size_t n) {
+    for (size_t i = 0; state->adjust && i < n; i++) tern_adjust_accept(state->adjust, tokens[i]);
+}
+
+void tern_sample_forget(tern_sample_state *state) {
+    if (state->adjust) tern_adjust_forget(state->adjust);
+}
+
+static int32_t choose(tern_sample_state *state, const float *logits) {
     const tern_sampler_params *params = &state->params;
     const int32_t best = greedy(logits, state->n_vocab);
     if (best == NO_TOKEN || params->temperature == 0.0f) return best;
@@ -187,4 +206,10 @@ int32_t tern_sample_next(tern_sample_state *state, const float *logits) {
     if (params->top_p > 0.0f && params->top_p < 1.0f) n = keep_top_p(candidates, n, params->top_p);
     if (params->min_p > 0.0f) n = keep_min_p(candidates, n, params->min_p);
     return draw(candidates, n, tern_random_unit(state->random));
+}
+
+int32_t tern_sample_next(tern_sample_state *state, const float *logits) {
+    const int32_t id = choose(state, state->adjust ? tern_adjust_apply(state->adjust, logits) : logits);
+    if (id != NO_TOKEN) tern_sample_accept(state, &id, 1);
+    return id;
 }

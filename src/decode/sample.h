@@ -17,6 +17,7 @@ typedef struct tern_sample_state {
     size_t n_vocab;
     tern_candidate *candidates; // [n_vocab]
     uint64_t random[4];         // xoshiro256**
+    struct tern_adjust *adjust; // biases and penalty; NULL: none
     const tern_allocator *allocator;
 } tern_sample_state;
 
@@ -25,11 +26,16 @@ tern_status tern_sample_init(tern_sample_state *state, const tern_sampler_params
                              const tern_allocator *allocator, tern_error *err);
 void tern_sample_free(tern_sample_state *state);
 
+// Tokens that were said, for the repetition penalty. Each is below n_vocab.
+void tern_sample_accept(tern_sample_state *state, const int32_t *tokens, size_t n);
+void tern_sample_forget(tern_sample_state *state);
+
 // The next token from logits [n_vocab]. NaN and -infinity are never chosen; -1 if nothing else is there or if a logit is
 // +infinity, which both mean that the model computed nonsense.
 //
 // Same params, same seed, same logits: same tokens, on every CPU. Arithmetic is double in a written order and calls no libm
 // function. The steps:
+//   bias, penalty   as adjust.h tells
 //   temperature 0   the highest logit, the lowest id among equals; the seed does not matter
 //   top-k           keeps the k highest (ties: lower ids first)
 //   temperature     weights exp((logit - highest) / temperature)

@@ -34,6 +34,23 @@ void tern_sampler_destroy(tern_sampler *sampler) {
     tern_free(&sampler->ctx->allocator, sampler, 1, sizeof *sampler);
 }
 
+tern_status tern_sampler_accept(tern_sampler *sampler, const int32_t tokens[], size_t n) {
+    if (!sampler) return TERN_ERR_ARG;
+    tern_error *err = &sampler->ctx->error;
+    if (!tokens && n) return tern_fail(err, TERN_ERR_ARG, "tokens is NULL");
+    for (size_t i = 0; i < n; i++) {
+        if (tokens[i] < 0 || (size_t)tokens[i] >= sampler->state.n_vocab)
+            return tern_fail(err, TERN_ERR_ARG, "token %zu is %d; the vocabulary has tokens 0..%zu", i, tokens[i],
+                             sampler->state.n_vocab - 1);
+    }
+    tern_sample_accept(&sampler->state, tokens, n);
+    return TERN_OK;
+}
+
+void tern_sampler_forget(tern_sampler *sampler) {
+    if (sampler) tern_sample_forget(&sampler->state);
+}
+
 tern_status tern_sample_logits(tern_sampler *sampler, const float *logits, int32_t *token) {
     if (!sampler) return TERN_ERR_ARG;
     tern_error *err = &sampler->ctx->error;
