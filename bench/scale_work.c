@@ -41,9 +41,10 @@ static bool decode_token(job *j) {
 }
 
 static bool open_model(job *j, const char *path) {
+    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = CONTEXT};
     j->run = decode_token;
     return (tern_model_load(j->ctx, &j->model, path, NULL) == TERN_OK &&
-            tern_session_create(j->model, &j->session, CONTEXT) == TERN_OK) ||
+            tern_session_create(j->model, &j->session, &params) == TERN_OK) ||
            failed(j, "loading a model");
 }
 

@@ -68,6 +68,13 @@ typedef struct rig {
     tern_session *session;
 } rig;
 
+static tern_session *new_session(tern_model *model, size_t n_ctx) {
+    const tern_session_params sp = {.struct_size = sizeof sp, .n_ctx = n_ctx};
+    tern_session *session = NULL;
+    assert_int_equal(tern_session_create(model, &session, &sp), TERN_OK);
+    return session;
+}
+
 static bool set_up(rig *r, const char *path, const char *tier, int threads, tern_form form) {
     const tern_context_params cp = {.struct_size = sizeof cp, .threads = threads, .isa = tier, .allocator = &counted};
     const tern_status status = tern_context_create(&r->ctx, &cp);
@@ -75,7 +82,7 @@ static bool set_up(rig *r, const char *path, const char *tier, int threads, tern
     assert_int_equal(status, TERN_OK);
     const tern_model_params mp = {.struct_size = sizeof mp, .form = form};
     if (tern_model_load(r->ctx, &r->model, path, &mp) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
-    assert_int_equal(tern_session_create(r->model, &r->session, CTX), TERN_OK);
+    r->session = new_session(r->model, CTX);
     return true;
 }
 
@@ -173,8 +180,7 @@ static void a_prompt_at_once_token_by_token_and_interleaved_gives_the_same_bits(
         assert_memory_equal(tern_session_logits(r.session), want, bytes);
 
         // two sessions in one batch: one a token behind the other
-        tern_session *other = NULL;
-        assert_int_equal(tern_session_create(r.model, &other, CTX), TERN_OK);
+        tern_session *other = new_session(r.model, CTX);
         tern_session_reset(r.session);
         decode(&r, r.session, prompt, 1);
         for (size_t i = 1; i < PROMPT; i++) {
@@ -243,8 +249,7 @@ static void a_full_context_is_refused_and_changes_nothing(void **unused) {
     (void)unused;
     rig r = {0};
     assert_true(set_up(&r, models[0], NULL, 1, TERN_FORM_AUTO));
-    tern_session *small = NULL;
-    assert_int_equal(tern_session_create(r.model, &small, 3), TERN_OK);
+    tern_session *small = new_session(r.model, 3);
     tern_session *const four[] = {small, small, small, small};
     const int32_t tokens[] = {1, 2, 3, 4};
     assert_int_equal(tern_decode_batch(r.model, four, tokens, 4), TERN_ERR_FULL);
@@ -255,8 +260,8 @@ static void a_full_context_is_refused_and_changes_nothing(void **unused) {
     assert_int_equal(tern_decode_batch(r.model, four, tokens, 1), TERN_ERR_FULL);
     const int32_t outside[] = {(int32_t)vocab(&r)};
     assert_int_equal(tern_decode_batch(r.model, &r.session, outside, 1), TERN_ERR_ARG);
-    assert_int_equal(tern_session_create(r.model, &small, 0), TERN_ERR_ARG);
-    assert_int_equal(tern_session_create(r.model, &small, (size_t)1 << 40), TERN_ERR_ARG);
+    const tern_session_params large = {.struct_size = sizeof large, .n_ctx = (size_t)1 << 40};
+    assert_int_equal(tern_session_create(r.model, &small, &large), TERN_ERR_ARG);
     tern_session_destroy(small);
     tear_down(&r);
 }

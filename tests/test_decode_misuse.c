@@ -13,6 +13,7 @@
 
 static const char path[] = TERN_TEST_MODELS "/tiny-tq2_0.gguf";
 enum { CTX = 4, ALLOCATIONS_MAX = 2000 };
+static const tern_session_params session_params = {.struct_size = sizeof session_params, .n_ctx = CTX};
 
 // Load, a session, a sampler, one token.
 static tern_status run(tern_context *ctx) {
@@ -25,7 +26,7 @@ static tern_status run(tern_context *ctx) {
     int32_t token = 1;
     tern_status status = tern_model_load(ctx, &model, path, NULL);
     if (status != TERN_OK) assert_null(model);
-    if (status == TERN_OK) status = tern_session_create(model, &session, CTX);
+    if (status == TERN_OK) status = tern_session_create(model, &session, &session_params);
     if (status == TERN_OK) status = tern_sampler_create(model, &sampler, &params);
     if (status == TERN_OK) status = tern_decode_batch(model, &session, &token, 1);
     if (status == TERN_OK) status = tern_sample(sampler, session, &token);
@@ -96,10 +97,14 @@ static void null_never_crashes(void **unused) {
     assert_int_equal(tern_chat_tokenize(model, &no_size, &got, 1, &n), TERN_ERR_ARG);
     assert_int_equal(tern_chat_tokenize(model, &turn, NULL, 1, &n), TERN_ERR_ARG);
     assert_int_equal(tern_chat_tokenize(model, &turn, &got, 1, NULL), TERN_ERR_ARG);
-    assert_int_equal(tern_session_create(NULL, &session, CTX), TERN_ERR_ARG);
-    assert_int_equal(tern_session_create(model, NULL, CTX), TERN_ERR_ARG);
-    assert_int_equal(tern_session_create(model, &session, 0), TERN_ERR_ARG);
-    assert_int_equal(tern_session_create(model, &session, SIZE_MAX), TERN_ERR_ARG);
+    assert_int_equal(tern_session_create(NULL, &session, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_session_create(model, NULL, NULL), TERN_ERR_ARG);
+    tern_session_params sp = {.n_ctx = CTX};
+    assert_int_equal(tern_session_create(model, &session, &sp), TERN_ERR_ARG); // of no size
+    sp = (tern_session_params){.struct_size = sizeof sp, .n_ctx = SIZE_MAX};
+    assert_int_equal(tern_session_create(model, &session, &sp), TERN_ERR_ARG);
+    sp = (tern_session_params){.struct_size = sizeof sp, .n_ctx = CTX, .kv = (tern_kv_type)2};
+    assert_int_equal(tern_session_create(model, &session, &sp), TERN_ERR_ARG);
     assert_null(session);
     assert_int_equal(tern_session_length(NULL), 0);
     tern_session_reset(NULL);
@@ -134,8 +139,8 @@ static void a_refused_batch_leaves_every_session_as_it_was(void **unused) {
     assert_int_equal(tern_context_create(&ctx, NULL), TERN_OK);
     assert_int_equal(tern_model_load(ctx, &model, path, NULL), TERN_OK);
     assert_int_equal(tern_model_load(ctx, &twin, path, NULL), TERN_OK);
-    assert_int_equal(tern_session_create(model, &mine, CTX), TERN_OK);
-    assert_int_equal(tern_session_create(twin, &foreign, CTX), TERN_OK);
+    assert_int_equal(tern_session_create(model, &mine, &session_params), TERN_OK);
+    assert_int_equal(tern_session_create(twin, &foreign, &session_params), TERN_OK);
     int32_t tokens[CTX + 1] = {1, 2, 3, 4, 5};
     tern_session *twice[CTX + 1] = {mine, mine, mine, mine, mine};
     assert_int_equal(tern_decode_batch(model, twice, tokens, 1), TERN_OK);

@@ -42,7 +42,8 @@ static bool set_up(rig *r, const tern_context_params *params) {
     if (tern_model_load(r->ctx, &r->model, path, NULL) != TERN_OK) return false;
     if (tern_model_get_info(r->model, &info) != TERN_OK || info.n_vocab > VOCAB_MAX) return false;
     r->n_vocab = info.n_vocab;
-    return tern_session_create(r->model, &r->session, CTX) == TERN_OK;
+    const tern_session_params sp = {.struct_size = sizeof sp, .n_ctx = CTX};
+    return tern_session_create(r->model, &r->session, &sp) == TERN_OK;
 }
 
 static void tear_down(rig *r) {

@@ -43,7 +43,8 @@ static logits run(const char *path, const char *tier, int threads, tern_head_for
     if (tern_model_load(ctx, &model, path, &mp) != TERN_OK) fail_msg("%s", tern_context_error(ctx));
     tern_model_info info = {.struct_size = sizeof info};
     assert_int_equal(tern_model_get_info(model, &info), TERN_OK);
-    assert_int_equal(tern_session_create(model, &session, TOKENS), TERN_OK);
+    const tern_session_params sp = {.struct_size = sizeof sp, .n_ctx = TOKENS};
+    assert_int_equal(tern_session_create(model, &session, &sp), TERN_OK);
     int32_t tokens[TOKENS];
     for (size_t i = 0; i < TOKENS; i++) tokens[i] = (int32_t)((i * 7919 + 13) % info.n_vocab);
     out.n_vocab = info.n_vocab;

@@ -38,7 +38,8 @@ static tern_status try_file(void) {
     tern_model *model = NULL;
     tern_session *session = NULL;
     tern_status status = tern_model_load(ctx, &model, path, NULL);
-    if (status == TERN_OK) status = tern_session_create(model, &session, 8);
+    const tern_session_params sp = {.struct_size = sizeof sp, .n_ctx = 8};
+    if (status == TERN_OK) status = tern_session_create(model, &session, &sp);
     if (status == TERN_OK) {
         const char text[] = "Hello <|im_start|> \xff world 123";
         int32_t tokens[64];

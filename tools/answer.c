@@ -29,7 +29,8 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     if (options->n_draft) a->logits = malloc((options->n_draft + 1) * a->n_vocab * sizeof *a->logits);
     if (!a->tokens || !a->step_ms || (options->n_draft && !a->logits) || !text_stream_add(&a->text, "", 0))
         return cli_fail("no memory for %zu tokens; lower -n or --ctx", n_ctx);
-    status = tern_session_create(model, &a->session, n_ctx);
+    const tern_session_params session = {.struct_size = sizeof session, .n_ctx = n_ctx};
+    status = tern_session_create(model, &a->session, &session);
     tern_sampler_params params = options->params;
     params.biases = options->biases;
     if (status == TERN_OK) status = tern_sampler_create(model, &a->sampler, &params);

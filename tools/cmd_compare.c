@@ -122,7 +122,8 @@ static int measure(result *r, windows *w, tern_context *ctx, size_t n_vocab) {
         sides[i]->logits = malloc(w->ctx * n_vocab * sizeof(float));
         if (!sides[i]->logits)
             return cli_fail("no memory for the logits of a window of %zu tokens; give less with --ctx", w->ctx);
-        status = tern_session_create(sides[i]->model, &sides[i]->session, w->ctx);
+        const tern_session_params params = {.struct_size = sizeof params, .n_ctx = w->ctx};
+        status = tern_session_create(sides[i]->model, &sides[i]->session, &params);
     }
     const double start = cli_seconds();
     while (status == TERN_OK && windows_next(w)) {

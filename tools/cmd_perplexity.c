@@ -38,7 +38,8 @@ static int measure(windows *w, tern_context *ctx, tern_model *model, size_t n_vo
     tern_session *session = NULL;
     float *logits = malloc(w->ctx * n_vocab * sizeof *logits);
     if (!logits) return cli_fail("no memory for the logits of a window of %zu tokens; give less with --ctx", w->ctx);
-    tern_status status = tern_session_create(model, &session, w->ctx);
+    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = w->ctx};
+    tern_status status = tern_session_create(model, &session, &params);
     const double start = cli_seconds();
     while (status == TERN_OK && windows_next(w)) {
         tern_session_reset(session);

@@ -33,6 +33,10 @@ class ModelParams(Params):
     _fields_ = [("struct_size", c_size_t), ("form", c_int), ("progress", c_void_p), ("progress_user", c_void_p)]
 
 
+class SessionParams(Params):
+    _fields_ = [("struct_size", c_size_t), ("n_ctx", c_size_t), ("kv", c_int)]
+
+
 class TokenizeParams(Params):
     _fields_ = [("struct_size", c_size_t), ("parse_special", c_int), ("add_bos", c_int)]
 
@@ -79,7 +83,7 @@ PROTOTYPES = {
     "tern_activations_destroy": (None, [c_void_p]),
     "tern_matmul_s32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t]),
     "tern_matmul_f32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
-    "tern_read_probe_create": (c_int, [c_void_p, POINTER(c_void_p), c_size_t]),
+    "tern_read_probe_create": (c_int, [c_void_p, POINTER(c_void_p), POINTER(SessionParams)]),
     "tern_read_probe_sweep": (c_int, [c_void_p, c_void_p, POINTER(c_double)]),
     "tern_int8_peak": (c_int, [c_void_p, POINTER(c_double), POINTER(c_double)]),
     "tern_cycle_seconds": (c_double, []),
@@ -87,7 +91,7 @@ PROTOTYPES = {
     "tern_model_destroy": (None, [c_void_p]),
     "tern_model_get_info": (c_int, [c_void_p, POINTER(ModelInfo)]),
     "tern_tokenize": (c_int, [c_void_p, c_char_p, c_size_t, POINTER(TokenizeParams), POINTER(c_int32), c_size_t, POINTER(c_size_t)]),
-    "tern_session_create": (c_int, [c_void_p, POINTER(c_void_p), c_size_t]),
+    "tern_session_create": (c_int, [c_void_p, POINTER(c_void_p), POINTER(SessionParams)]),
     "tern_session_destroy": (None, [c_void_p]),
     "tern_session_reset": (None, [c_void_p]),
     "tern_decode_batch": (c_int, [c_void_p, POINTER(c_void_p), POINTER(c_int32), c_size_t]),
@@ -100,7 +104,7 @@ class Session:
 
     def __init__(self, model: "Model", n_ctx: int):
         self.model, self.handle = model, c_void_p()
-        model.tern.check(model.tern.lib.tern_session_create(model.handle, byref(self.handle), n_ctx))
+        model.tern.check(model.tern.lib.tern_session_create(model.handle, byref(self.handle), byref(SessionParams(n_ctx=n_ctx))))
 
     def append(self, tokens) -> None:
         """Decodes tokens in one call."""

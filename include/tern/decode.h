@@ -121,8 +121,20 @@ TERN_API tern_status tern_chat_tokenize(const tern_model *model, const tern_chat
 // One sequence: its KV cache and its last logits. All memory is allocated (and touched) at creation.
 typedef struct tern_session tern_session;
 
-// n_ctx: tokens it can hold, 1..n_ctx_train. Errors: ARG, MEMORY.
-TERN_API tern_status tern_session_create(tern_model *model, tern_session **session, size_t n_ctx);
+// How keys and values of the context are kept. docs/numerics.md has what each costs in bytes and changes in predictions.
+typedef enum tern_kv_type {
+    TERN_KV_F16 = 0,
+    TERN_KV_INT8 = 1 // UNSUPPORTED so far
+} tern_kv_type;
+
+typedef struct tern_session_params {
+    size_t struct_size;
+    size_t n_ctx; // tokens that the session can hold, 1..n_ctx_train; 0: n_ctx_train
+    tern_kv_type kv;
+} tern_session_params;
+
+// params NULL: the defaults. Errors: ARG, MEMORY, UNSUPPORTED.
+TERN_API tern_status tern_session_create(tern_model *model, tern_session **session, const tern_session_params *params);
 TERN_API void tern_session_destroy(tern_session *session);
 TERN_API size_t tern_session_length(const tern_session *session);
 TERN_API void tern_session_reset(tern_session *session);

@@ -9,11 +9,18 @@ static void touch(void *memory, size_t bytes) {
     for (size_t i = 0; i < bytes; i += PAGE) ((volatile unsigned char *)memory)[i] = 0;
 }
 
-tern_status tern_session_create(tern_model *model, tern_session **out, size_t n_ctx) {
+tern_status tern_session_create(tern_model *model, tern_session **out, const tern_session_params *params) {
     if (!model) return TERN_ERR_ARG;
     tern_error *err = &model->ctx->error;
     if (!out) return tern_fail(err, TERN_ERR_ARG, "tern_session_create needs an output");
-    if (n_ctx == 0 || n_ctx > model->hyper.n_ctx)
+    tern_session_params p = {.struct_size = sizeof p};
+    const tern_status status = tern_params_read(&p, sizeof p, params, "tern_session_params", err);
+    if (status != TERN_OK) return status;
+    const size_t n_ctx = p.n_ctx ? p.n_ctx : model->hyper.n_ctx;
+    if (p.kv > TERN_KV_INT8) return tern_fail(err, TERN_ERR_ARG, "kv = %d is no tern_kv_type", (int)p.kv);
+    if (p.kv == TERN_KV_INT8)
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "INT8 keys and values are not there yet; use TERN_KV_F16");
+    if (n_ctx > model->hyper.n_ctx)
         return tern_fail(err, TERN_ERR_ARG, "a context of %zu tokens is outside 1..%u, what the model was trained for", n_ctx,
                          model->hyper.n_ctx);
     const tern_allocator *allocator = &model->ctx->allocator;
