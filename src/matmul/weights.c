@@ -84,9 +84,7 @@ static tern_layout choose_layout(const tern_context *ctx, const tern_build *buil
     return tern_choose_layout(&ctx->kernels, &choice, ctx->tune.table);
 }
 
-// Slabs are the tiles of the lookup forms: a few of the same size for each worker where the features divide so, else as few as
-// TERN_SLAB_MAX allows, but a multiple of the workers, so that each gets about the same share of one forward stream.
-static size_t slab_rows(tern_layout layout, size_t n, size_t workers) {
+size_t tern_slab_rows(tern_layout layout, size_t n, size_t workers) {
     enum { SLABS_PER_WORKER = 4, SLAB_LEAST = 256 }; // T3, 2560 x 2560, AVX2: 2 % slower in slabs of 256 than in one
     const size_t least = layout == TERN_LAYOUT_T5 ? TERN_T5_BLOCK : SLAB_LEAST;
     for (size_t each = SLABS_PER_WORKER; each > 0; each--) {
@@ -97,15 +95,28 @@ static size_t slab_rows(tern_layout layout, size_t n, size_t workers) {
     return tern_round_up(tern_ceil_div(n, slabs), TERN_SLAB_ALIGN);
 }
 
-static tern_status allocate(tern_context *ctx, tern_weights *w) {
+bool tern_weights_derive(tern_weights *w) {
+    w->traits = &layouts[w->layout];
+    w->n_padded = tern_round_up(w->n, w->traits->row_align);
+    if (!w->traits->table_bytes) w->unit_rows = w->traits->row_align;
+    w->n_units = tern_ceil_div(w->n_padded, w->unit_rows);
+    w->slice_k = w->scale_block && (w->ternary || w->four_level) ? w->scale_block : w->k;
+    w->n_slices = tern_ceil_div(w->k, w->slice_k);
     size_t slice_bytes; // an upper bound of every slice: the bytes of n_padded x slice_k codes at one byte per weight and more
     if (!tern_mul_size(w->n_padded, 2 * tern_round_up(w->slice_k, TERN_I4K_SUPER_K), &slice_bytes) ||
         !tern_mul_size(slice_bytes, w->n_slices, &slice_bytes))
-        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "a %zu x %zu weight does not fit the address space", w->n, w->k);
+        return false;
     const size_t last = w->n_slices - 1;
     w->packed_bytes =
         last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
     w->n_scales = tern_scales_among_codes(w) ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
+    return true;
+}
+
+static tern_status allocate(tern_context *ctx, tern_weights *w, bool row_sums) {
+    if (!tern_weights_derive(w))
+        return tern_fail(&ctx->error, TERN_ERR_MEMORY, "a %zu x %zu weight does not fit the address space", w->n, w->k);
+    if (row_sums) w->n_row_sums = w->n_slices * w->n_padded;
     w->packed = tern_alloc(&w->allocator, w->packed_bytes, 1);
     if (w->n_scales) w->scales = tern_alloc(&w->allocator, w->n_scales, tern_scale_bytes(w));
     if (w->n_row_sums) w->row_sums = tern_alloc(&w->allocator, w->n_row_sums, sizeof *w->row_sums);
@@ -293,20 +304,14 @@ static tern_status create(tern_context *ctx, tern_weights **out, const tern_buil
     if (!w) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     w->allocator = *allocator;
     w->layout = layout;
-    w->traits = &layouts[w->layout];
     w->ternary = build->ternary && !build->four_level;
     w->four_level = build->four_level;
     w->n = slice->n;
     w->k = slice->k;
-    w->n_padded = tern_round_up(w->n, w->traits->row_align);
-    w->unit_rows = w->traits->table_bytes ? slab_rows(layout, w->n, (size_t)ctx->threads) : w->traits->row_align;
-    w->n_units = tern_ceil_div(w->n_padded, w->unit_rows);
+    if (layouts[layout].table_bytes) w->unit_rows = tern_slab_rows(layout, w->n, (size_t)ctx->threads);
     w->scale_block = build->scale_block < w->k ? build->scale_block : w->k; // 0 stays 0
-    w->slice_k = is_sliced(build) ? w->scale_block : w->k;
-    w->n_slices = tern_ceil_div(w->k, w->slice_k);
     w->scale_kind = w->scale_block == 0 ? TERN_SCALE_UNIFORM : build->half_scales ? TERN_SCALE_F16 : TERN_SCALE_F32;
-    w->n_row_sums = build->params.row_sums ? w->n_slices * w->n_padded : 0;
-    const tern_status status = allocate(ctx, w);
+    const tern_status status = allocate(ctx, w, build->params.row_sums != 0);
     if (status != TERN_OK) {
         tern_weights_destroy(w);
         return status;
@@ -355,8 +360,10 @@ void tern_weights_destroy(tern_weights *w) {
     if (!w) return;
     tern_weights_destroy(w->many);
     const tern_allocator allocator = w->allocator;
-    tern_free(&allocator, w->packed, w->packed_bytes, 1);
-    tern_free(&allocator, w->scales, w->n_scales, tern_scale_bytes(w));
+    if (!w->borrowed) {
+        tern_free(&allocator, w->packed, w->packed_bytes, 1);
+        tern_free(&allocator, w->scales, w->n_scales, tern_scale_bytes(w));
+    }
     tern_free(&allocator, w->row_sums, w->n_row_sums, sizeof *w->row_sums);
     tern_free(&allocator, w, 1, sizeof *w);
 }

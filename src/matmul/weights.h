@@ -37,7 +37,16 @@ struct tern_weights {
     tern_weights *many; // the same weight in a layout for products of many_from tokens and more, or NULL
     size_t many_from;
     tern_allocator allocator;
+    bool borrowed; // packed and scales belong to someone else
 };
+
+// Fills in what follows from layout, kind of codes, n, k, scale_block and, of slabs, unit_rows: sizes, counts and traits.
+// False: a size does not fit size_t.
+bool tern_weights_derive(struct tern_weights *w);
+
+// Slabs are the tiles of the lookup forms: a few of the same size for each worker where the features divide so, else as few as
+// TERN_SLAB_MAX allows, but a multiple of the workers, so that each gets about the same share of one forward stream.
+size_t tern_slab_rows(tern_layout layout, size_t n, size_t workers);
 
 // The form that a product of m tokens uses.
 static inline const struct tern_weights *tern_weights_form(const struct tern_weights *w, size_t m) {
