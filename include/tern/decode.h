@@ -146,8 +146,9 @@ TERN_API tern_status tern_session_truncate(tern_session *session, size_t length)
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
 // Afterwards each session that took part holds the logits of its last token. Any n >= 1 (long inputs run in slices).
 // Errors: ARG (token id, model mismatch), FULL (nothing was decoded: lengths are unchanged), FORMAT (the weights made a NaN or
-// an infinity: every session of the batch is reset, because its cache holds parts of the batch), STATE (inside a region, or in
-// a process forked after the context was created: nothing was decoded). Not thread-safe per model.
+// an infinity: every session of the batch is reset, because its cache holds parts of the batch), CANCELLED (a session of the
+// batch was stopped: see below), STATE (inside a region, or in a process forked after the context was created: nothing was
+// decoded). Not thread-safe per model.
 TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const sessions[], const int32_t tokens[], size_t n);
 
 // The same for one session, with the logits after every token: logits[i * ld + v] for i < n, v < n_vocab; ld >= n_vocab. For
@@ -157,6 +158,25 @@ TERN_API tern_status tern_decode_logits(tern_model *model, tern_session *session
 
 // Logits [n_vocab] after the last decode; valid until the next. NULL before the first.
 TERN_API const float *tern_session_logits(const tern_session *session);
+
+// ---- Stopping a call ------------------------------------------------------------------------------------
+
+// A session that is cancelled, or whose deadline has passed, stops the call in progress that it takes part in before that one's
+// next layer, and later calls before they begin. Such a call returns CANCELLED, and nothing of it was appended to any session of
+// its batch: lengths are what they were, what the sessions hold is intact, their logits are forgotten. Leave out the sessions
+// that tern_session_stopped() names, and the others decode as if the call had not been. No call, not even a reset, ends this but
+// tern_session_resume: a cancellation that comes between two calls is not lost.
+typedef enum tern_stop { TERN_STOP_NONE = 0, TERN_STOP_CANCELLED = 1, TERN_STOP_DEADLINE = 2 } tern_stop;
+
+// From any thread, or a signal handler, while the session lives.
+TERN_API void tern_session_cancel(tern_session *session);
+// `seconds` from now, in place of an earlier deadline; not above 0: it has passed. INFINITY, as at creation: none. From any
+// thread. Errors: ARG (NaN).
+TERN_API tern_status tern_session_set_deadline(tern_session *session, double seconds);
+// Forgets a cancellation and the deadline.
+TERN_API void tern_session_resume(tern_session *session);
+// Why calls with this session stop, if they do. From any thread.
+TERN_API tern_stop tern_session_stopped(const tern_session *session);
 
 // ---- Sampling -------------------------------------------------------------------------------------------
 

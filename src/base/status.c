@@ -27,6 +27,8 @@ const char *tern_status_string(tern_status status) {
         return "context is full";
     case TERN_ERR_STATE:
         return "call out of order";
+    case TERN_ERR_CANCELLED:
+        return "cancelled";
     }
     return "unknown status";
 }

@@ -4,6 +4,7 @@
 
 #include "decode/attention.h"
 #include "decode/head.h"
+#include "decode/stop.h"
 
 // ---- embedding: x = E[token], and the rotation of each position -------------------------------------------------
 
@@ -45,6 +46,7 @@ static tern_product add_to(const char *name, const tern_linear *l, float *y) {
 static void transformer_layer(tern_pass *f, size_t l) {
     const tern_layer *w = &f->m->layers[l];
     const tern_buffers *b = &f->m->buf;
+    tern_stop_add(f);
     const size_t d = f->h->n_embd, q = tern_q_width(f->h), ff = f->h->n_ff;
     tern_linear_add(f, f->n, d, tern_input_normed(f, b->x, w->attn_norm, b->h),
                     (tern_product[]){to("qkv", &w->q, b->q), to("qkv", &w->k, b->k), to("qkv", &w->v, b->v)}, 3);
@@ -65,8 +67,10 @@ tern_status tern_forward(tern_model *model, size_t n) {
     atomic_store_explicit(&model->act->not_finite, 0, memory_order_relaxed); // relaxed: no region is running
     embed(&f);
     for (size_t l = 0; l < model->hyper.n_layers; l++) transformer_layer(&f, l);
+    tern_stop_add(&f);
     tern_head_add(&f);
     const tern_status status = tern_region_run(&f.region);
+    if (status == TERN_ERR_CANCELLED) return tern_fail(&model->ctx->error, status, "%s", tern_stop_message(f.stop));
     if (status == TERN_OK && atomic_load_explicit(&model->act->not_finite, memory_order_relaxed))
         return tern_fail(&model->ctx->error, TERN_ERR_FORMAT,
                          "%s: the forward pass met a NaN or an infinity; the weights are damaged", tern_gguf_path(model->gguf));

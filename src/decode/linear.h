@@ -10,7 +10,8 @@ typedef struct tern_pass {
     const tern_hyper *h;
     const tern_kernels *kernels;
     tern_region region;
-    size_t n; // tokens
+    size_t n;       // tokens
+    tern_stop stop; // why the region was stopped; written by a stage of one tile
 } tern_pass;
 
 // How a row of a projection's input is made: norm(gate(in, up)), either part or none.

@@ -108,7 +108,10 @@ struct tern_session {
     tern_model *model;
     size_t n_ctx, length;
     size_t pending; // tokens of the batch being checked
+    size_t before;  // length before that batch
     bool has_logits;
+    atomic_bool cancelled;       // stop.c
+    _Atomic int64_t deadline_ns; // of CLOCK_MONOTONIC; INT64_MAX: none
     uint16_t *keys, *values; // [n_layers][n_kv_heads][n_ctx][head_dim], float16
     size_t n_kv;             // elements of keys, and of values
     float *logits;           // [n_vocab]

@@ -28,6 +28,7 @@ tern_status tern_session_create(tern_model *model, tern_session **out, const ter
     if (!s) return tern_fail(err, TERN_ERR_MEMORY, "out of memory");
     s->model = model;
     s->n_ctx = n_ctx;
+    tern_session_resume(s);
     const tern_hyper *h = &model->hyper;
     size_t rows;
     s->n_sums = tern_ceil_div(n_ctx, TERN_ATTN_BLOCK) * h->n_heads;
@@ -110,7 +111,10 @@ static tern_status check_batch(tern_model *model, const batch *b) {
             return tern_fail(err, TERN_ERR_ARG, "tokens[%zu] = %d is outside the vocabulary of %u", i, (int)tokens[i],
                              model->hyper.n_vocab);
     }
-    for (size_t i = 0; i < n; i++) session_of(b, i)->pending = 0;
+    for (size_t i = 0; i < n; i++) {
+        session_of(b, i)->pending = 0;
+        session_of(b, i)->before = session_of(b, i)->length;
+    }
     for (size_t i = 0; i < n; i++) session_of(b, i)->pending++;
     for (size_t i = 0; i < n; i++)
         if (session_of(b, i)->pending > session_of(b, i)->n_ctx - session_of(b, i)->length)
@@ -118,6 +122,16 @@ static tern_status check_batch(tern_model *model, const batch *b) {
                              session_of(b, i)->n_ctx, session_of(b, i)->n_ctx - session_of(b, i)->length,
                              session_of(b, i)->pending);
     return TERN_OK;
+}
+
+// What a failed batch leaves of its sessions.
+static void give_up(const batch *b, tern_status status) {
+    for (size_t i = 0; i < b->n; i++) {
+        tern_session *s = session_of(b, i);
+        // Stopped: rows behind the old length mean nothing. Else the weights are damaged, and nobody knows what the cache holds.
+        s->length = status == TERN_ERR_CANCELLED ? s->before : 0;
+        s->has_logits = false;
+    }
 }
 
 static tern_status decode(tern_model *model, const batch *b) {
@@ -134,8 +148,8 @@ static tern_status decode(tern_model *model, const batch *b) {
             rows[i] = (tern_row){s, s->length++, b->tokens[start + i], b->logits ? b->logits + (start + i) * b->ld : last};
         }
         status = tern_forward(model, slice);
-        if (status != TERN_OK) { // the caches of these sessions are no longer what their lengths say
-            for (size_t i = 0; i < b->n; i++) tern_session_reset(session_of(b, i));
+        if (status != TERN_OK) {
+            give_up(b, status);
             return status;
         }
     }

@@ -43,8 +43,18 @@ void tern_region_commit(tern_region *region, const char *name, tern_tile_fn fn, 
     append(region, name, fn, scratch(region), region->reserved, n_tiles);
 }
 
+// Plain stores: a stage of one tile is run by whoever is alone in the region (in a caller's parallel_for, alone in its loop), and
+// what it wrote is there for whoever reads the next stage.
+void tern_region_stop(tern_region *region, tern_status status) {
+    region->status = status;
+    for (size_t i = 0; i < region->n_stages; i++) region->stages[i].n_tiles = 0; // a stage without tiles is skipped
+}
+
 tern_status tern_region_run(tern_region *region) {
-    if (region->status == TERN_OK) region->status = tern_context_run(region->ctx, region->stages, region->n_stages);
+    if (region->status == TERN_OK) {
+        const tern_status status = tern_context_run(region->ctx, region->stages, region->n_stages);
+        if (status != TERN_OK) region->status = status; // else it may have been stopped
+    }
     region->n_stages = 0;
     region->args_used = 0;
     return region->status;

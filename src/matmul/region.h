@@ -32,6 +32,10 @@ void tern_region_add(tern_region *region, const char *name, tern_tile_fn fn, con
 void *tern_region_reserve(tern_region *region, size_t arg_size);
 void tern_region_commit(tern_region *region, const char *name, tern_tile_fn fn, size_t n_tiles);
 
+// From inside a stage of one tile, beside which nothing runs: the stages behind it, and those that are appended later, are
+// skipped. tern_region_run returns `status`, not TERN_OK.
+void tern_region_stop(tern_region *region, tern_status status);
+
 // Runs what was appended and empties the region. Returns the first failure since tern_region_init.
 tern_status tern_region_run(tern_region *region);
 
