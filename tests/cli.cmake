@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The tern command, run like a user runs it.
 if(TARGET tern)
-  make_test_model(tiny-long --shape tiny --ctx 32768 --seed 3)
   set(test_cli ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   add_test(NAME test_cli COMMAND ${test_cli} Errors Info Tokenize Generate Tune Q2)
   set_tests_properties(test_cli PROPERTIES FIXTURES_REQUIRED models)

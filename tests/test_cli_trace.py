@@ -22,7 +22,7 @@ TERNARY = str(MODELS / "tiny-tq2_0.gguf")
 FAILED, USAGE = 1, 2
 PROGRAM, STAGES, WORKERS = 1, 2, 3  # tracks: thread ids, workers from WORKERS on
 GENERATE = [TERN, "generate", "-m", TERNARY, "-p", "hello you", "-n", "8", "-t", "2"]
-STAGE_NAMES = {"embed", "norm, quantize", "qkv", "rope, cache", "attention", "quantize", "attention out", "gate, up", "silu, quantize",
+STAGE_NAMES = {"embed", "stop?", "norm, quantize", "qkv", "rope, cache", "attention", "quantize", "attention out", "gate, up", "silu, quantize",
                "down", "head"}
 # Part of the product that follows, where that is small.
 OWN_ROW_STAGES = {"norm, quantize", "silu, quantize", "quantize"}

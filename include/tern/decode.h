@@ -141,6 +141,10 @@ TERN_API void tern_session_reset(tern_session *session);
 // Forgets the tokens from `length` on, say drafts that were wrong: the next token is appended there. The logits are forgotten
 // too. Errors: ARG (length above that of the session).
 TERN_API tern_status tern_session_truncate(tern_session *session, size_t length);
+// `to` holds the tokens and logits of `from` afterwards, instead of its own: several sequences go on from a prompt that was
+// decoded once. A cancellation or deadline is not copied. Errors: ARG (two models; LongRoPE: a context below and one above the
+// original one), FULL (more tokens than the context of `to`), STATE, as for tern_decode_batch. Not thread-safe per model.
+TERN_API tern_status tern_session_copy(tern_session *to, const tern_session *from);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.
@@ -162,10 +166,10 @@ TERN_API const float *tern_session_logits(const tern_session *session);
 // ---- Stopping a call ------------------------------------------------------------------------------------
 
 // A session that is cancelled, or whose deadline has passed, stops the call in progress that it takes part in before that one's
-// next layer, and later calls before they begin. Such a call returns CANCELLED, and nothing of it was appended to any session of
-// its batch: lengths are what they were, what the sessions hold is intact, their logits are forgotten. Leave out the sessions
-// that tern_session_stopped() names, and the others decode as if the call had not been. No call, not even a reset, ends this but
-// tern_session_resume: a cancellation that comes between two calls is not lost.
+// next layer, and later calls before they begin. Such a call returns CANCELLED, and nothing of it was appended to any session
+// of its batch: lengths are what they were, what the sessions hold is intact, their logits are forgotten. Leave out the
+// sessions that tern_session_stopped() names, and the others decode as if the call had not been. No call, not even a reset,
+// ends this but tern_session_resume: a cancellation that comes between two calls is not lost.
 typedef enum tern_stop { TERN_STOP_NONE = 0, TERN_STOP_CANCELLED = 1, TERN_STOP_DEADLINE = 2 } tern_stop;
 
 // From any thread, or a signal handler, while the session lives.

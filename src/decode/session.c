@@ -128,7 +128,8 @@ static tern_status check_batch(tern_model *model, const batch *b) {
 static void give_up(const batch *b, tern_status status) {
     for (size_t i = 0; i < b->n; i++) {
         tern_session *s = session_of(b, i);
-        // Stopped: rows behind the old length mean nothing. Else the weights are damaged, and nobody knows what the cache holds.
+        // Stopped: rows behind the old length mean nothing. Else the weights are damaged, and nobody knows what the cache
+        // holds.
         s->length = status == TERN_ERR_CANCELLED ? s->before : 0;
         s->has_logits = false;
     }

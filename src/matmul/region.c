@@ -43,8 +43,8 @@ void tern_region_commit(tern_region *region, const char *name, tern_tile_fn fn, 
     append(region, name, fn, scratch(region), region->reserved, n_tiles);
 }
 
-// Plain stores: a stage of one tile is run by whoever is alone in the region (in a caller's parallel_for, alone in its loop), and
-// what it wrote is there for whoever reads the next stage.
+// Plain stores: a stage of one tile is run by whoever is alone in the region (in a caller's parallel_for, alone in its loop),
+// and what it wrote is there for whoever reads the next stage.
 void tern_region_stop(tern_region *region, tern_status status) {
     region->status = status;
     for (size_t i = 0; i < region->n_stages; i++) region->stages[i].n_tiles = 0; // a stage without tiles is skipped
