@@ -83,7 +83,7 @@ PROTOTYPES = {
     "tern_activations_destroy": (None, [c_void_p]),
     "tern_matmul_s32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t]),
     "tern_matmul_f32": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
-    "tern_read_probe_create": (c_int, [c_void_p, POINTER(c_void_p), POINTER(SessionParams)]),
+    "tern_read_probe_create": (c_int, [c_void_p, POINTER(c_void_p), c_size_t]),
     "tern_read_probe_sweep": (c_int, [c_void_p, c_void_p, POINTER(c_double)]),
     "tern_int8_peak": (c_int, [c_void_p, POINTER(c_double), POINTER(c_double)]),
     "tern_cycle_seconds": (c_double, []),
