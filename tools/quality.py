@@ -23,7 +23,7 @@ except ImportError as missing:
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-TEXT = ROOT / "tools/data/prose.txt"
+TEXTS = (ROOT / "tools/data/prose.txt", ROOT / "tools/data/alice.txt")  # the second: chapters I to III of Lewis Carroll's Alice, 1865
 SCHEMA = "tern.quality/1"
 
 
@@ -41,7 +41,7 @@ class Gate:
 
 
 GATES = (
-    Gate("tokens", "tokens compared", 2000, False, ""),
+    Gate("tokens", "tokens compared", 8000, False, ""),
     Gate("mean_kl", "mean KL divergence", 0.01, True, "nats"),
     Gate("agreement_percent", "next-token agreement", 94.0, False, "%"),
     Gate("perplexity_change_percent", "perplexity, change", 1.0, True, "%"),
@@ -84,8 +84,7 @@ def windows_of(tokens: list[int], size: int) -> list[list[int]]:
 def measure(args: argparse.Namespace) -> dict:
     tern = ternlib.Tern(args.library, args.threads)
     model = tern.load(args.model, args.form)
-    tokens = model.tokenize(args.text.read_text(encoding="utf-8"))
-    windows = windows_of(tokens, args.window)
+    windows = [w for text in args.text for w in windows_of(model.tokenize(text.read_text(encoding="utf-8")), args.window)]
     progress("reading the model in float32")
     judge = reference.Reference(str(args.model))
     session = model.session(args.window)
@@ -125,7 +124,7 @@ def print_table(result: dict) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", type=Path, default=MODEL, help="GGUF model (default: SmolLM2, see tools/fetch_model.sh)")
-    parser.add_argument("--text", type=Path, default=TEXT, help="UTF-8 prose to read (default: tools/data/prose.txt)")
+    parser.add_argument("--text", type=Path, nargs="+", default=TEXTS, help="UTF-8 prose to read (default: the texts in tools/data)")
     parser.add_argument("--window", type=int, default=512, help="tokens per window (default: 512)")
     parser.add_argument("-t", "--threads", type=int, default=0, help="Tern's threads (default: one per core)")
     parser.add_argument("--form", choices=ternlib.FORMS, default="auto", help="kernels of ternary matrices (default: auto)")
