@@ -14,9 +14,12 @@ make_test_model(tiny-gqa-q8_0 --shape tiny-gqa --type Q8_0 --seed 2)
 make_test_model(tiny-long --shape tiny --ctx 32768 --seed 3)
 make_test_model(tiny-head-f16 --shape tiny-gqa --type TQ2_0 --head-type F16 --untied --seed 3)
 make_test_model(tiny-head-f32 --shape tiny-gqa --type TQ2_0 --head-type F32 --untied --seed 4)
+make_test_model(tiny-scales --shape tiny --arch bitnet --type TQ2_0 --head-type F16 --seed 5) # and .scale tensors
+make_test_model(tiny-fused --shape tiny-gqa --arch phi3 --type Q4_0 --rope-scaling longrope --seed 6)
+make_test_model(tiny-biases --shape tiny-gqa --arch qwen2 --type TQ1_0 --scales varied --untied --seed 7)
 
 if(TERN_DECODE)
-  foreach(test test_decode test_decode_misuse test_decode_sessions test_decode_stop test_decode_threads test_head test_hostile_model)
+  foreach(test test_decode test_decode_misuse test_decode_sessions test_decode_stop test_decode_threads test_head test_hostile_model test_packed)
     target_compile_definitions(${test} PRIVATE TERN_TEST_MODELS="${TERN_TEST_MODELS}")
     set_tests_properties(${test} PROPERTIES FIXTURES_REQUIRED models)
   endforeach()

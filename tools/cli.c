@@ -142,13 +142,29 @@ tern_head_form cli_head_form(const char *option, const char *text) {
     cli_usage("%s %s: give auto, exact, int8 or int4", option, text);
 }
 
+static tern_load load_of(const char *option, const char *text) {
+    static const char *const names[] = {[TERN_LOAD_AUTO] = "auto", [TERN_LOAD_MAP] = "map", [TERN_LOAD_COPY] = "copy"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) return (tern_load)i;
+    cli_usage("%s %s: give auto, map or copy", option, text);
+}
+
 static error_t parse_head(int key, char *arg, struct argp_state *state) {
+    if (key == CLI_KEY_LOAD) {
+        ((cli_options *)state->input)->load = load_of("--load", arg);
+        return 0;
+    }
     if (key != CLI_KEY_HEAD) return ARGP_ERR_UNKNOWN;
     ((cli_options *)state->input)->head = cli_head_form("--head", arg);
     return 0;
 }
 static const struct argp_option head_options[] = {
-    {"head", CLI_KEY_HEAD, "FORM", 0, "Form of the output head: exact (as in the file), int8, int4 or auto (default)", 1}, {0}};
+    {"head", CLI_KEY_HEAD, "FORM", 0, "Form of the output head: exact (as in the file), int8, int4 or auto (default)", 1},
+    {"load", CLI_KEY_LOAD, "HOW", 0,
+     "Weights of a packed model (tern pack): map (used in the file's pages: quick start), copy (read into memory of their own: "
+     "quick tokens) or auto (default)",
+     1},
+    {0}};
 const struct argp cli_head_argp = {.options = head_options, .parser = parse_head};
 
 void cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
@@ -202,6 +218,7 @@ int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **m
     const tern_model_params params = {.struct_size = sizeof params,
                                       .form = options->form,
                                       .head = options->head,
+                                      .load = options->load,
                                       .progress = show_loading,
                                       .progress_user = &l};
     const tern_status status = tern_model_load(ctx, model, options->model, &params);

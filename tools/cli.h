@@ -21,6 +21,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
+int cmd_pack(int argc, char **argv);
 
 // ---- Errors: one line on stderr, "tern: cause; fix" -------------------------------------------------------
 
@@ -34,7 +35,7 @@ int cli_fail_status(const tern_context *ctx, tern_status status);
 // ---- Options ----------------------------------------------------------------------------------------------
 
 // Keys of options without a short form; argp wants them outside the range of characters.
-enum { CLI_KEY_ISA = 0x100, CLI_KEY_JSON, CLI_KEY_KERNEL, CLI_KEY_HEAD, CLI_KEY_OWN };
+enum { CLI_KEY_ISA = 0x100, CLI_KEY_JSON, CLI_KEY_KERNEL, CLI_KEY_HEAD, CLI_KEY_LOAD, CLI_KEY_OWN };
 
 // Options that several commands take. A command whose struct begins with this one puts the argps it wants among its children.
 typedef struct cli_options {
@@ -47,11 +48,12 @@ typedef struct cli_options {
     bool no_warning; // not an option: it prints no warning
     tern_form form;
     tern_head_form head;
+    tern_load load;
 } cli_options;
 extern const struct argp cli_machine_argp; // -t, --isa, --json, --help
 extern const struct argp cli_model_argp;   // -m
 extern const struct argp cli_kernel_argp;  // --kernel
-extern const struct argp cli_head_argp;    // --head
+extern const struct argp cli_head_argp;    // --head, --load
 
 #define CLI_ENVIRONMENT                                                                                                        \
     "Environment:\n"                                                                                                           \

@@ -16,6 +16,7 @@ static const command commands[] = {
     {"tern info", cmd_info, "this machine's CPU, the kernels chosen for it, and facts of a model"},
     {"tern generate", cmd_generate, "write text with a model"},
     {"tern chat", cmd_chat, "talk with a model"},
+    {"tern pack", cmd_pack, "write a model as it lies in memory, so that it starts at once"},
     {"tern tokenize", cmd_tokenize, "show the tokens of a text"},
     {"tern perplexity", cmd_perplexity, "measure how well a model predicts a text"},
     {"tern compare", cmd_compare, "measure how far the predictions of two models are apart"},
@@ -56,9 +57,9 @@ int main(int argc, char **argv) {
         return commands[i].run(argc - 1, argv + 1);
     }
     if (argc < 2)
-        cli_usage(
-            "no command; give info, generate, chat, tokenize, perplexity, compare, bench or tune (tern --help tells more)");
-    cli_usage(
-        "%s: unknown command; give info, generate, chat, tokenize, perplexity, compare, bench or tune (tern --help tells more)",
-        name);
+        cli_usage("no command; give info, generate, chat, pack, tokenize, perplexity, compare, bench or tune (tern --help "
+                  "tells more)");
+    cli_usage("%s: unknown command; give info, generate, chat, pack, tokenize, perplexity, compare, bench or tune (tern --help "
+              "tells more)",
+              name);
 }

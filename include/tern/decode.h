@@ -29,20 +29,41 @@ typedef enum tern_head_form {
     TERN_HEAD_INT4 = 3   // 4 bits, a scale and a min per 32
 } tern_head_form;
 
+// Where the weights of a packed model (tern_model_save) lie.
+typedef enum tern_load {
+    TERN_LOAD_AUTO = 0, // a packed model: MAP
+    TERN_LOAD_MAP = 1,  // in the file's pages, shared with other processes: the quickest start. Packed models only
+    TERN_LOAD_COPY = 2  // in memory of their own, on huge pages where the system gives them: the quickest tokens. Every byte is
+                        // verified on the way. Weights of a GGUF file always are
+} tern_load;
+
 typedef struct tern_model_params {
     size_t struct_size;
     tern_form form;            // kernels for ternary tensors
     tern_progress_fn progress; // NULL: none
     void *progress_user;
     tern_head_form head;
+    tern_load load;
 } tern_model_params;
 
-// Maps the file, checks every size in it, packs the weights for this context's kernels. The file stays mapped while the model
-// lives and must not be changed or shortened meanwhile: reading a page that is gone ends the process with SIGBUS.
-// Errors: IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
+// Maps the file, checks every size in it, packs the weights for this context's kernels, unless tern_model_save() wrote it. Form
+// and head of a packed model are those it was packed with; asking for others is UNSUPPORTED. The file stays mapped while the
+// model lives and must not be changed or shortened meanwhile: reading a page that is gone ends the process with SIGBUS. Errors:
+// IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
 TERN_API tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *path, const tern_model_params *params);
 // After its sessions and samplers, before its context.
 TERN_API void tern_model_destroy(tern_model *model);
+
+// Writes the model as a packed file: the weights as they lie in memory, and all else of the GGUF file, so that a later start
+// packs nothing. tern_model_load reads it like any model, on every machine that has vector kernels for its layouts, with as
+// many threads as this context has or fewer; elsewhere it is refused with the reason (UNSUPPORTED). The file appears whole or
+// not at all; a file of that name that is not a packed model stays as it is. Not thread-safe per context. Errors: IO (cannot be
+// written, no room), UNSUPPORTED (the model is a packed one), MEMORY.
+TERN_API tern_status tern_model_save(const tern_model *model, const char *path);
+// Reads every byte of a packed file and compares checksums. (Loading verifies header, index, metadata and small tensors, and
+// with TERN_LOAD_COPY all weights.) Errors: IO, FORMAT (damaged; the message names the part), UNSUPPORTED (another format),
+// MEMORY.
+TERN_API tern_status tern_packed_check(tern_context *ctx, const char *path);
 
 typedef struct tern_model_info {
     size_t struct_size;
@@ -55,10 +76,14 @@ typedef struct tern_model_info {
     size_t n_ternary, n_int8; // matrices on each path
     const char *head; // layout of the packed head (kernels/layout.h), or its type in the file where it is read as it is; static
     uint64_t head_bytes; // that one token reads
+    const char
+        *packed_tier; // of a packed model: the instruction set that it was packed for (lives as long as the model); else NULL
+    uint32_t packed_threads; // and the threads; else 0
 } tern_model_info;
 TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_info *info);
 
-// Tensor i of the file: name, type name, shape (innermost first). Strings live as long as the model. ARG past the end.
+// Tensor i of the file: name, type name (or layout, of packed weights), shape (innermost first). Strings live as long as the
+// model. ARG past the end.
 typedef struct tern_tensor_info {
     size_t struct_size;
     const char *name; // name_size bytes, not NUL-terminated

@@ -4,6 +4,7 @@
 
 #include "decode/chat.h"
 #include "decode/model.h"
+#include "decode/packed.h"
 
 tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
     if (!m) return TERN_ERR_ARG;
@@ -20,18 +21,39 @@ tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
                                   .n_vocab = h->n_vocab,
                                   .n_ctx_train = h->n_ctx,
                                   .n_params = m->n_params,
-                                  .file_bytes = tern_gguf_file_size(m->gguf),
+                                  .file_bytes = m->packed ? m->packed->map_bytes : tern_gguf_file_size(m->gguf),
                                   .bytes_per_token = m->bytes_per_token,
                                   .bits_per_weight = (double)m->bytes_per_token * 8 / m->packed_weights,
                                   .n_ternary = m->n_ternary,
                                   .n_int8 = m->n_int8,
                                   .head = m->head.layout,
-                                  .head_bytes = m->head.bytes};
+                                  .head_bytes = m->head.bytes,
+                                  .packed_tier = m->packed ? m->packed->header.tier : NULL,
+                                  .packed_threads = m->packed ? m->packed->header.threads : 0};
     return tern_info_write(info, &full, sizeof full, "tern_model_info", NULL);
 }
 
+// Packed sections stand behind the tensors of the GGUF part; their types are layouts.
+static tern_status get_section(const tern_model *m, size_t index, tern_tensor_info *info) {
+    if (!m->packed || index >= m->packed->header.n_sections) return TERN_ERR_ARG;
+    const tern_packed_section *s = &m->packed->sections[index];
+    tern_layout layout = TERN_LAYOUT_NONE;
+    char name[TERN_STORED_LAYOUT_MAX];
+    memcpy(name, s->form.layout, sizeof name);
+    name[sizeof name - 1] = '\0';
+    const tern_tensor_info full = {.name = s->name,
+                                   .name_size = strlen(s->name),
+                                   .type = tern_layout_parse(name, &layout) ? tern_layout_name(layout) : "bytes",
+                                   .n_dims = layout == TERN_LAYOUT_NONE ? 1 : 2,
+                                   .dims = {layout == TERN_LAYOUT_NONE ? s->bytes : s->form.k, layout ? s->form.n : 1, 1, 1},
+                                   .bytes = s->bytes};
+    return tern_info_write(info, &full, sizeof full, "tern_tensor_info", NULL);
+}
+
 tern_status tern_model_get_tensor(const tern_model *m, size_t index, tern_tensor_info *info) {
-    if (!m || index >= tern_gguf_tensor_count(m->gguf)) return TERN_ERR_ARG;
+    if (!m) return TERN_ERR_ARG;
+    const size_t n_tensors = tern_gguf_tensor_count(m->gguf);
+    if (index >= n_tensors) return get_section(m, index - n_tensors, info);
     const tern_gguf_tensor *t = tern_gguf_tensor_at(m->gguf, index);
     const tern_block_type *type = tern_block_type_find(t->type);
     tern_tensor_info full = {.name = t->name.data,

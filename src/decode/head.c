@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "decode/packing.h"
+
 enum { TILES_PER_WORKER = 16 }; // of the exact form
 
 // ---- loading ------------------------------------------------------------------------------------------------------------
@@ -47,6 +49,9 @@ static tern_status load_exact(tern_loader *ld, const tern_gguf_tensor *t) {
     m->head.rows = t->data;
     m->head.bytes = t->size;
     m->head.layout = m->head.exact->name;
+    m->bytes_per_token += t->size;
+    m->packed_weights += (double)n * (double)k;
+    if (m->packed) return TERN_OK; // looked at when it was packed
     scan_args args = {.m = m, .rows = t->data, .n_tiles = exact_tiles(ld->ctx)};
     args.scratch = tern_alloc(&ld->ctx->allocator, args.n_tiles * k, sizeof *args.scratch);
     if (!args.scratch) return tern_fail(&ld->ctx->error, TERN_ERR_MEMORY, "out of memory");
@@ -57,9 +62,26 @@ static tern_status load_exact(tern_loader *ld, const tern_gguf_tensor *t) {
     if (atomic_load_explicit(&args.damaged, memory_order_relaxed))
         return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %.*s holds a NaN or an infinity",
                          tern_gguf_path(m->gguf), (int)t->name.size, t->name.data);
-    m->bytes_per_token += t->size;
-    m->packed_weights += (double)n * (double)k;
     return TERN_OK;
+}
+
+// Facts of head.w.
+static void describe(tern_head *head) {
+    head->bytes = tern_weights_bytes(head->w);
+    head->layout = tern_layout_name(head->w->layout);
+}
+
+static const char section[] = "head";
+
+tern_status tern_head_load_packed(tern_loader *ld) {
+    tern_model *m = ld->m;
+    const tern_status status = tern_load_packed(ld, section, m->hyper.n_vocab, m->hyper.n_embd, &m->head.w);
+    if (status == TERN_OK) describe(&m->head);
+    return status;
+}
+
+tern_status tern_head_pack(tern_packing *packing, const tern_model *m) {
+    return m->head.w ? tern_packing_add_weights(packing, section, m->head.w) : TERN_OK;
 }
 
 tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t) {
@@ -69,12 +91,8 @@ tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t) {
     const size_t n = m->hyper.n_vocab, k = m->hyper.n_embd;
     if (ld->params->head == TERN_HEAD_EXACT) return load_exact(ld, t);
     const tern_rows rows = {.n = n, .k = k, .count = n, .recode = recodes[ld->params->head]};
-    tern_status status = tern_load_rows(ld, t, &rows, &m->head.w);
-    if (status != TERN_OK) return status;
-    tern_weights_info info = {.struct_size = sizeof info};
-    status = tern_weights_get_info(ld->ctx, m->head.w, &info);
-    m->head.bytes = info.bytes;
-    m->head.layout = info.layout;
+    const tern_status status = tern_load_rows(ld, t, &rows, &m->head.w);
+    if (status == TERN_OK) describe(&m->head);
     return status;
 }
 

@@ -9,6 +9,9 @@
 // Puts the matrix t [n_vocab][n_embd] into the form that the loader's parameters ask for.
 tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t);
 
+// The same out of a packed file, for the forms that are packed.
+tern_status tern_head_load_packed(tern_loader *ld);
+
 // Floats of scratch that the exact form needs (tern_buffers.head_rows).
 size_t tern_head_scratch(const tern_model *m);
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "decode/head.h"
+#include "decode/packed.h"
+#include "decode/packing.h"
 
 enum { TENSOR_NAME_MAX = 64 };
 
@@ -49,6 +51,22 @@ static tern_status load_optional(tern_loader *ld, const char *name, size_t n, co
     return tern_gguf_find_tensor(ld->m->gguf, name) ? load_vector(ld, name, n, out) : TERN_OK;
 }
 
+static void count_weights(tern_model *m, const tern_weights *w) {
+    m->bytes_per_token += tern_weights_bytes(w);
+    m->packed_weights += (double)w->n * (double)w->k;
+    if (w->ternary)
+        m->n_ternary++;
+    else
+        m->n_int8++;
+}
+
+tern_status tern_load_packed(tern_loader *ld, const char *name, size_t n, size_t k, tern_weights **out) {
+    tern_model *m = ld->m;
+    const tern_status status = tern_packed_weights(ld->ctx, m->packed, name, n, k, &m->weight_allocator, out);
+    if (status == TERN_OK) count_weights(m, *out);
+    return status;
+}
+
 tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const tern_rows *rows, tern_weights **out) {
     tern_model *m = ld->m;
     const tern_weights_params params = {
@@ -66,15 +84,8 @@ tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const ter
         return tern_fail(&ld->ctx->error, status == TERN_ERR_ARG ? TERN_ERR_FORMAT : status, "%s: tensor %.*s: %.300s",
                          tern_gguf_path(m->gguf), (int)t->name.size, t->name.data, cause.text);
     }
-    tern_weights_info info = {.struct_size = sizeof info};
-    status = tern_weights_get_info(ld->ctx, *out, &info);
-    if (status != TERN_OK) return status;
-    m->bytes_per_token += info.bytes;
-    m->packed_weights += (double)rows->count * (double)rows->k;
-    if ((*out)->ternary)
-        m->n_ternary++;
-    else
-        m->n_int8++;
+    count_weights(m, *out);
+    tern_gguf_drop_pages(m->gguf, t); // else a model that is loaded counts twice
     ld->done += t->size / rows->n * rows->count;
     if (ld->params->progress) ld->params->progress(ld->params->progress_user, ld->done, ld->total);
     return TERN_OK;
@@ -89,12 +100,10 @@ typedef struct projection {
     size_t rows, first, n, k;
 } projection;
 
-enum { PROJECTIONS = 7 };
-
-static void list_projections(projection p[PROJECTIONS], const tern_hyper *h, tern_layer *l) {
+static void list_projections(projection p[TERN_PROJECTIONS], const tern_hyper *h, tern_layer *l) {
     const size_t d = h->n_embd, q = tern_q_width(h), kv = tern_kv_width(h), ff = h->n_ff, qkv = q + 2 * kv;
     const bool fused = h->arch->fused;
-    const projection all[PROJECTIONS] = {
+    const projection all[TERN_PROJECTIONS] = {
         fused ? (projection){&l->q, "attn_qkv", qkv, 0, q, d} : (projection){&l->q, "attn_q", q, 0, q, d},
         fused ? (projection){&l->k, "attn_qkv", qkv, q, kv, d} : (projection){&l->k, "attn_k", kv, 0, kv, d},
         fused ? (projection){&l->v, "attn_qkv", qkv, q + kv, kv, d} : (projection){&l->v, "attn_v", kv, 0, kv, d},
@@ -120,20 +129,34 @@ static tern_status apply_scale(tern_loader *ld, const char *name, tern_weights *
                      tern_gguf_path(ld->m->gguf), name);
 }
 
-static tern_status load_projection(tern_loader *ld, size_t layer, const projection *p) {
+void tern_projection_section(char *name, size_t layer, size_t part) {
+    static const char *const parts[TERN_PROJECTIONS] = {"q", "k", "v", "o", "gate", "up", "down"};
+    (void)snprintf(name, TERN_PACKED_NAME_MAX, "blk.%zu.%s", layer, parts[part]);
+}
+
+static tern_status load_matrix(tern_loader *ld, size_t layer, size_t part, const projection *p) {
+    if (ld->m->packed) {
+        char section[TERN_PACKED_NAME_MAX];
+        tern_projection_section(section, layer, part);
+        return tern_load_packed(ld, section, p->n, p->k, &p->to->w);
+    }
     char name[TENSOR_NAME_MAX];
     const tern_gguf_tensor *t = NULL;
     name_of(name, layer, p->tensor, "weight");
-    tern_status status = find(ld, name, 2, p->k, p->rows, &t);
-    if (status == TERN_OK) {
-        const tern_rows rows = {.n = p->rows, .k = p->k, .first = p->first, .count = p->n};
-        status = tern_load_rows(ld, t, &rows, &p->to->w);
-    }
+    const tern_status status = find(ld, name, 2, p->k, p->rows, &t);
+    if (status != TERN_OK) return status;
+    const tern_rows rows = {.n = p->rows, .k = p->k, .first = p->first, .count = p->n};
+    return tern_load_rows(ld, t, &rows, &p->to->w);
+}
+
+static tern_status load_projection(tern_loader *ld, size_t layer, size_t part, const projection *p) {
+    char name[TENSOR_NAME_MAX];
+    tern_status status = load_matrix(ld, layer, part, p);
     if (status != TERN_OK) return status;
     name_of(name, layer, p->tensor, "bias");
     status = load_optional(ld, name, p->rows, &p->to->bias);
     if (p->to->bias) p->to->bias += p->first;
-    if (status != TERN_OK) return status;
+    if (status != TERN_OK || ld->m->packed) return status; // whose scales were multiplied when it was packed
     name_of(name, layer, p->tensor, "scale");
     return apply_scale(ld, name, p->to->w);
 }
@@ -163,9 +186,9 @@ static tern_status load_layer(tern_loader *ld, size_t layer) {
         name_of(name, layer, norms[i].tensor, "weight");
         if (norms[i].wanted) status = load_vector(ld, name, norms[i].n, norms[i].to);
     }
-    projection projections[PROJECTIONS];
+    projection projections[TERN_PROJECTIONS];
     list_projections(projections, h, l);
-    for (size_t i = 0; status == TERN_OK && i < PROJECTIONS; i++) status = load_projection(ld, layer, &projections[i]);
+    for (size_t i = 0; status == TERN_OK && i < TERN_PROJECTIONS; i++) status = load_projection(ld, layer, i, &projections[i]);
     return status;
 }
 
@@ -180,7 +203,7 @@ size_t tern_loader_floats(const tern_hyper *h) {
     const size_t norms = 2 * d + q + ff + 2 * (size_t)h->head_dim;
     // Fused biases are loaded once for each of their parts.
     const size_t biases = h->arch->fused ? 3 * (q + 2 * kv) + d + 2 * (2 * ff) + d : q + 2 * kv + d + 2 * ff + d;
-    const size_t scales = PROJECTIONS;
+    const size_t scales = TERN_PROJECTIONS;
     const size_t rotations = 4 * (size_t)(h->rope.dim / 2);
     return h->n_layers * (norms + biases + scales) + d + rotations;
 }
@@ -253,6 +276,7 @@ tern_status tern_load_embedding(tern_loader *ld) {
         m->n_params += t->dims[0] * t->dims[1];
         if (t->n_dims == 2 && (is_tied(ld) || t != m->token_embd)) ld->total += t->size;
     }
+    if (m->packed) m->n_params = m->packed->header.n_params; // of tensors that are not in it
     return TERN_OK;
 }
 
@@ -261,6 +285,7 @@ tern_status tern_load_head(tern_loader *ld) {
     const size_t d = m->hyper.n_embd, vocab = m->hyper.n_vocab;
     const tern_gguf_tensor *t = m->token_embd;
     tern_status status = load_vector(ld, "output_norm.weight", d, &m->output_norm);
+    if (status == TERN_OK && m->packed && m->head_form != TERN_HEAD_EXACT) return tern_head_load_packed(ld);
     if (status == TERN_OK && !is_tied(ld)) status = find(ld, "output.weight", 2, d, vocab, &t);
     return status == TERN_OK ? tern_head_load(ld, t) : status;
 }

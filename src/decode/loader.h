@@ -21,6 +21,9 @@ typedef struct tern_rows {
 } tern_rows;
 tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const tern_rows *rows, tern_weights **out);
 
+// The weight of that name (tern_packing_add_weights) out of the packed file.
+tern_status tern_load_packed(tern_loader *ld, const char *name, size_t n, size_t k, tern_weights **out);
+
 // Floats that norms, biases and frequencies of all layers may take.
 size_t tern_loader_floats(const tern_hyper *h);
 

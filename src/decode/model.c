@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "decode/head.h"
+#include "decode/packed.h"
 
 // Carves count elements of size bytes out of the model's one work allocation; the first pass (base NULL) only counts.
 static void *carve(unsigned char *base, size_t *used, size_t count, size_t size) {
@@ -56,10 +57,71 @@ static char *copy_string(const tern_context *ctx, const tern_gguf *gguf, const c
     return text;
 }
 
+// ---- the file -----------------------------------------------------------------------------------------------------------
+
+static const char *const head_names[] = {
+    [TERN_HEAD_AUTO] = "auto", [TERN_HEAD_EXACT] = "exact", [TERN_HEAD_INT8] = "int8", [TERN_HEAD_INT4] = "int4"};
+enum { HEAD_FORMS = sizeof head_names / sizeof *head_names };
+
+// What is asked for is what was packed, or nothing was asked for.
+static tern_status check_forms(const tern_loader *ld) {
+    static const char *const form_names[] = {[TERN_FORM_AUTO] = "auto", [TERN_FORM_LUT] = "lut", [TERN_FORM_MAD] = "mad"};
+    enum { FORMS = sizeof form_names / sizeof *form_names };
+    const tern_packed *packed = ld->m->packed;
+    const tern_packed_header *h = &packed->header;
+    const tern_model_params *p = ld->params;
+    if (h->head >= HEAD_FORMS || h->form >= FORMS)
+        return tern_packed_refuse(ld->ctx, packed, TERN_ERR_FORMAT, "its header has a form that does not exist");
+    if (p->head != TERN_HEAD_AUTO && (uint32_t)p->head != h->head)
+        return tern_packed_refuse(ld->ctx, packed, TERN_ERR_UNSUPPORTED, "the head was packed as %s, and %s is asked for",
+                                  head_names[h->head], head_names[p->head]);
+    if (p->form != TERN_FORM_AUTO && (uint32_t)p->form != h->form)
+        return tern_packed_refuse(ld->ctx, packed, TERN_ERR_UNSUPPORTED, "kernels %s were packed for, and %s are asked for",
+                                  form_names[h->form], form_names[p->form]);
+    return TERN_OK;
+}
+
+static tern_status open_packed(tern_loader *ld, const char *path) {
+    tern_model *m = ld->m;
+    const tern_packed_header *h = &m->packed->header;
+    tern_status status = check_forms(ld);
+    if (status != TERN_OK) return status;
+    m->form = (tern_form)h->form;
+    m->head_form = (tern_head_form)h->head;
+    status = tern_gguf_open_bytes(&m->gguf, path, m->packed->map + h->gguf_offset, (size_t)h->gguf_bytes, &ld->ctx->allocator,
+                                  &ld->ctx->error);
+    if (status != TERN_OK) return status;
+    m->packed->path = tern_gguf_path(m->gguf);
+    return ld->params->load == TERN_LOAD_COPY ? tern_packed_reserve(ld->ctx, m->packed) : TERN_OK;
+}
+
+static tern_status open_file(tern_loader *ld, const char *path) {
+    tern_context *ctx = ld->ctx;
+    tern_model *m = ld->m;
+    const tern_status status = tern_packed_open(ctx, &m->packed, path);
+    if (status != TERN_OK) return status;
+    if (m->packed) return open_packed(ld, path);
+    m->form = ld->params->form;
+    m->head_form = ld->params->head;
+    if (ld->params->load == TERN_LOAD_MAP)
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
+                         "%s is not a packed model, and only those are used where they are mapped; make one with tern pack",
+                         path);
+    return tern_gguf_open(&m->gguf, path, &ctx->allocator, &ctx->error);
+}
+
+// Weights lie over the file's data by now.
+static tern_status read_data(tern_loader *ld) {
+    tern_packed *packed = ld->m->packed;
+    if (!packed) return TERN_OK;
+    if (packed->memory) return tern_packed_copy(ld->ctx, packed, ld->params->progress, ld->params->progress_user);
+    return tern_packed_touch(ld->ctx, packed);
+}
+
 static tern_status load_all(tern_loader *ld, const char *path) {
     tern_context *ctx = ld->ctx;
     tern_model *m = ld->m;
-    tern_status status = tern_gguf_open(&m->gguf, path, &ctx->allocator, &ctx->error);
+    tern_status status = open_file(ld, path);
     uint64_t parts = 1;
     if (status == TERN_OK && tern_gguf_get_u64(m->gguf, "split.count", &parts) && parts > 1)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
@@ -83,6 +145,7 @@ static tern_status load_all(tern_loader *ld, const char *path) {
     if (status == TERN_OK) status = tern_load_layers(ld);
     if (status == TERN_OK) status = tern_load_head(ld);
     if (status == TERN_OK) status = tern_load_rope(ld);
+    if (status == TERN_OK) status = read_data(ld);
     if (status == TERN_OK) status = make_buffers(ld);
     return status;
 }
@@ -94,6 +157,7 @@ tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *p
     tern_status status = tern_params_read(&p, sizeof p, params, "tern_model_params", &ctx->error);
     if (status != TERN_OK) return status;
     if (p.head > TERN_HEAD_INT4) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
+    if (p.load > TERN_LOAD_COPY) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_load %d", (int)p.load);
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
     m->ctx = ctx;
@@ -121,5 +185,6 @@ void tern_model_destroy(tern_model *m) {
     tern_free(allocator, m->name, m->name_size, 1);
     tern_tokenizer_destroy(m->tokenizer);
     tern_gguf_close(m->gguf);
+    tern_packed_close(m->packed);
     tern_free(allocator, m, 1, sizeof *m);
 }

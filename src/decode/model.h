@@ -79,7 +79,10 @@ typedef struct tern_row {
 
 struct tern_model {
     tern_context *ctx;
-    tern_gguf *gguf;
+    struct tern_packed *packed; // the file, where it is a packed one, or NULL
+    tern_gguf *gguf;            // the file, or the part of a packed one
+    tern_form form;             // as they were asked for, or as the packed file has them
+    tern_head_form head_form;   //
     tern_tokenizer *tokenizer;
     tern_hyper hyper;
     const tern_gguf_tensor *token_embd;
@@ -112,9 +115,9 @@ struct tern_session {
     bool has_logits;
     atomic_bool cancelled;       // stop.c
     _Atomic int64_t deadline_ns; // of CLOCK_MONOTONIC; INT64_MAX: none
-    uint16_t *keys, *values; // [n_layers][n_kv_heads][n_ctx][head_dim], float16
-    size_t n_kv;             // elements of keys, and of values
-    float *logits;           // [n_vocab]
+    uint16_t *keys, *values;     // [n_layers][n_kv_heads][n_ctx][head_dim], float16
+    size_t n_kv;                 // elements of keys, and of values
+    float *logits;               // [n_vocab]
     // Partial sums of a long context, one token's: [blocks of TERN_ATTN_BLOCK keys][n_heads], block_acc [..][head_dim]
     float *block_acc, *block_most, *block_total;
     size_t n_sums; // blocks * n_heads

@@ -56,6 +56,7 @@ static tern_status map_fd(tern_gguf *gguf, int fd, tern_error *err) {
     if (map == MAP_FAILED) return tern_gguf_fail(gguf->path, err, TERN_ERR_IO, "cannot map it: %s", strerror(errno));
     gguf->map = map;
     gguf->size = (size_t)st.st_size;
+    gguf->mapped = true;
     return TERN_OK;
 }
 
@@ -70,17 +71,21 @@ static tern_status map_file(tern_gguf *gguf, tern_error *err) {
     return status;
 }
 
-tern_status tern_gguf_open(tern_gguf **gguf, const char *path, const tern_allocator *allocator, tern_error *err) {
+// bytes NULL: those of the file are mapped.
+static tern_status open_any(tern_gguf **gguf, const char *path, const uint8_t *bytes, size_t size,
+                            const tern_allocator *allocator, tern_error *err) {
     const size_t path_bytes = strlen(path) + 1;
     tern_gguf *g = tern_alloc(allocator, 1, sizeof *g);
     if (!g) return tern_gguf_fail(path, err, TERN_ERR_MEMORY, "no memory to open it");
     g->allocator = *allocator;
     g->path_bytes = path_bytes;
     g->path = tern_alloc(allocator, path_bytes, 1);
-    tern_status status;
+    g->map = bytes;
+    g->size = size;
+    tern_status status = TERN_OK;
     if (g->path) {
         memcpy(g->path, path, path_bytes);
-        status = map_file(g, err);
+        if (!bytes) status = map_file(g, err);
         if (status == TERN_OK) status = tern_gguf_parse(g, err);
     } else {
         status = tern_gguf_fail(path, err, TERN_ERR_MEMORY, "no memory to open it");
@@ -91,6 +96,15 @@ tern_status tern_gguf_open(tern_gguf **gguf, const char *path, const tern_alloca
     }
     *gguf = g;
     return TERN_OK;
+}
+
+tern_status tern_gguf_open(tern_gguf **gguf, const char *path, const tern_allocator *allocator, tern_error *err) {
+    return open_any(gguf, path, NULL, 0, allocator, err);
+}
+
+tern_status tern_gguf_open_bytes(tern_gguf **gguf, const char *path, const void *bytes, size_t size,
+                                 const tern_allocator *allocator, tern_error *err) {
+    return open_any(gguf, path, bytes, size, allocator, err);
 }
 
 void tern_gguf_close(tern_gguf *gguf) {
@@ -104,7 +118,7 @@ void tern_gguf_close(tern_gguf *gguf) {
     tern_free(&allocator, gguf->tensors, gguf->n_tensors, sizeof *gguf->tensors);
     tern_name_index_destroy(&gguf->entry_index, &allocator);
     tern_name_index_destroy(&gguf->tensor_index, &allocator);
-    if (gguf->map) (void)munmap((void *)(uintptr_t)gguf->map, gguf->size);
+    if (gguf->mapped) (void)munmap((void *)(uintptr_t)gguf->map, gguf->size);
     tern_free(&allocator, gguf->path, gguf->path_bytes, 1);
     tern_free(&allocator, gguf, 1, sizeof *gguf);
 }
@@ -113,6 +127,21 @@ void tern_gguf_close(tern_gguf *gguf) {
 
 const char *tern_gguf_path(const tern_gguf *gguf) { return gguf->path; }
 size_t tern_gguf_file_size(const tern_gguf *gguf) { return gguf->size; }
+size_t tern_gguf_alignment(const tern_gguf *gguf) { return gguf->alignment; }
+
+const void *tern_gguf_metadata(const tern_gguf *gguf, size_t *bytes) {
+    *bytes = gguf->metadata_bytes;
+    return gguf->map;
+}
+
+void tern_gguf_drop_pages(const tern_gguf *gguf, const tern_gguf_tensor *tensor) {
+    enum { PAGE = 4096 };
+    if (!gguf->mapped) return;
+    // Whole pages only: the first and the last may hold parts of other tensors.
+    const uintptr_t first = ((uintptr_t)tensor->data + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    const uintptr_t last = ((uintptr_t)tensor->data + tensor->size) & ~(uintptr_t)(PAGE - 1);
+    if (last > first) (void)madvise((void *)first, last - first, MADV_DONTNEED); // a wish: they count as resident otherwise
+}
 size_t tern_gguf_tensor_count(const tern_gguf *gguf) { return gguf->n_tensors; }
 
 const tern_gguf_tensor *tern_gguf_tensor_at(const tern_gguf *gguf, size_t index) {

@@ -42,10 +42,18 @@ typedef struct tern_gguf tern_gguf;
 // error here, see tern_gguf_tensor_type. Errors name the file, the cause and the fix: IO, FORMAT, UNSUPPORTED (version,
 // big-endian, nested arrays), MEMORY.
 tern_status tern_gguf_open(tern_gguf **gguf, const char *path, const tern_allocator *allocator, tern_error *err);
+// The same of bytes that somebody else keeps, 64-byte aligned and at least one; path is for messages.
+tern_status tern_gguf_open_bytes(tern_gguf **gguf, const char *path, const void *bytes, size_t size,
+                                 const tern_allocator *allocator, tern_error *err);
 void tern_gguf_close(tern_gguf *gguf);
 
 const char *tern_gguf_path(const tern_gguf *gguf);
 size_t tern_gguf_file_size(const tern_gguf *gguf);
+size_t tern_gguf_alignment(const tern_gguf *gguf);                    // of tensors
+const void *tern_gguf_metadata(const tern_gguf *gguf, size_t *bytes); // the file's begin: header and all metadata
+// Tells the system that the tensor's pages are not needed soon: they no longer count as this process's memory. Reading them
+// again works.
+void tern_gguf_drop_pages(const tern_gguf *gguf, const tern_gguf_tensor *tensor);
 size_t tern_gguf_tensor_count(const tern_gguf *gguf);
 const tern_gguf_tensor *tern_gguf_tensor_at(const tern_gguf *gguf, size_t index);
 const tern_gguf_tensor *tern_gguf_find_tensor(const tern_gguf *gguf, const char *name); // NULL if absent; O(1)

@@ -30,6 +30,9 @@ struct tern_gguf {
     size_t path_bytes; // with its NUL
     const uint8_t *map;
     size_t size;
+    bool mapped;           // by tern_gguf_open
+    size_t metadata_bytes; // header and metadata
+    size_t alignment;      // of tensors
     tern_gguf_entry *entries;
     size_t n_entries;
     tern_gguf_tensor *tensors;

@@ -417,6 +417,8 @@ tern_status tern_gguf_parse(tern_gguf *gguf, tern_error *err) {
     tern_status status = parse_header(&p, &n_tensors, &n_entries);
     if (status == TERN_OK) status = parse_metadata(&p, (size_t)n_entries);
     if (status == TERN_OK) status = find_alignment(&p, &alignment);
+    gguf->metadata_bytes = p.at;
+    gguf->alignment = (size_t)alignment;
     if (status == TERN_OK) status = parse_tensors(&p, (size_t)n_tensors, alignment);
     return status;
 }

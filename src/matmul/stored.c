@@ -37,19 +37,18 @@ static bool slabs_are_right(const tern_stored_form *f, const tern_layout_traits 
 // Whether a layout holds such codes with such scales.
 static bool codes_are_right(const tern_stored_form *f, tern_layout layout) {
     const uint64_t small_block = f->k < TERN_I8B_BLOCK ? f->k : TERN_I8B_BLOCK; // of a row with one block
-    switch (layout) {
-    case TERN_LAYOUT_I8:
-        return f->codes == TERN_STORED_MANY && (f->scale_block == 0 || f->scale_block == f->k);
-    case TERN_LAYOUT_I8B32:
-    case TERN_LAYOUT_I4B32:
-    case TERN_LAYOUT_I4M32:
-    case TERN_LAYOUT_I4K:
-        return f->codes == TERN_STORED_MANY && f->scale_block == small_block &&
-               (layout != TERN_LAYOUT_I4K || f->k % TERN_I4K_SUPER_K == 0);
-    default:
+    switch (tern_layout_get(layout)->stage) {
+    case TERN_STAGE_lut_gemm:
+    case TERN_STAGE_sign_gemm:
+    case TERN_STAGE_mad_gemm:
         return (f->codes == TERN_STORED_TRITS || (f->codes == TERN_STORED_FOUR_LEVEL && layout == TERN_LAYOUT_M2)) &&
                (f->scale_block == 0 || f->scale_block == f->k ||
                 (f->scale_block < f->k && f->scale_block % TERN_ACT_BLOCK_MIN == 0));
+    case TERN_STAGE_int8_gemm:
+        return f->codes == TERN_STORED_MANY && (f->scale_block == 0 || f->scale_block == f->k);
+    default: // scales per 32 among the codes
+        return f->codes == TERN_STORED_MANY && f->scale_block == small_block &&
+               (layout != TERN_LAYOUT_I4K || f->k % TERN_I4K_SUPER_K == 0);
     }
 }
 

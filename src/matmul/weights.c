@@ -370,8 +370,7 @@ void tern_weights_destroy(tern_weights *w) {
 
 // ---- facts and the way back ---------------------------------------------------------------------------------
 
-// What one product reads.
-static size_t form_bytes(const tern_weights *w) { return w->packed_bytes + w->n_scales * tern_scale_bytes(w); }
+size_t tern_weights_bytes(const tern_weights *w) { return w->packed_bytes + w->n_scales * tern_scale_bytes(w); }
 
 tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info) {
     if (!ctx || !w)
@@ -384,10 +383,10 @@ tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern
                               .act_block = tern_weights_act_block(w),
                               .layout = tern_layout_name(w->layout),
                               .kernel = v ? v->symbol : NULL,
-                              .bytes = form_bytes(w),
+                              .bytes = tern_weights_bytes(w),
                               .huge_page_bytes = tern_huge_page_bytes(w->packed, w->packed_bytes),
                               .row_sums_bytes = w->n_row_sums * sizeof *w->row_sums,
-                              .many_bytes = w->many ? form_bytes(w->many) : 0,
+                              .many_bytes = w->many ? tern_weights_bytes(w->many) : 0,
                               .many_layout = w->many ? tern_layout_name(w->many->layout) : NULL,
                               .many_kernel = many ? many->symbol : NULL};
     full.bits_per_weight = (double)full.bytes * 8 / ((double)w->n * (double)w->k);

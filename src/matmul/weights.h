@@ -44,6 +44,9 @@ struct tern_weights {
 // False: a size does not fit size_t.
 bool tern_weights_derive(struct tern_weights *w);
 
+// What one product of the first form reads.
+size_t tern_weights_bytes(const struct tern_weights *w);
+
 // Slabs are the tiles of the lookup forms: a few of the same size for each worker where the features divide so, else as few as
 // TERN_SLAB_MAX allows, but a multiple of the workers, so that each gets about the same share of one forward stream.
 size_t tern_slab_rows(tern_layout layout, size_t n, size_t workers);
