@@ -130,7 +130,7 @@ typedef void tern_relu2_mul_fn(float *y, const float *a, const float *b, size_t 
 //   most[i] = max_j s_ij, total[i] = sum_j e^(s_ij - most[i]), acc[i * ld_acc + d] = sum_j e^(s_ij - most[i]) v_j[d],
 // with s_ij = scale * q_i.k_j. The context is cut into fixed blocks of TERN_ATTN_BLOCK keys from its start, the last one shorter,
 // and blocks are merged in their order, so the result does not depend on threads, on M, or on how the context was filled.
-enum { TERN_ATTN_BLOCK = 256, TERN_ATTN_QUERIES = 4, TERN_HEAD_DIM_MAX = 256 };
+enum { TERN_ATTN_QUERIES = 4, TERN_HEAD_DIM_MAX = 256 };
 typedef struct tern_attention_args {
     float *acc; // [n_queries][ld_acc]
     size_t ld_acc;
@@ -146,6 +146,29 @@ typedef void tern_attention_fn(const tern_attention_args *args);
 // Adds a block to what was merged before it; at first acc = 0, *most = -infinity, *total = 0. The result is acc / *total.
 typedef void tern_attention_merge_fn(float *acc, float *most, float *total, const float *block_acc, float block_most,
                                      float block_total, size_t head_dim);
+
+// The same over INT8 keys and values, in integers (layout.h has their order). Queries are codes of `quantize`, each one block.
+//   s_ij = (float)(q_i.k_j) * (q_scales[i] * scale) * key_scales[j], the dot product exact
+//   most[i], total[i] as above; w_ij = e^(s_ij - most[i]) * value_scales[j]
+//   p_ij = round_half_even(w_ij * (127 / W)), W = max_j w_ij, which lies within 0..127
+//   acc[i * ld_acc + d] = (float)(sum_j p_ij v_j[d]) * (W / 127), the sum exact: at most 256 * 127 * 127 < 2^24
+typedef struct tern_attention_int8_args {
+    float *acc; // [n_queries][ld_acc]
+    size_t ld_acc;
+    float *most, *total;   // [n_queries]
+    const int8_t *q;       // [n_queries][ld_q], codes within -127..127, zeros from head_dim to tern_kv_dims(head_dim)
+    size_t ld_q;           //
+    const float *q_scales; // [n_queries]
+    const int32_t *q_sums; // [n_queries]: sums of the codes
+    size_t n_queries;      // 1 .. TERN_ATTN_QUERIES
+    const int8_t *keys, *values; // a block each, 64-byte aligned, codes within -127..127; what stands behind n_keys is not used
+    const float *key_scales, *value_scales; // [tern_round_up(n_keys, 16)], > 0 for each key
+    size_t n_keys;                          // 1 .. TERN_ATTN_BLOCK
+    size_t head_dim;                        // 1 .. TERN_HEAD_DIM_MAX
+    float scale;
+} tern_attention_int8_args;
+typedef void tern_attention_int8_fn(const tern_attention_int8_args *args);
+
 // y = x as float16, rounded to nearest even; what float16 cannot hold becomes +-65504, a NaN stays one.
 typedef void tern_to_half_fn(uint16_t *y, const float *x, size_t n);
 
@@ -172,7 +195,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 
 #define TERN_STAGES(X) \
     X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
-    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_merge) X(to_half) X(dot_f32) X(dot_f16) X(read_sweep) X(int8_peak)
+    X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_int8) X(attention_merge) X(to_half) X(dot_f32) X(dot_f16) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {
 #define TERN_STAGE_ENUM(stage) TERN_STAGE_##stage,

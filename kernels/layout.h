@@ -119,6 +119,20 @@ enum { TERN_I8_PANEL = 16, TERN_I8_GROUP_K = 4, TERN_I8_GROUP_BYTES = 64 };
 static inline size_t tern_i8_groups(size_t k) { return tern_ceil_div(k, TERN_I8_GROUP_K); }
 static inline size_t tern_i8_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I8_PANEL * tern_i8_groups(k) * TERN_I8_GROUP_BYTES; }
 
+// ---- keys and values of attention ------------------------------------------------------------------------
+// The context is cut into blocks of 256 keys. INT8 codes of a block of one head, its head_dim padded with zeros to `dims`:
+//   keys:   I8 with keys as features, dims deep: the scores of 16 keys stand in 16 lanes
+//   values: I8 with dims as features, 256 keys deep: sums over the keys stand in 16 lanes
+// Each key and each value has a float32 scale of its own, max|x| / 127.
+enum { TERN_ATTN_BLOCK = 256 };
+static inline size_t tern_kv_dims(size_t head_dim) { return tern_round_up(head_dim, TERN_I8_PANEL); }
+static inline size_t tern_kv_block_bytes(size_t head_dim) { return TERN_ATTN_BLOCK * tern_kv_dims(head_dim); }
+// Byte of (feature, k) in panels that are `depth` deep.
+static inline size_t tern_i8_at(size_t feature, size_t k, size_t depth) {
+    return feature / TERN_I8_PANEL * TERN_I8_PANEL * depth + k / TERN_I8_GROUP_K * TERN_I8_GROUP_BYTES +
+           feature % TERN_I8_PANEL * TERN_I8_GROUP_K + k % TERN_I8_GROUP_K;
+}
+
 // ---- I8B32 ----------------------------------------------------------------------------------------------
 // Panel of 16 features, then super-groups of 64 k (two scale blocks of 32); a super-group is 1088 bytes = 17 cache lines:
 //   32 bytes: float16 scales of features 0..15, block 0;  32 bytes: the same, block 1;

@@ -14,7 +14,8 @@ enum { TRACE_STEP_EVENTS = 1 << 12, TRACE_PROMPT_EVENTS = 1 << 14 };
 
 // ---- Opening ------------------------------------------------------------------------------------------------
 
-int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx) {
+int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx,
+                tern_kv_type kv) {
     *a = (answer){.ctx = ctx,
                   .model = model,
                   .options = options,
@@ -29,7 +30,7 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     if (options->n_draft) a->logits = malloc((options->n_draft + 1) * a->n_vocab * sizeof *a->logits);
     if (!a->tokens || !a->step_ms || (options->n_draft && !a->logits) || !text_stream_add(&a->text, "", 0))
         return cli_fail("no memory for %zu tokens; lower -n or --ctx", n_ctx);
-    const tern_session_params session = {.struct_size = sizeof session, .n_ctx = n_ctx};
+    const tern_session_params session = {.struct_size = sizeof session, .n_ctx = n_ctx, .kv = kv};
     status = tern_session_create(model, &a->session, &session);
     tern_sampler_params params = options->params;
     params.biases = options->biases;

@@ -38,7 +38,8 @@ typedef struct answer {
 
 // All fail with an error line and CLI_FAILED. ctx, model and options must live until answer_close, which takes one that was not
 // opened, or not wholly, as well.
-int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx);
+int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx,
+                tern_kv_type kv);
 void answer_close(answer *a);
 
 // Reads n more tokens, n_tokens + n <= n_ctx. Interrupted, it forgets them again and sets stop to "interrupt"; else to NULL.

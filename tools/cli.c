@@ -167,6 +167,23 @@ static const struct argp_option head_options[] = {
     {0}};
 const struct argp cli_head_argp = {.options = head_options, .parser = parse_head};
 
+tern_kv_type cli_kv_type(const char *option, const char *text) {
+    static const char *const names[] = {[TERN_KV_F16] = "f16", [TERN_KV_INT8] = "int8"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) return (tern_kv_type)i;
+    cli_usage("%s %s: give f16 or int8", option, text);
+}
+
+static error_t parse_kv(int key, char *arg, struct argp_state *state) {
+    if (key != CLI_KEY_KV) return ARGP_ERR_UNKNOWN;
+    ((cli_options *)state->input)->kv = cli_kv_type("--kv", arg);
+    return 0;
+}
+static const struct argp_option kv_options[] = {
+    {"kv", CLI_KEY_KV, "TYPE", 0, "Keys and values of the context: f16 (default) or int8, which takes half the memory", 1},
+    {0}};
+const struct argp cli_kv_argp = {.options = kv_options, .parser = parse_kv};
+
 void cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
     int next = argc;
     // argp's own errors take two lines, and its own --help needs its errors

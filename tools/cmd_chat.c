@@ -23,8 +23,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     chat_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = &o->base;
-        state->child_inputs[4] = &o->sampling;
+        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &o->base;
+        state->child_inputs[5] = &o->sampling;
         return 0;
     case KEY_SYSTEM:
         o->system = arg;
@@ -41,9 +41,13 @@ static const struct argp_option own_options[] = {
     {"format", KEY_FORMAT, "NAME", 0,
      "Chat format: chatml, llama3, bitnet, mistral, zephyr or phi3 (default: that of the model's template)", 0},
     {0}};
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},  {&cli_machine_argp, 0, NULL, 0},
-                                             {&sampling_argp, 0, NULL, 0},  {0}};
+static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {&sampling_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,
@@ -258,7 +262,7 @@ static int run_chat(const chat_options *o, tern_context *ctx, tern_model *model)
     size_t n_ctx = 0;
     int rc = check_format(o, ctx, model);
     if (rc == CLI_OK) rc = choose_context(o, ctx, model, &n_ctx);
-    if (rc == CLI_OK) rc = answer_open(&c.answer, ctx, model, &o->sampling, n_ctx);
+    if (rc == CLI_OK) rc = answer_open(&c.answer, ctx, model, &o->sampling, n_ctx, o->base.kv);
     if (rc == CLI_OK) {
         c.answer.stream = !o->base.json;
         c.system = o->system ? strdup(o->system) : NULL;

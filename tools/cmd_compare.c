@@ -12,15 +12,17 @@ typedef struct compare_options {
     const char *other;
     tern_head_form other_head;
     bool other_head_given;
+    tern_kv_type other_kv;
+    bool other_kv_given;
 } compare_options;
 
-enum { KEY_HEAD_B = CLI_KEY_OWN };
+enum { KEY_HEAD_B = CLI_KEY_OWN, KEY_KV_B };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     compare_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (size_t i = 0; i < 4; i++) state->child_inputs[i] = &o->windows;
+        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &o->windows;
         return 0;
     case ARGP_KEY_ARG:
         if (o->other) return ARGP_ERR_UNKNOWN;
@@ -33,17 +35,21 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->other_head = cli_head_form("--head-b", arg);
         o->other_head_given = true;
         return 0;
+    case KEY_KV_B:
+        o->other_kv = cli_kv_type("--kv-b", arg);
+        o->other_kv_given = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 static const struct argp_option own_options[] = {
-    {"head-b", KEY_HEAD_B, "FORM", 0, "Form of B's output head, where it is another one than A's", 1}, {0}};
-static const struct argp_child children[] = {{&windows_argp, 0, NULL, 0},
-                                             {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0},
-                                             {0}};
+    {"head-b", KEY_HEAD_B, "FORM", 0, "Form of B's output head, where it is another one than A's", 1},
+    {"kv-b", KEY_KV_B, "TYPE", 0, "Keys and values of B's context, where they are others than A's", 1},
+    {0}};
+static const struct argp_child children[] = {{&windows_argp, 0, NULL, 0},     {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},    {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = own_options,
     .parser = parse,
@@ -57,11 +63,13 @@ static const struct argp argp = {
         "Examples:\n"
         "  tern compare model-f16.gguf model-q4.gguf -f book.txt\n"
         "  tern compare model.gguf model.gguf --head exact --head-b int4 -f book.txt\n"
+        "  tern compare model.gguf model.gguf --kv-b int8 -f book.txt\n"
         "  tern compare a.gguf b.gguf -f book.txt --json | jq .mean_kl_nats\n"
         "\n" CLI_ENVIRONMENT};
 
 typedef struct side {
     tern_model *model;
+    tern_kv_type kv;
     tern_session *session;
     float *logits;
     double loss;
@@ -122,7 +130,7 @@ static int measure(result *r, windows *w, tern_context *ctx, size_t n_vocab) {
         sides[i]->logits = malloc(w->ctx * n_vocab * sizeof(float));
         if (!sides[i]->logits)
             return cli_fail("no memory for the logits of a window of %zu tokens; give less with --ctx", w->ctx);
-        const tern_session_params params = {.struct_size = sizeof params, .n_ctx = w->ctx};
+        const tern_session_params params = {.struct_size = sizeof params, .n_ctx = w->ctx, .kv = sides[i]->kv};
         status = tern_session_create(sides[i]->model, &sides[i]->session, &params);
     }
     const double start = cli_seconds();
@@ -178,9 +186,10 @@ int cmd_compare(int argc, char **argv) {
     cli_options second = options.windows.base;
     second.model = options.other;
     if (options.other_head_given) second.head = options.other_head;
+    if (options.other_kv_given) second.kv = options.other_kv;
     tern_context *ctx = NULL;
     windows w = {.n = 0};
-    result r = {.tokens = 0};
+    result r = {.a.kv = options.windows.base.kv, .b.kv = second.kv};
     size_t n_vocab = 0;
     int rc = cli_open_context(&options.windows.base, &ctx);
     if (rc == CLI_OK) rc = cli_open_model(&options.windows.base, ctx, &r.a.model);

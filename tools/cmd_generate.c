@@ -30,8 +30,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     generate_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = &o->base;
-        state->child_inputs[4] = &o->sampling;
+        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &o->base;
+        state->child_inputs[5] = &o->sampling;
         return 0;
     case 'p':
         o->prompt = arg;
@@ -65,9 +65,13 @@ static const struct argp_option own_options[] = {
     {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did, for the prompt and the first tokens, as JSON for Perfetto", 2},
     {"trace-steps", KEY_TRACE_STEPS, "N", 0, "Trace the prompt and N tokens after the first (default: 4)", 2},
     {0}};
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},  {&cli_machine_argp, 0, NULL, 0},
-                                             {&sampling_argp, 0, NULL, 0},  {0}};
+static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {&sampling_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,
@@ -196,7 +200,7 @@ static int run_session(const generate_options *o, tern_context *ctx, tern_model 
     answer a = {.n_ctx = 0};
     size_t n_ctx = 0;
     int rc = plan_context(o, ctx, model, n_prompt, &n_ctx);
-    if (rc == CLI_OK) rc = answer_open(&a, ctx, model, &o->sampling, n_ctx);
+    if (rc == CLI_OK) rc = answer_open(&a, ctx, model, &o->sampling, n_ctx, o->base.kv);
     if (rc == CLI_OK) {
         a.stream = !o->base.json;
         a.trace = *trace;

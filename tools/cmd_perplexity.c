@@ -9,12 +9,16 @@
 static error_t parse(int key, char *arg, struct argp_state *state) {
     (void)arg;
     if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
-    for (size_t i = 0; i < 5; i++) state->child_inputs[i] = state->input;
+    for (size_t i = 0; i < 6; i++) state->child_inputs[i] = state->input;
     return 0;
 }
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},   {&windows_argp, 0, NULL, 0},
-                                             {&cli_kernel_argp, 0, NULL, 0},  {&cli_head_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
+                                             {&windows_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     .parser = parse,
     .children = children,
@@ -34,11 +38,11 @@ typedef struct result {
     double seconds;
 } result;
 
-static int measure(windows *w, tern_context *ctx, tern_model *model, size_t n_vocab, result *r) {
+static int measure(windows *w, tern_context *ctx, tern_model *model, tern_kv_type kv, size_t n_vocab, result *r) {
     tern_session *session = NULL;
     float *logits = malloc(w->ctx * n_vocab * sizeof *logits);
     if (!logits) return cli_fail("no memory for the logits of a window of %zu tokens; give less with --ctx", w->ctx);
-    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = w->ctx};
+    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = w->ctx, .kv = kv};
     tern_status status = tern_session_create(model, &session, &params);
     const double start = cli_seconds();
     while (status == TERN_OK && windows_next(w)) {
@@ -90,7 +94,8 @@ int cmd_perplexity(int argc, char **argv) {
     int rc = cli_open_context(&options.base, &ctx);
     if (rc == CLI_OK) rc = cli_open_model(&options.base, ctx, &model);
     if (rc == CLI_OK) rc = windows_open(&w, &options, ctx, model);
-    if (rc == CLI_OK && tern_model_get_info(model, &info) == TERN_OK) rc = measure(&w, ctx, model, info.n_vocab, &r);
+    if (rc == CLI_OK && tern_model_get_info(model, &info) == TERN_OK)
+        rc = measure(&w, ctx, model, options.base.kv, info.n_vocab, &r);
     if (rc == CLI_OK) rc = show(&options, &w, &r);
     windows_close(&w);
     tern_model_destroy(model);

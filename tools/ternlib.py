@@ -11,6 +11,7 @@ import numpy as np
 DEFAULT_LIBRARY = Path(__file__).resolve().parent.parent / "build/release/libtern.so"
 ERROR_SIZE = 1024
 FORMS = {"auto": 0, "lut": 1, "mad": 2}
+KV_TYPES = {"f16": 0, "int8": 1}
 
 
 class TernError(RuntimeError):
@@ -102,9 +103,9 @@ PROTOTYPES = {
 class Session:
     """One sequence. Belongs to its model."""
 
-    def __init__(self, model: "Model", n_ctx: int):
+    def __init__(self, model: "Model", n_ctx: int, kv: str):
         self.model, self.handle = model, c_void_p()
-        model.tern.check(model.tern.lib.tern_session_create(model.handle, byref(self.handle), byref(SessionParams(n_ctx=n_ctx))))
+        model.tern.check(model.tern.lib.tern_session_create(model.handle, byref(self.handle), byref(SessionParams(n_ctx=n_ctx, kv=KV_TYPES[kv]))))
 
     def append(self, tokens) -> None:
         """Decodes tokens in one call."""
@@ -134,8 +135,8 @@ class Model:
         self.info = ModelInfo()
         tern.check(tern.lib.tern_model_get_info(self.handle, byref(self.info)))
 
-    def session(self, n_ctx: int) -> Session:
-        self.sessions.append(Session(self, n_ctx))
+    def session(self, n_ctx: int, kv: str = "f16") -> Session:
+        self.sessions.append(Session(self, n_ctx, kv))
         return self.sessions[-1]
 
     def tokenize(self, text: str) -> list[int]:

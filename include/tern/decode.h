@@ -149,7 +149,7 @@ typedef struct tern_session tern_session;
 // How keys and values of the context are kept. docs/numerics.md has what each costs in bytes and changes in predictions.
 typedef enum tern_kv_type {
     TERN_KV_F16 = 0,
-    TERN_KV_INT8 = 1 // UNSUPPORTED so far
+    TERN_KV_INT8 = 1 // half the bytes: codes of 8 bits and a scale for each key and value of a head; attention in integers
 } tern_kv_type;
 
 typedef struct tern_session_params {
@@ -158,7 +158,7 @@ typedef struct tern_session_params {
     tern_kv_type kv;
 } tern_session_params;
 
-// params NULL: the defaults. Errors: ARG, MEMORY, UNSUPPORTED.
+// params NULL: the defaults. Errors: ARG, MEMORY.
 TERN_API tern_status tern_session_create(tern_model *model, tern_session **session, const tern_session_params *params);
 TERN_API void tern_session_destroy(tern_session *session);
 TERN_API size_t tern_session_length(const tern_session *session);

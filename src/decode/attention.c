@@ -34,10 +34,15 @@ static void norm_and_rotate(const tern_pass *f, float *heads, size_t n, const fl
     }
 }
 
-// Where a key or value of a layer and head stands: [layer][kv head][position][head_dim].
-static size_t cache_offset(const tern_session *s, size_t layer, size_t kv_head, size_t position) {
-    const tern_hyper *h = &s->model->hyper;
-    return ((layer * h->n_kv_heads + kv_head) * s->n_ctx + position) * h->head_dim;
+// The codes of the query heads of token t, where its session's keys are INT8.
+static bool quantize_queries(const tern_pass *f, size_t t, const float *q) {
+    const size_t n = f->h->n_heads;
+    const tern_buffers *buf = &f->m->buf;
+    bool finite = true;
+    for (size_t i = t * n; i < (t + 1) * n; i++, q += f->h->head_dim)
+        finite &= tern_kv_quantize(f->kernels, buf->q_codes + i * tern_q_codes(f->h), buf->q_scales + i, buf->q_sums + i, q,
+                                   f->h->head_dim);
+    return finite;
 }
 
 static void rope_tile(void *arg, size_t t) {
@@ -48,14 +53,14 @@ static void rope_tile(void *arg, size_t t) {
     const tern_layer *layer = &a->f->m->layers[a->layer];
     const float *cs = buf->cos_sin + t * h->rope.dim;
     const size_t kv = tern_kv_width(h), dim = h->head_dim;
-    float *q = buf->q + t * tern_q_width(h), *k = buf->k + t * kv;
+    float *q = buf->q + t * tern_q_width(h), *k = buf->k + t * kv, *v = buf->v + t * kv;
     norm_and_rotate(a->f, q, h->n_heads, layer->q_norm, cs);
     norm_and_rotate(a->f, k, h->n_kv_heads, layer->k_norm, cs);
-    for (size_t head = 0; head < h->n_kv_heads; head++) {
-        const size_t at = cache_offset(row->session, a->layer, head, row->position);
-        TERN_KERNEL(a->f->kernels, to_half, TERN_LAYOUT_NONE)(row->session->keys + at, k + head * dim, dim);
-        TERN_KERNEL(a->f->kernels, to_half, TERN_LAYOUT_NONE)(row->session->values + at, buf->v + t * kv + head * dim, dim);
-    }
+    bool finite = row->session->kv.type != TERN_KV_INT8 || quantize_queries(a->f, t, q);
+    for (size_t head = 0; head < h->n_kv_heads; head++)
+        finite &= tern_kv_put(&row->session->kv, a->f->kernels, a->layer, head, row->position, k + head * dim, v + head * dim);
+    // relaxed: read after the region
+    if (!finite) atomic_store_explicit(&a->f->m->act->not_finite, 1, memory_order_relaxed);
 }
 
 void tern_rope_and_cache_add(tern_pass *f, size_t layer) {
@@ -88,27 +93,57 @@ typedef struct block_sums {
     float *most, *total; // [run.count]
 } block_sums;
 
-static void attend_block(const layer_args *a, size_t t, head_run run, size_t block, const block_sums *sums) {
+static void attend_f16(const layer_args *a, size_t t, head_run run, size_t first, size_t n_keys, const block_sums *sums) {
     const tern_hyper *h = a->f->h;
-    const tern_buffers *buf = &a->f->m->buf;
-    const tern_row *row = &buf->rows[t];
-    const size_t first = block * TERN_ATTN_BLOCK, left = row->position + 1 - first;
-    const size_t at = cache_offset(row->session, a->layer, run.kv_head, first);
+    const tern_kv *kv = &a->f->m->buf.rows[t].session->kv;
     const tern_attention_args args = {
         .acc = sums->acc,
         .ld_acc = sums->ld,
         .most = sums->most,
         .total = sums->total,
-        .q = buf->q + t * tern_q_width(h) + run.first * h->head_dim,
+        .q = a->f->m->buf.q + t * tern_q_width(h) + run.first * h->head_dim,
         .ld_q = h->head_dim,
         .n_queries = run.count,
-        .keys = row->session->keys + at,
-        .values = row->session->values + at,
-        .n_keys = left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK,
+        .keys = tern_kv_at(kv, TERN_KV_KEYS, a->layer, run.kv_head, first),
+        .values = tern_kv_at(kv, TERN_KV_VALUES, a->layer, run.kv_head, first),
+        .n_keys = n_keys,
         .head_dim = h->head_dim,
         .scale = 1.0f / sqrtf((float)h->head_dim),
     };
     TERN_KERNEL(a->f->kernels, attention, TERN_LAYOUT_NONE)(&args);
+}
+
+static void attend_int8(const layer_args *a, size_t t, head_run run, size_t first, size_t n_keys, const block_sums *sums) {
+    const tern_hyper *h = a->f->h;
+    const tern_buffers *buf = &a->f->m->buf;
+    const tern_kv *kv = &buf->rows[t].session->kv;
+    const size_t query = t * h->n_heads + run.first;
+    const tern_attention_int8_args args = {
+        .acc = sums->acc,
+        .ld_acc = sums->ld,
+        .most = sums->most,
+        .total = sums->total,
+        .q = buf->q_codes + query * tern_q_codes(h),
+        .ld_q = tern_q_codes(h),
+        .q_scales = buf->q_scales + query,
+        .q_sums = buf->q_sums + query,
+        .n_queries = run.count,
+        .keys = tern_kv_at(kv, TERN_KV_KEYS, a->layer, run.kv_head, first),
+        .values = tern_kv_at(kv, TERN_KV_VALUES, a->layer, run.kv_head, first),
+        .key_scales = tern_kv_at(kv, TERN_KV_KEY_SCALES, a->layer, run.kv_head, first),
+        .value_scales = tern_kv_at(kv, TERN_KV_VALUE_SCALES, a->layer, run.kv_head, first),
+        .n_keys = n_keys,
+        .head_dim = h->head_dim,
+        .scale = 1.0f / sqrtf((float)h->head_dim),
+    };
+    TERN_KERNEL(a->f->kernels, attention_int8, TERN_LAYOUT_NONE)(&args);
+}
+
+static void attend_block(const layer_args *a, size_t t, head_run run, size_t block, const block_sums *sums) {
+    const tern_row *row = &a->f->m->buf.rows[t];
+    const size_t first = block * TERN_ATTN_BLOCK, left = row->position + 1 - first;
+    const size_t n_keys = left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK;
+    (row->session->kv.type == TERN_KV_INT8 ? attend_int8 : attend_f16)(a, t, run, first, n_keys, sums);
 }
 
 // Blocks merged so far, of one run of heads.

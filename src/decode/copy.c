@@ -12,10 +12,11 @@ typedef struct copy_args {
 // Tile = the keys and values of one layer and head.
 static void copy_tile(void *arg, size_t tile) {
     const copy_args *a = arg;
-    const size_t dim = a->from->model->hyper.head_dim, bytes = a->from->length * dim * sizeof *a->from->keys;
-    const size_t to = tile * a->to->n_ctx * dim, from = tile * a->from->n_ctx * dim;
-    memcpy(a->to->keys + to, a->from->keys + from, bytes);
-    memcpy(a->to->values + to, a->from->values + from, bytes);
+    for (size_t i = 0; i < TERN_KV_PARTS; i++) {
+        const tern_kv_part *to = &a->to->kv.parts[i], *from = &a->from->kv.parts[i];
+        if (!from->data) continue;
+        memcpy(to->data + tile * to->run_bytes, from->data + tile * from->run_bytes, tern_kv_used(from, a->from->length));
+    }
 }
 
 // Keys are rotated by frequencies that may depend on the size of the context.
@@ -29,6 +30,8 @@ tern_status tern_session_copy(tern_session *to, const tern_session *from) {
     tern_error *err = &m->ctx->error;
     if (to->model != m) return tern_fail(err, TERN_ERR_ARG, "the sessions belong to two models");
     if (to == from) return TERN_OK;
+    if (to->kv.type != from->kv.type)
+        return tern_fail(err, TERN_ERR_ARG, "the sessions keep keys and values in two forms; create both with the same kv");
     if (to->n_ctx < from->length)
         return tern_fail(err, TERN_ERR_FULL, "the session holds %zu tokens, a context of %zu has no room for them",
                          from->length, to->n_ctx);

@@ -23,6 +23,9 @@ static size_t carve_buffers(const tern_model *m, tern_buffers *b, unsigned char 
     b->q = carve(base, &used, tokens * tern_q_width(h), f);
     b->k = carve(base, &used, tokens * tern_kv_width(h), f);
     b->v = carve(base, &used, tokens * tern_kv_width(h), f);
+    b->q_codes = carve(base, &used, tokens * h->n_heads, tern_q_codes(h));
+    b->q_scales = carve(base, &used, tokens * h->n_heads, f);
+    b->q_sums = carve(base, &used, tokens * h->n_heads, sizeof *b->q_sums);
     b->att = carve(base, &used, tokens * tern_q_width(h), f);
     b->gate = carve(base, &used, tokens * h->n_ff, f);
     b->up = carve(base, &used, tokens * h->n_ff, f);

@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "decode/arch.h"
+#include "decode/kv.h"
 #include "decode/rope.h"
 #include "decode/tokenizer.h"
 #include "format/blocks.h"
@@ -59,6 +60,9 @@ typedef struct tern_buffers {
     float *x;                  // residual stream [tokens][n_embd]
     float *h;                  // normalised rows [tokens][n_embd]
     float *q, *k, *v;          // [tokens][heads * head_dim]
+    int8_t *q_codes;           // of q, where keys are INT8: [tokens][n_heads][tern_round_up(head_dim, TERN_X_ALIGN)]
+    float *q_scales;           // [tokens][n_heads]
+    int32_t *q_sums;           // of the codes [tokens][n_heads]
     float *att;                // [tokens][n_heads * head_dim]
     float *gate, *up;          // [tokens][n_ff]
     float *cos_sin;            // rotation of each token's position [tokens][rope.dim]: cos, sin of pair 0, 1, ...
@@ -115,15 +119,15 @@ struct tern_session {
     bool has_logits;
     atomic_bool cancelled;       // stop.c
     _Atomic int64_t deadline_ns; // of CLOCK_MONOTONIC; INT64_MAX: none
-    uint16_t *keys, *values;     // [n_layers][n_kv_heads][n_ctx][head_dim], float16
-    size_t n_kv;                 // elements of keys, and of values
-    float *logits;               // [n_vocab]
+    tern_kv kv;
+    float *logits; // [n_vocab]
     // Partial sums of a long context, one token's: [blocks of TERN_ATTN_BLOCK keys][n_heads], block_acc [..][head_dim]
     float *block_acc, *block_most, *block_total;
     size_t n_sums; // blocks * n_heads
 };
 
 static inline size_t tern_kv_width(const tern_hyper *h) { return (size_t)h->n_kv_heads * h->head_dim; }
+static inline size_t tern_q_codes(const tern_hyper *h) { return tern_round_up(h->head_dim, TERN_X_ALIGN); } // of a head
 static inline size_t tern_q_width(const tern_hyper *h) { return (size_t)h->n_heads * h->head_dim; }
 
 // Hyperparameters of a supported architecture, all checked. Errors name the key.

@@ -18,8 +18,6 @@ tern_status tern_session_create(tern_model *model, tern_session **out, const ter
     if (status != TERN_OK) return status;
     const size_t n_ctx = p.n_ctx ? p.n_ctx : model->hyper.n_ctx;
     if (p.kv > TERN_KV_INT8) return tern_fail(err, TERN_ERR_ARG, "kv = %d is no tern_kv_type", (int)p.kv);
-    if (p.kv == TERN_KV_INT8)
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "INT8 keys and values are not there yet; use TERN_KV_F16");
     if (n_ctx > model->hyper.n_ctx)
         return tern_fail(err, TERN_ERR_ARG, "a context of %zu tokens is outside 1..%u, what the model was trained for", n_ctx,
                          model->hyper.n_ctx);
@@ -30,23 +28,19 @@ tern_status tern_session_create(tern_model *model, tern_session **out, const ter
     s->n_ctx = n_ctx;
     tern_session_resume(s);
     const tern_hyper *h = &model->hyper;
-    size_t rows;
     s->n_sums = tern_ceil_div(n_ctx, TERN_ATTN_BLOCK) * h->n_heads;
-    if (tern_mul_size(n_ctx, h->n_layers, &rows) && tern_mul_size(rows, tern_kv_width(h), &s->n_kv)) {
-        s->keys = tern_alloc(allocator, s->n_kv, sizeof *s->keys);
-        s->values = tern_alloc(allocator, s->n_kv, sizeof *s->values);
+    const bool cached = tern_kv_create(&s->kv, allocator, p.kv, n_ctx, h->n_layers, h->n_kv_heads, h->head_dim);
+    if (cached) {
         s->logits = tern_alloc(allocator, h->n_vocab, sizeof *s->logits);
         s->block_acc = tern_alloc(allocator, s->n_sums, h->head_dim * sizeof *s->block_acc);
         s->block_most = tern_alloc(allocator, s->n_sums, sizeof *s->block_most);
         s->block_total = tern_alloc(allocator, s->n_sums, sizeof *s->block_total);
     }
-    if (!s->keys || !s->values || !s->logits || !s->block_acc || !s->block_most || !s->block_total) {
+    if (!cached || !s->logits || !s->block_acc || !s->block_most || !s->block_total) {
         tern_session_destroy(s);
         return tern_fail(err, TERN_ERR_MEMORY, "out of memory for a context of %zu tokens; ask for a shorter one", n_ctx);
     }
     // Touched now, so that decoding neither grows the process nor meets page faults.
-    touch(s->keys, s->n_kv * sizeof *s->keys);
-    touch(s->values, s->n_kv * sizeof *s->values);
     touch(s->logits, h->n_vocab * sizeof *s->logits);
     touch(s->block_acc, s->n_sums * h->head_dim * sizeof *s->block_acc);
     touch(s->block_most, s->n_sums * sizeof *s->block_most);
@@ -58,8 +52,7 @@ tern_status tern_session_create(tern_model *model, tern_session **out, const ter
 void tern_session_destroy(tern_session *s) {
     if (!s) return;
     const tern_allocator *allocator = &s->model->ctx->allocator;
-    tern_free(allocator, s->keys, s->n_kv, sizeof *s->keys);
-    tern_free(allocator, s->values, s->n_kv, sizeof *s->values);
+    tern_kv_destroy(&s->kv, allocator);
     tern_free(allocator, s->logits, s->model->hyper.n_vocab, sizeof *s->logits);
     tern_free(allocator, s->block_acc, s->n_sums, s->model->hyper.head_dim * sizeof *s->block_acc);
     tern_free(allocator, s->block_most, s->n_sums, sizeof *s->block_most);

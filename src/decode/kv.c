@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// The KV cache: memory of each part, and how a key and a value are written into it.
+#include "decode/kv.h"
+
+#include <string.h>
+
+#include "base/base.h"
+
+// ---- memory -------------------------------------------------------------------------------------------------------
+
+static void touch(unsigned char *memory, size_t bytes) {
+    enum { PAGE = 4096 };
+    for (size_t i = 0; i < bytes; i += PAGE) ((volatile unsigned char *)memory)[i] = 0;
+}
+
+static bool make_part(tern_kv *kv, tern_kv_part_id id, const tern_allocator *allocator, size_t positions, size_t unit_positions,
+                      size_t unit_bytes) {
+    tern_kv_part *p = &kv->parts[id];
+    size_t bytes;
+    p->unit_positions = unit_positions;
+    p->unit_bytes = unit_bytes;
+    if (!tern_mul_size(tern_ceil_div(positions, unit_positions), unit_bytes, &p->run_bytes) ||
+        !tern_mul_size(p->run_bytes, kv->n_runs, &bytes))
+        return false;
+    p->data = tern_alloc(allocator, kv->n_runs, p->run_bytes);
+    if (p->data) touch(p->data, bytes);
+    return p->data != NULL;
+}
+
+bool tern_kv_create(tern_kv *kv, const tern_allocator *allocator, tern_kv_type type, size_t positions, size_t n_layers,
+                    size_t n_heads, size_t head_dim) {
+    *kv = (tern_kv){.type = type, .n_heads = n_heads, .n_runs = n_layers * n_heads, .head_dim = head_dim};
+    if (type == TERN_KV_F16)
+        return make_part(kv, TERN_KV_KEYS, allocator, positions, 1, head_dim * sizeof(uint16_t)) &&
+               make_part(kv, TERN_KV_VALUES, allocator, positions, 1, head_dim * sizeof(uint16_t));
+    const size_t whole = tern_round_up(positions, TERN_ATTN_BLOCK), block = tern_kv_block_bytes(head_dim);
+    return make_part(kv, TERN_KV_KEYS, allocator, whole, TERN_ATTN_BLOCK, block) &&
+           make_part(kv, TERN_KV_VALUES, allocator, whole, TERN_ATTN_BLOCK, block) &&
+           make_part(kv, TERN_KV_KEY_SCALES, allocator, whole, 1, sizeof(float)) &&
+           make_part(kv, TERN_KV_VALUE_SCALES, allocator, whole, 1, sizeof(float));
+}
+
+void tern_kv_destroy(tern_kv *kv, const tern_allocator *allocator) {
+    for (size_t i = 0; i < TERN_KV_PARTS; i++) tern_free(allocator, kv->parts[i].data, kv->n_runs, kv->parts[i].run_bytes);
+}
+
+// ---- writing ------------------------------------------------------------------------------------------------------
+
+bool tern_kv_quantize(const tern_kernels *kernels, int8_t *codes, float *scale, int32_t *sum, const float *x, size_t head_dim) {
+    static const float floor = 1e-30f; // as for blocks of activations (docs/numerics.md): scales are positive
+    return TERN_KERNEL(kernels, quantize, TERN_LAYOUT_NONE)(codes, scale, sum, x, head_dim, head_dim, floor) == 0;
+}
+
+// Keys are features of an I8 panel and values its depth: four bytes of a key, single bytes of a value stand together.
+static void put_key(int8_t *block, size_t key, const int8_t *codes, size_t dims) {
+    for (size_t d = 0; d < dims; d += TERN_I8_GROUP_K) memcpy(block + tern_i8_at(key, d, dims), codes + d, TERN_I8_GROUP_K);
+}
+
+static void put_value(int8_t *block, size_t key, const int8_t *codes, size_t dims) {
+    for (size_t d = 0; d < dims; d++) block[tern_i8_at(d, key, TERN_ATTN_BLOCK)] = codes[d];
+}
+
+static bool put_int8(const tern_kv *kv, const tern_kernels *kernels, size_t layer, size_t head, size_t position,
+                     const float *key, const float *value) {
+    _Alignas(TERN_X_ALIGN) int8_t codes[TERN_HEAD_DIM_MAX];
+    const size_t dims = tern_kv_dims(kv->head_dim), in_block = position % TERN_ATTN_BLOCK;
+    int32_t sum;
+    float *key_scale = tern_kv_at(kv, TERN_KV_KEY_SCALES, layer, head, position);
+    float *value_scale = tern_kv_at(kv, TERN_KV_VALUE_SCALES, layer, head, position);
+    const bool key_finite = tern_kv_quantize(kernels, codes, key_scale, &sum, key, kv->head_dim);
+    put_key(tern_kv_at(kv, TERN_KV_KEYS, layer, head, position), in_block, codes, dims);
+    const bool value_finite = tern_kv_quantize(kernels, codes, value_scale, &sum, value, kv->head_dim);
+    put_value(tern_kv_at(kv, TERN_KV_VALUES, layer, head, position), in_block, codes, dims);
+    return key_finite && value_finite;
+}
+
+bool tern_kv_put(const tern_kv *kv, const tern_kernels *kernels, size_t layer, size_t head, size_t position, const float *key,
+                 const float *value) {
+    if (kv->type == TERN_KV_INT8) return put_int8(kv, kernels, layer, head, position, key, value);
+    TERN_KERNEL(kernels, to_half, TERN_LAYOUT_NONE)
+    (tern_kv_at(kv, TERN_KV_KEYS, layer, head, position), key, kv->head_dim);
+    TERN_KERNEL(kernels, to_half, TERN_LAYOUT_NONE)
+    (tern_kv_at(kv, TERN_KV_VALUES, layer, head, position), value, kv->head_dim);
+    return true;
+}
