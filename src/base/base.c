@@ -73,6 +73,13 @@ void *tern_alloc(const tern_allocator *allocator, size_t count, size_t size) {
     return ptr;
 }
 
+void tern_drop_file_pages(const void *ptr, size_t bytes) {
+    // The first and the last page may hold bytes of others.
+    const uintptr_t mask = (uintptr_t)TERN_SMALL_PAGE - 1;
+    const uintptr_t first = ((uintptr_t)ptr + mask) & ~mask, last = ((uintptr_t)ptr + bytes) & ~mask;
+    if (last > first) (void)madvise((void *)first, last - first, MADV_DONTNEED); // a wish
+}
+
 void tern_free(const tern_allocator *allocator, void *ptr, size_t count, size_t size) {
     if (ptr) allocator->free(allocator->user, ptr, count * size);
 }

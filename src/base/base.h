@@ -57,6 +57,10 @@ void *tern_alloc(const tern_allocator *allocator, size_t count, size_t size);
 // 0 where that cannot be read, and for less than 64 KiB.
 size_t tern_huge_page_bytes(const void *ptr, size_t bytes);
 
+// Tells the system that a range of a mapped file is not needed soon: its whole pages no longer count as memory of this process,
+// and reading them again works. Not for memory of an allocator, which it would clear.
+void tern_drop_file_pages(const void *ptr, size_t bytes);
+
 // Accepts NULL. count and size as given to tern_alloc.
 void tern_free(const tern_allocator *allocator, void *ptr, size_t count, size_t size);
 

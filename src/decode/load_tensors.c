@@ -77,7 +77,8 @@ tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const ter
         // Each token reads every matrix: they stay in cache all together or not at all.
         .expect_cached = ld->total <= ld->ctx->topology.l3_bytes / 2,
     };
-    const tern_blocks blocks = {.ggml_type = t->type, .data = t->data, .size = t->size, .n = rows->n, .k = rows->k};
+    const tern_blocks blocks = {
+        .ggml_type = t->type, .data = t->data, .size = t->size, .n = rows->n, .k = rows->k, .in_file = true};
     tern_status status = tern_weights_from_blocks(ld->ctx, out, &blocks, rows->recode, &params, &m->weight_allocator);
     if (status != TERN_OK) {
         tern_error cause = ld->ctx->error;

@@ -135,12 +135,7 @@ const void *tern_gguf_metadata(const tern_gguf *gguf, size_t *bytes) {
 }
 
 void tern_gguf_drop_pages(const tern_gguf *gguf, const tern_gguf_tensor *tensor) {
-    enum { PAGE = 4096 };
-    if (!gguf->mapped) return;
-    // Whole pages only: the first and the last may hold parts of other tensors.
-    const uintptr_t first = ((uintptr_t)tensor->data + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-    const uintptr_t last = ((uintptr_t)tensor->data + tensor->size) & ~(uintptr_t)(PAGE - 1);
-    if (last > first) (void)madvise((void *)first, last - first, MADV_DONTNEED); // a wish: they count as resident otherwise
+    if (gguf->mapped) tern_drop_file_pages(tensor->data, tensor->size);
 }
 size_t tern_gguf_tensor_count(const tern_gguf *gguf) { return gguf->n_tensors; }
 

@@ -26,6 +26,8 @@ typedef struct tern_build {
     tern_weights_params params;      // what the caller expects of the products
     tern_status bad_row;             // status of a refused row: ARG for a caller's data, FORMAT for a file's
     const tern_allocator *allocator; // of the weight; NULL: the context's
+    const uint8_t *file_rows;        // of the source, in a mapped file: their pages are dropped once they are packed; NULL: none
+    size_t file_row_bytes;
 } tern_build;
 
 // Multiplies the scale of a weight that nobody uses yet. False: it has no single float32 scale, and nothing was changed.
@@ -64,6 +66,7 @@ typedef struct tern_blocks {
     uint32_t ggml_type;
     const void *data;
     size_t size, n, k;
+    bool in_file; // data lies in a mapped file
 } tern_blocks;
 
 // tern_weights_from_gguf, also with other codes than the type's, and into memory of another allocator (NULL: the context's).

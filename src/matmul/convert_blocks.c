@@ -160,7 +160,7 @@ static tern_status build_codes(tern_context *ctx, tern_build *build, block_sourc
 
 tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t ggml_type, const void *data, size_t size,
                                    size_t n, size_t k, const tern_weights_params *params) {
-    const tern_blocks blocks = {ggml_type, data, size, n, k};
+    const tern_blocks blocks = {.ggml_type = ggml_type, .data = data, .size = size, .n = n, .k = k};
     return tern_weights_from_blocks(ctx, w, &blocks, TERN_RECODE_NONE, params, NULL);
 }
 
@@ -194,6 +194,12 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const 
     block_source source = {.type = type, .data = data, .n = n, .k = k, .row_bytes = tern_row_bytes(type, k)};
     const tern_u4_blocks nibbles = {type, data, source.row_bytes, k};
     tern_build build = {.n = n, .k = k, .params = p, .bad_row = TERN_ERR_FORMAT, .allocator = allocator, .source = &source};
+    // Where the source is large, its pages beside the packed weight would be the peak of memory.
+    enum { LARGE_SOURCE = 64 << 20 };
+    if (blocks->in_file && size >= LARGE_SOURCE) {
+        build.file_rows = data;
+        build.file_row_bytes = source.row_bytes;
+    }
     if (!keeps_codes(type, recode))
         (recode == TERN_RECODE_INT4 ? build_floats_int4 : build_floats)(&build);
     else if (type->to_u4)

@@ -253,6 +253,8 @@ static void pack_share(void *arg, size_t share) {
         if (!fault && row0 < w->n_padded) fault = pack_chunk(job, w, row0, n_rows, codes, scales, halves);
         if (!fault && w->many && row0 < w->many->n_padded)
             fault = pack_chunk(job, w->many, row0, n_rows, codes, scales, halves);
+        if (b->file_rows)
+            tern_drop_file_pages(b->file_rows + (job->slice.row0 + row0) * b->file_row_bytes, n_rows * b->file_row_bytes);
         if (fault) {
             if (!atomic_flag_test_and_set_explicit(&job->faulty, memory_order_relaxed)) { // relaxed: the region's end orders
                 job->fault_row = bad_row;
