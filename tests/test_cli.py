@@ -57,6 +57,9 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "compare", "a", "b", "c", says=["c"])
         self.check(USAGE, "compare", "a", "b", "--head-b", "5", says=["--head-b 5", "exact"])
         self.check(USAGE, "generate", "-m", TERNARY, "--head", "none", says=["--head none", "int4"])
+        self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "2", "--draft", "2", says=["--draft", "--parallel"])
+        self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "0", says=["--parallel 0"])
+        self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--timeout", "-1", says=["--timeout -1"])
         self.check(USAGE, "perplexity", "-m", TERNARY, "--ctx", "1", says=["--ctx"])
         self.check(USAGE, "bench", "--all", "--quick", says=["--all"])
         self.check(USAGE, "bench", "--shape", "4096", says=["--shape", "4096x2560"])
@@ -340,6 +343,58 @@ class Generate(unittest.TestCase):
             else:
                 self.assertTrue(out.endswith(b"\n"))
                 self.assertIn(b"stopped by: interrupt", err)
+
+    def test_a_timeout_ends_with_the_text_so_far_and_is_no_error(self):
+        command = [TERN, "generate", "-m", LONG, "-n", "30000", "--json", "--timeout"]
+        result = subprocess.run(command + ["0.3", "-p", "hello"], capture_output=True, timeout=300)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        out = json.loads(result.stdout)
+        self.assertEqual(out["stop"], "timeout")
+        self.assertLess(out["generated_tokens"], 30000)
+        result = subprocess.run(command + ["0.001"], input=b"hello " * 5000, capture_output=True, timeout=300)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        out = json.loads(result.stdout)
+        self.assertEqual((out["stop"], out["generated_tokens"], out["first_token_ms"]), ("timeout", 0, None))
+
+    def test_each_of_parallel_texts_is_the_one_its_seed_gives_alone(self):
+        args = ["generate", "-m", INT8, "-p", "the cat", "-n", "20", "--temp", "0.9", "--stop", "z", "--json"]
+        out = json.loads(tern(*args, "--seed", "5", "--parallel", "6").stdout)
+        self.assertEqual([s["seed"] for s in out["sequences"]], [5, 6, 7, 8, 9, 10])
+        for sequence in out["sequences"]:
+            alone = json.loads(tern(*args, "--seed", str(sequence["seed"])).stdout)
+            for key in ("text", "stop", "generated_tokens"):
+                self.assertEqual(sequence[key], alone[key])
+        self.assertEqual(sum(s["generated_tokens"] for s in out["sequences"]), out["generated_tokens"])
+        self.assertGreater(len({s["text"] for s in out["sequences"]}), 1)
+
+    def test_parallel_texts_are_printed_below_a_line_each(self):
+        result = tern("generate", "-m", TERNARY, "-p", "hello", "-n", "9", "--temp", "0.9", "--parallel", "3")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for i in range(3):
+            self.assertIn(f"--- {i + 1} of 3, seed {i}, 9 tokens, stopped by: length\n".encode(), result.stdout)
+        self.assertIn(b"generated  27 tokens in 3 sequences", result.stderr)
+
+    def test_ctrl_c_ends_parallel_texts_as_far_as_they_came(self):
+        command = [TERN, "generate", "-m", LONG, "-p", "hello", "-n", "30000", "--parallel", "3", "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            wait_for_handler(process.pid)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, INTERRUPTED, err)
+        self.assertEqual([s["stop"] for s in json.loads(out)["sequences"]], ["interrupt"] * 3)
+
+    def test_the_time_of_a_text_is_told_by_groups_of_stages(self):
+        groups = {"norm", "qkv", "attention", "ffn", "head", "sample", "other"}
+        out = json.loads(tern("generate", "-m", TERNARY, "-p", "hello", "-n", "40", "--json").stdout)
+        self.assertEqual(set(out["stages_ms"]), {"prompt", "token"})
+        for times in out["stages_ms"].values():
+            self.assertEqual(set(times), groups)
+            for group in groups - {"norm", "sample", "other"}:  # small norms are part of the product behind them
+                self.assertGreater(times[group], 0)
+        self.assertLessEqual(sum(out["stages_ms"]["token"].values()), 1.01e3 / out["decode_tok_per_s"])
+        result = tern("generate", "-m", TERNARY, "-p", "hello", "-n", "40", "--stats")
+        for line in (b"in prompt ", b"per token "):
+            self.assertIn(line, result.stderr)
 
     def test_nothing_but_text_reaches_a_terminal_in_a_short_run(self):
         try:

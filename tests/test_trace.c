@@ -347,6 +347,69 @@ static void a_callers_parallel_for_is_not_traced_and_says_so(void **state) {
     tern_context_destroy(ctx);
 }
 
+// ---- time by stage -----------------------------------------------------------------------------------------------------
+
+static uint64_t count_of(tern_context *ctx, const char *name) {
+    for (size_t i = 0; i < tern_stage_times_count(ctx); i++) {
+        tern_stage_time time = {.struct_size = sizeof time};
+        check(ctx, tern_stage_times_get(ctx, i, &time));
+        if (time.name == name) return time.count;
+    }
+    return 0;
+}
+
+static void check_sums(tern_context *ctx) {
+    enum { RUNS = 9, MANY_NAMES = 100 };
+    static const char many[MANY_NAMES][2];
+    const tern_stage stages[] = {{short_tile, NULL, 1, "one"},
+                                 {short_tile, NULL, 7, "wide"},
+                                 {short_tile, NULL, 0, "none"},
+                                 {short_tile, NULL, 3, NULL},
+                                 {short_tile, NULL, 5, "one"}};
+    check(ctx, tern_run_region(ctx, stages, 5));
+    assert_int_equal(tern_stage_times_count(ctx), 0);
+    check(ctx, tern_stage_times_start(ctx));
+    for (size_t i = 0; i < RUNS; i++) check(ctx, tern_run_region(ctx, stages, 5));
+    check(ctx, tern_stage_times_stop(ctx));
+    check(ctx, tern_run_region(ctx, stages, 5));
+    assert_int_equal(tern_stage_times_count(ctx), 3);
+    assert_int_equal(count_of(ctx, stages[0].name), stages[0].name == stages[4].name ? 2 * RUNS : RUNS);
+    assert_int_equal(count_of(ctx, stages[1].name), RUNS);
+    assert_int_equal(count_of(ctx, NULL), RUNS);
+    tern_stage_time time = {.struct_size = sizeof time};
+    assert_int_equal(tern_stage_times_get(ctx, 3, &time), TERN_ERR_ARG);
+
+    check(ctx, tern_stage_times_start(ctx));
+    assert_int_equal(tern_stage_times_count(ctx), 0);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < MANY_NAMES; i++) check(ctx, tern_run_region(ctx, &(tern_stage){short_tile, NULL, 4, many[i]}, 1));
+    check(ctx, tern_stage_times_stop(ctx));
+    assert_true(tern_stage_times_count(ctx) < MANY_NAMES);
+    for (size_t i = 0; i < tern_stage_times_count(ctx); i++) {
+        check(ctx, tern_stage_times_get(ctx, i, &time));
+        sum += time.count;
+    }
+    assert_int_equal(sum, MANY_NAMES); // those without room have an entry together
+}
+
+static void times_of_stages_are_summed_by_name_between_start_and_stop(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= THREADS_TRIED; threads++) {
+        tern_context *ctx = new_context(threads, NULL);
+        check_sums(ctx);
+        tern_context_destroy(ctx);
+    }
+    const tern_context_params params = {.struct_size = sizeof params, .threads = 2, .parallel_for = in_order};
+    tern_context *ctx = NULL;
+    assert_int_equal(tern_context_create(&ctx, &params), TERN_OK);
+    check_sums(ctx);
+    tern_context_destroy(ctx);
+    assert_int_equal(tern_stage_times_start(NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_stage_times_stop(NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_stage_times_count(NULL), 0);
+    assert_int_equal(tern_stage_times_get(NULL, 0, NULL), TERN_ERR_ARG);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_tile_appears_once_inside_its_stage_and_its_stage_inside_its_region),
@@ -358,6 +421,7 @@ int main(void) {
         cmocka_unit_test(a_traced_region_allocates_nothing),
         cmocka_unit_test(misuse_is_refused_with_a_message),
         cmocka_unit_test(a_callers_parallel_for_is_not_traced_and_says_so),
+        cmocka_unit_test(times_of_stages_are_summed_by_name_between_start_and_stop),
     };
     return cmocka_run_group_tests(tests, start_random, NULL);
 }

@@ -35,10 +35,12 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     tern_sampler_params params = options->params;
     params.biases = options->biases;
     if (status == TERN_OK) status = tern_sampler_create(model, &a->sampler, &params);
+    interrupt_cancels(&a->session, 1);
     return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
 }
 
 void answer_close(answer *a) {
+    interrupt_cancels(NULL, 0);
     tern_sampler_destroy(a->sampler);
     tern_session_destroy(a->session);
     text_stream_free(&a->text);
@@ -53,21 +55,27 @@ void answer_reset(answer *a) {
     a->n_tokens = 0;
 }
 
+const char *answer_stopped(const answer *a) {
+    const tern_stop stop = tern_session_stopped(a->session);
+    if (interrupted() || stop == TERN_STOP_CANCELLED) return "interrupt";
+    return stop == TERN_STOP_DEADLINE ? "timeout" : NULL;
+}
+
 // ---- Reading ------------------------------------------------------------------------------------------------
 
-// Decodes tokens up to n_tokens in slices, so that Ctrl-C and the progress line are looked at now and then.
+// Decodes tokens up to n_tokens in slices, so that the progress line is looked at now and then.
 static int decode_tokens(answer *a) {
     enum { SLICE = 512 };
     tern_session *slots[SLICE];
     for (size_t i = 0; i < SLICE; i++) slots[i] = a->session;
     const double start = cli_seconds();
     const size_t from = tern_session_length(a->session), n = a->n_tokens - from;
-    for (size_t done = 0; done < n && !interrupted();) {
+    for (size_t done = 0; done < n && !answer_stopped(a);) {
         cli_progress("reading the prompt", start, (int)(100 * done / n));
         const size_t slice = n - done < SLICE ? n - done : SLICE;
         const tern_status status = tern_decode_batch(a->model, slots, a->tokens + from + done, slice);
-        if (status != TERN_OK) return cli_fail_status(a->ctx, status);
-        done += slice;
+        if (status != TERN_OK && status != TERN_ERR_CANCELLED) return cli_fail_status(a->ctx, status);
+        done += slice; // or it was stopped
     }
     cli_progress("", start, -1);
     a->prefill_s = cli_seconds() - start;
@@ -81,12 +89,16 @@ static tern_status forget_guesses(answer *a) {
     return tern_session_truncate(a->session, a->n_tokens - 1);
 }
 
-int answer_read(answer *a, const int32_t *tokens, size_t n) {
+static void begin_answer(answer *a, size_t n_prompt) {
     text_stream_clear(&a->text);
     a->n_generated = a->n_drafted = a->n_accepted = a->n_steps = 0;
-    a->first_ms = 0;
+    a->first_ms = a->sample_s = 0;
     a->stop = NULL;
-    a->n_prompt = n;
+    a->n_prompt = n_prompt;
+}
+
+int answer_read(answer *a, const int32_t *tokens, size_t n) {
+    begin_answer(a, n);
     tern_status status = forget_guesses(a);
     if (status != TERN_OK) return cli_fail_status(a->ctx, status);
     const size_t before = a->n_tokens, decoded = tern_session_length(a->session);
@@ -96,7 +108,7 @@ int answer_read(answer *a, const int32_t *tokens, size_t n) {
     if (rc == CLI_OK) rc = decode_tokens(a);
     if (rc != CLI_OK) return rc;
     if (tern_session_length(a->session) < a->n_tokens) {
-        a->stop = "interrupt";
+        a->stop = answer_stopped(a);
         a->n_tokens = before;
         if (tern_session_length(a->session) > decoded) status = tern_session_truncate(a->session, decoded);
         if (status != TERN_OK) return cli_fail_status(a->ctx, status);
@@ -105,6 +117,17 @@ int answer_read(answer *a, const int32_t *tokens, size_t n) {
     if (status != TERN_OK) return cli_fail_status(a->ctx, status);
     rc = trace_end(a->trace, a->ctx);
     return rc == CLI_OK ? trace_append(a->trace, a->ctx) : rc;
+}
+
+int answer_fork(answer *to, const answer *from, size_t n) {
+    begin_answer(to, n);
+    to->stop = from->stop;
+    to->prefill_s = from->prefill_s;
+    to->n_tokens = from->n_tokens;
+    memcpy(to->tokens, from->tokens, from->n_tokens * sizeof *to->tokens);
+    tern_status status = tern_session_copy(to->session, from->session);
+    if (status == TERN_OK && !to->stop) status = tern_sampler_accept(to->sampler, to->tokens + to->n_tokens - n, n);
+    return status == TERN_OK ? CLI_OK : cli_fail_status(to->ctx, status);
 }
 
 // ---- Writing ------------------------------------------------------------------------------------------------
@@ -150,7 +173,8 @@ static int take_row_tokens(answer *a, const float *logits, size_t n_rows, double
         const tern_status status = tern_sample_logits(a->sampler, logits + i * a->n_vocab, &token);
         if (status != TERN_OK) return cli_fail_status(a->ctx, status);
         trace_mark(a->trace, asked, cli_seconds(), "sample");
-        const double ms = step_ms + (cli_seconds() - asked) * 1e3;
+        const double sample_s = cli_seconds() - asked, ms = step_ms + sample_s * 1e3;
+        a->sample_s += sample_s;
         if (a->first_ms == 0)
             a->first_ms = a->prefill_s * 1e3 + ms;
         else
@@ -163,6 +187,8 @@ static int take_row_tokens(answer *a, const float *logits, size_t n_rows, double
     }
     return CLI_OK;
 }
+
+int answer_take(answer *a, double step_ms) { return take_row_tokens(a, tern_session_logits(a->session), 1, step_ms); }
 
 // Decodes the last token, and guesses behind it. Sets how many rows of logits there are, and where.
 static tern_status decode_step(answer *a, const float **logits, size_t *n_rows) {
@@ -197,17 +223,17 @@ static int write_tokens(answer *a) {
     const float *logits = tern_session_logits(a->session);
     size_t n_rows = 1;
     double step_ms = 0;
-    while (!interrupted()) {
+    while (!(a->stop = answer_stopped(a))) {
         int rc = take_row_tokens(a, logits, n_rows, step_ms);
         if (rc != CLI_OK || a->stop) return rc;
         const double begin = cli_seconds();
         const tern_status status = decode_step(a, &logits, &n_rows);
+        if (status == TERN_ERR_CANCELLED) continue; // to find out why
         if (status != TERN_OK) return cli_fail_status(a->ctx, status);
         step_ms = (cli_seconds() - begin) * 1e3;
         rc = trace_step(a, begin);
         if (rc != CLI_OK) return rc;
     }
-    a->stop = "interrupt";
     return CLI_OK;
 }
 

@@ -23,12 +23,13 @@ typedef struct answer {
 
     // Of the last prompt and its text
     text_stream text;
-    const char *stop;   // why it ended: end, length, context, stop (a stop string), interrupt
+    const char *stop;   // why it ended: end, length, context, stop (a stop string), interrupt, timeout
     size_t n_prompt;    // tokens read
     size_t n_generated; // tokens of the text; the token that ends it not counted
     size_t n_drafted, n_accepted;
     double prefill_s; // prompt in, logits out
     double first_ms;  // prompt in, first token out
+    double sample_s;  // choosing tokens
     double *step_ms;  // [n_ctx + 1], of each decode step
     size_t n_steps;
 
@@ -42,10 +43,17 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
                 tern_kv_type kv);
 void answer_close(answer *a);
 
-// Reads n more tokens, n_tokens + n <= n_ctx. Interrupted, it forgets them again and sets stop to "interrupt"; else to NULL.
+// Reads n more tokens, n_tokens + n <= n_ctx. Interrupted, or past the deadline of the session, it forgets them again and sets
+// stop; else stop is NULL.
 int answer_read(answer *a, const int32_t *tokens, size_t n);
-// Writes text until something stops it. Only after an answer_read that was not interrupted.
+// Writes text until something stops it. Only after an answer_read that was not stopped.
 int answer_write(answer *a);
+// The same in steps, of an answer without guesses: takes the next token out of the logits, which took step_ms to make; nothing
+// is decoded. And what answer_write would stop for before a step: "interrupt", "timeout", or NULL.
+int answer_take(answer *a, double step_ms);
+const char *answer_stopped(const answer *a);
+// `to`, which holds nothing yet, goes on from the n tokens that `from` has just read.
+int answer_fork(answer *to, const answer *from, size_t n);
 // Forgets everything.
 void answer_reset(answer *a);
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tern generate: text from a prompt, streamed, and how fast it came.
-#include "answer.h"
+#include "generate_report.h"
 #include "interrupt.h"
-#include "speeds.h"
-#include "utf8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,10 +19,15 @@ typedef struct generate_options {
     const char *trace; // file, or NULL
     size_t trace_steps;
     bool trace_steps_given;
+    size_t n_parallel; // sequences; 0: one, and no word of that
+    double timeout_s;  // INFINITY: none
+    bool stats;
 } generate_options;
 
 enum { DEFAULT_PREDICT = 128, DEFAULT_TRACE_STEPS = 4, MAX_TRACE_STEPS = 100 };
-enum { KEY_CHAT = CLI_KEY_OWN, KEY_SYSTEM, KEY_TRACE, KEY_TRACE_STEPS };
+enum { KEY_CHAT = CLI_KEY_OWN, KEY_SYSTEM, KEY_TRACE, KEY_TRACE_STEPS, KEY_PARALLEL, KEY_TIMEOUT, KEY_STATS };
+
+static const double max_timeout = 1e6, min_timeout = 1e-3;
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     generate_options *o = state->input;
@@ -52,6 +55,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->trace_steps = (size_t)cli_integer("--trace-steps", arg, 0, MAX_TRACE_STEPS);
         o->trace_steps_given = true;
         return 0;
+    case KEY_PARALLEL:
+        o->n_parallel = (size_t)cli_integer("--parallel", arg, 1, PARALLEL_MAX);
+        return 0;
+    case KEY_TIMEOUT:
+        o->timeout_s = cli_real("--timeout", arg, min_timeout, max_timeout);
+        return 0;
+    case KEY_STATS:
+        o->stats = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -62,6 +74,13 @@ static const struct argp_option own_options[] = {
     {"file", 'f', "FILE", 0, "Read the prompt from FILE", 0},
     {"chat", KEY_CHAT, NULL, 0, "Wrap the prompt in the model's chat template (default: continue the prompt as it is)", 0},
     {"system", KEY_SYSTEM, "TEXT", 0, "System message before the prompt (with --chat; default: none)", 0},
+    {"parallel", KEY_PARALLEL, "N", 0,
+     "Write N texts at once, with seeds S, S + 1, ...: each token of all costs little more than one; a text is printed when it "
+     "is "
+     "done",
+     1},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Stop SECONDS after the model began to read the prompt, with the text so far", 0},
+    {"stats", KEY_STATS, NULL, 0, "Print where the time goes, by groups of stages (--json always has it)", 2},
     {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did, for the prompt and the first tokens, as JSON for Perfetto", 2},
     {"trace-steps", KEY_TRACE_STEPS, "N", 0, "Trace the prompt and N tokens after the first (default: 4)", 2},
     {0}};
@@ -81,6 +100,7 @@ static const struct argp argp = {.options = own_options,
                                         "  tern generate -m model.gguf --chat -p 'What is a tern?'\n"
                                         "  tern generate -m model.gguf -p 'Dear' --temp 0.8 --top-p 0.95 --seed 7\n"
                                         "  tern generate -m model.gguf -p Hello --json | jq .decode_tok_per_s\n"
+                                        "  tern generate -m model.gguf -p 'My name is' -n 16 --temp 0.8 --parallel 4\n"
                                         "  tern generate -m model.gguf -p Hello -n 8 --trace trace.json\n"
                                         "\n"
                                         "Ctrl-C ends with the text so far (exit code 130); a second one ends at once.\n"
@@ -115,58 +135,6 @@ static int read_prompt(const generate_options *o, tern_context *ctx, const tern_
     return rc;
 }
 
-// ---- The report -----------------------------------------------------------------------------------------------
-
-static int report_json(const generate_options *o, const answer *a, const speeds *s) {
-    char *text = utf8_clean(a->text.text, a->text.size);
-    if (!text) return cli_fail("no memory for the text as JSON; ask for fewer tokens with -n");
-    json_t *object = json_pack(
-        "{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:i, s:s, s:s, s:o}",       //
-        "schema", "tern.generate/1", "model", cli_text_json(o->base.model), "text", text, "prompt_tokens", //
-        (json_int_t)a->n_prompt, "generated_tokens", (json_int_t)a->n_generated, "drafted_tokens", (json_int_t)a->n_drafted,
-        "accepted_tokens", (json_int_t)a->n_accepted, "prefill_tok_per_s", cli_real_json(s->prefill), "decode_tok_per_s",
-        cli_real_json(s->decode), "first_token_ms", cli_real_json(s->first_ms), "token_ms", "p50", cli_real_json(s->p50), "p95",
-        cli_real_json(s->p95), "p99", cli_real_json(s->p99), "threads", tern_context_threads(a->ctx), "stop", a->stop,
-        "version", tern_version(), "kernels", cli_kernels_json(a->ctx));
-    free(text);
-    return cli_print_json(object);
-}
-
-// One name where all stages run the same tier, else each stage's.
-static void print_kernels(tern_context *ctx) {
-    json_t *kernels = cli_kernels_json(ctx), *variant;
-    const json_t *first = json_object_iter_value(json_object_iter(kernels));
-    const char *stage;
-    bool same = true;
-    json_object_foreach(kernels, stage, variant) same = same && json_equal(variant, first);
-    if (same) (void)fprintf(stderr, " %s", json_string_value(first));
-    json_object_foreach(kernels, stage, variant) {
-        if (!same) (void)fprintf(stderr, " %s/%s", stage, json_string_value(variant));
-    }
-    (void)fputc('\n', stderr);
-    json_decref(kernels);
-}
-
-static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
-
-static int report_text(const answer *a, const speeds *s) {
-    if (a->text.size == 0 || a->text.text[a->text.size - 1] != '\n') (void)putchar('\n');
-    const int rc = cli_flush();
-    (void)fprintf(stderr, "\nprompt     %zu token%s", a->n_prompt, plural(a->n_prompt));
-    if (isfinite(s->prefill)) (void)fprintf(stderr, ", %.1f tok/s, first token after %.1f ms", s->prefill, s->first_ms);
-    (void)fprintf(stderr, "\ngenerated  %zu token%s (stopped by: %s)", a->n_generated, plural(a->n_generated), a->stop);
-    if (isfinite(s->decode)) {
-        (void)fprintf(stderr, ", %.1f tok/s; %s p50 %.2f ms, p95 %.2f ms, p99 %.2f ms", s->decode,
-                      a->n_accepted ? "from token to token" : "per token", s->p50, s->p95, s->p99);
-    }
-    if (a->n_drafted)
-        (void)fprintf(stderr, "\nguessed    %zu token%s, %zu of them right (%.0f %%)", a->n_drafted, plural(a->n_drafted),
-                      a->n_accepted, 100 * (double)a->n_accepted / (double)a->n_drafted);
-    (void)fprintf(stderr, "\nthreads    %d\nkernels   ", tern_context_threads(a->ctx));
-    print_kernels(a->ctx);
-    return rc;
-}
-
 // ---- Putting it together -----------------------------------------------------------------------------------------
 
 // How many tokens the session must hold; an error where the prompt does not fit.
@@ -195,39 +163,105 @@ static int finish_trace(const generate_options *o, answer *a, trace_file **trace
     return rc == CLI_OK ? trace_finish(trace, o->base.json) : rc;
 }
 
-static int run_session(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens, size_t n_prompt,
-                       trace_file **trace) {
+static generate_report report_of(const generate_options *o) {
+    return (generate_report){.model = o->base.model, .json = o->base.json, .stats = o->stats};
+}
+
+static int begin_stages(const generate_options *o, tern_context *ctx) {
+    return o->base.json || o->stats ? stages_begin(ctx) : CLI_OK;
+}
+
+static int end_stages(const generate_options *o, tern_context *ctx, double sample_s, stage_times *times) {
+    return o->base.json || o->stats ? stages_end(ctx, sample_s, times) : CLI_OK;
+}
+
+static int set_timeout(const generate_options *o, const answer *a) {
+    const tern_status status = tern_session_set_deadline(a->session, o->timeout_s);
+    return status == TERN_OK ? CLI_OK : cli_fail_status(a->ctx, status);
+}
+
+static int run_one(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens, size_t n_prompt,
+                   size_t n_ctx, trace_file **trace) {
     answer a = {.n_ctx = 0};
-    size_t n_ctx = 0;
-    int rc = plan_context(o, ctx, model, n_prompt, &n_ctx);
-    if (rc == CLI_OK) rc = answer_open(&a, ctx, model, &o->sampling, n_ctx, o->base.kv);
+    generate_report report = report_of(o);
+    int rc = answer_open(&a, ctx, model, &o->sampling, n_ctx, o->base.kv);
     if (rc == CLI_OK) {
         a.stream = !o->base.json;
         a.trace = *trace;
         a.trace_steps = o->trace_steps;
         interrupt_watch_once();
-        rc = answer_read(&a, tokens, n_prompt);
+        rc = begin_stages(o, ctx);
     }
-    if (rc == CLI_OK && !a.stop) rc = answer_write(&a);
-    if (rc == CLI_OK) {
-        const speeds s = speeds_measure(&a);
-        rc = o->base.json ? report_json(o, &a, &s) : report_text(&a, &s);
-        if (rc == CLI_OK) rc = finish_trace(o, &a, trace);
-        if (rc == CLI_OK && strcmp(a.stop, "interrupt") == 0) rc = CLI_INTERRUPTED;
+    if (rc == CLI_OK) rc = set_timeout(o, &a);
+    if (rc == CLI_OK) rc = answer_read(&a, tokens, n_prompt);
+    if (rc == CLI_OK) rc = end_stages(o, ctx, 0, &report.prompt);
+    if (rc == CLI_OK && !a.stop) {
+        rc = begin_stages(o, ctx);
+        if (rc == CLI_OK) rc = answer_write(&a);
+        if (rc == CLI_OK) rc = end_stages(o, ctx, a.sample_s, &report.write);
     }
+    if (rc == CLI_OK) rc = report_answer(&report, &a);
+    if (rc == CLI_OK) rc = finish_trace(o, &a, trace);
+    if (rc == CLI_OK && strcmp(a.stop, "interrupt") == 0) rc = CLI_INTERRUPTED;
     answer_close(&a);
     return rc;
 }
 
+// ---- Several sequences --------------------------------------------------------------------------------------------
+
+static int print_sequence(void *user, parallel *p, size_t index) {
+    const generate_options *o = user;
+    const answer *a = &p->answers[index];
+    if (o->base.json) return CLI_OK;
+    (void)printf("--- %zu of %zu, seed %llu, %zu tokens, stopped by: %s\n", index + 1, p->n,
+                 (unsigned long long)p->options[index].params.seed, a->n_generated, a->stop);
+    (void)fwrite(a->text.text, 1, a->text.size, stdout);
+    if (a->text.size == 0 || a->text.text[a->text.size - 1] != '\n') (void)putchar('\n');
+    return cli_flush();
+}
+
+static int run_parallel(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens, size_t n_prompt,
+                        size_t n_ctx) {
+    parallel p;
+    generate_report report = report_of(o);
+    int rc = parallel_open(&p, ctx, model, &o->sampling, n_ctx, o->base.kv, o->n_parallel);
+    interrupt_watch_once();
+    if (rc == CLI_OK) rc = begin_stages(o, ctx);
+    for (size_t i = 0; rc == CLI_OK && i < p.n; i++) rc = set_timeout(o, &p.answers[i]);
+    if (rc == CLI_OK) rc = parallel_read(&p, tokens, n_prompt);
+    if (rc == CLI_OK) rc = end_stages(o, ctx, 0, &report.prompt);
+    if (rc == CLI_OK) rc = begin_stages(o, ctx);
+    if (rc == CLI_OK) rc = parallel_write(&p, print_sequence, (void *)o);
+    double sample_s = 0;
+    for (size_t i = 0; rc == CLI_OK && i < p.n; i++) sample_s += p.answers[i].sample_s;
+    if (rc == CLI_OK) rc = end_stages(o, ctx, sample_s, &report.write);
+    if (rc == CLI_OK) rc = report_parallel(&report, &p);
+    if (rc == CLI_OK && interrupted()) rc = CLI_INTERRUPTED;
+    parallel_close(&p);
+    return rc;
+}
+
+static int run_session(const generate_options *o, tern_context *ctx, tern_model *model, const int32_t *tokens, size_t n_prompt,
+                       trace_file **trace) {
+    size_t n_ctx = 0;
+    const int rc = plan_context(o, ctx, model, n_prompt, &n_ctx);
+    if (rc != CLI_OK) return rc;
+    if (o->n_parallel) return run_parallel(o, ctx, model, tokens, n_prompt, n_ctx);
+    return run_one(o, ctx, model, tokens, n_prompt, n_ctx, trace);
+}
+
 int cmd_generate(int argc, char **argv) {
     generate_options o = {.sampling = {.n_predict = DEFAULT_PREDICT, .params = {.struct_size = sizeof o.sampling.params}},
-                          .trace_steps = DEFAULT_TRACE_STEPS};
+                          .trace_steps = DEFAULT_TRACE_STEPS,
+                          .timeout_s = INFINITY};
     cli_parse(&argp, argc, argv, &o);
     if (!o.base.model) cli_usage("generate needs a model: -m FILE");
     if (o.prompt && o.file) cli_usage("-p and -f are two prompts; give one of them");
     if (o.prompt && strcmp(o.prompt, "-") == 0) o.prompt = NULL, o.file = "-";
     if (!o.prompt && !o.file && isatty(STDIN_FILENO)) cli_usage("generate needs a prompt: -p TEXT, -f FILE, or text on stdin");
     if (o.system && !o.chat) cli_usage("--system is part of a chat; add --chat");
+    if (o.n_parallel && o.sampling.n_draft) cli_usage("--draft is for one sequence; leave out --parallel, or --draft");
+    if (o.n_parallel && o.trace) cli_usage("--trace is for one sequence; leave out --parallel, or --trace");
     if (o.trace_steps_given && !o.trace) cli_usage("--trace-steps is part of a trace; add --trace FILE");
     if (o.prompt && !*o.prompt) return cli_fail("the prompt is empty; give some text with -p, with -f or on stdin");
     tern_context *ctx = NULL;

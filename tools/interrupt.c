@@ -4,18 +4,41 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
-#include <stddef.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t seen_interrupt, seen_resize;
+
+// What Ctrl-C cancels. seq_cst: a handler that has counted itself in before the number of sessions became 0 is waited for.
+static tern_session *const *_Atomic sessions;
+static _Atomic size_t n_sessions;
+static _Atomic int handlers;
+
 static int wake[2] = {-1, -1}; // a pipe, neither end of which blocks
+
+static void cancel_sessions(void) {
+    atomic_fetch_add(&handlers, 1);
+    const size_t n = atomic_load(&n_sessions);
+    tern_session *const *list = atomic_load(&sessions);
+    for (size_t i = 0; i < n; i++) tern_session_cancel(list[i]);
+    atomic_fetch_sub(&handlers, 1);
+}
+
+void interrupt_cancels(tern_session *const *list, size_t n) {
+    atomic_store(&n_sessions, 0);
+    while (atomic_load(&handlers) > 0) (void)sched_yield(); // in another thread: one in this thread has returned
+    atomic_store(&sessions, list);
+    atomic_store(&n_sessions, n);
+}
 
 static void on_signal(int signal) {
     const int error = errno;
-    if (signal == SIGINT)
+    if (signal == SIGINT) {
         seen_interrupt = 1;
-    else
+        cancel_sessions();
+    } else
         seen_resize = 1;
     if (wake[1] >= 0) (void)!write(wake[1], "", 1); // a full pipe wakes as well
     errno = error;
@@ -46,5 +69,7 @@ bool resized(void) {
 void interrupt_forget(void) {
     char bytes[64];
     while (wake[0] >= 0 && read(wake[0], bytes, sizeof bytes) > 0) continue;
-    seen_interrupt = 0;
+    seen_interrupt = 0; // first: a Ctrl-C from here on is still seen, if not by the session
+    tern_session *const *list = atomic_load(&sessions);
+    for (size_t i = 0; i < atomic_load(&n_sessions); i++) tern_session_resume(list[i]);
 }

@@ -192,9 +192,11 @@ tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t
         status = tern_pool_run(ctx->pool, stages, n_stages, &ctx->error);
     } else {
         for (size_t i = 0; i < n_stages; i++) {
+            if (ctx->times) tern_stage_times_next(ctx->times, &stages[i]);
             if (stages[i].n_tiles > 0)
                 ctx->parallel_for(ctx->parallel_for_user, stages[i].fn, stages[i].arg, stages[i].n_tiles);
         }
+        if (ctx->times) tern_stage_times_next(ctx->times, NULL);
     }
     ctx->in_region = false;
     return status;

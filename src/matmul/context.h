@@ -27,6 +27,8 @@ struct tern_context {
     void *parallel_for_user;
     tern_trace *trace; // running or stopped last, or NULL
     bool tracing;
+    tern_stage_times *times; // &stage_times, or NULL: off
+    tern_stage_times stage_times;
     int threads;
     bool in_region;              // written outside regions by the calling thread, read inside one by anyone
     atomic_flag nested_reported; // set by the first tile of a region that calls back: it alone may write the error then

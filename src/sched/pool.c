@@ -201,6 +201,8 @@ void tern_pool_destroy(tern_pool *pool) {
 
 void tern_pool_set_trace(tern_pool *pool, tern_trace *trace) { pool->trace = trace; }
 
+void tern_pool_set_times(tern_pool *pool, tern_stage_times *times) { pool->times = times; }
+
 int tern_pool_threads(const tern_pool *pool) { return pool->n_threads; }
 
 int tern_pool_cpu(const tern_pool *pool, int worker) { return pool->cpus[worker]; }

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "sched/plan.h"
+#include "sched/stage_times.h"
 #include "sched/trace.h"
 
 typedef struct tern_pool tern_pool;
@@ -34,6 +35,9 @@ tern_status tern_pool_run(tern_pool *pool, const tern_stage *stages, size_t n_st
 
 // Outside regions: records the regions that follow in `trace`, which has as many lanes as the pool has threads; NULL: in none.
 void tern_pool_set_trace(tern_pool *pool, tern_trace *trace);
+
+// Outside regions: sums up the time of the stages that follow in `times`; NULL: no longer.
+void tern_pool_set_times(tern_pool *pool, tern_stage_times *times);
 
 // tiles, stolen and regions are exact for every region that has returned; the others may lag.
 typedef struct tern_pool_counters {

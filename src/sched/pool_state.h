@@ -128,8 +128,9 @@ struct tern_pool {
     int *cpus;        // [n_threads], TERN_CPU_NONE where not bound
     uint64_t *bounds; // [n_threads + 1] of the shares
     tern_group *groups;
-    bool in_region;    // written by the caller outside regions; read by anyone inside one
-    tern_trace *trace; // the same, but read only by whoever holds the region open; NULL: none runs
+    bool in_region;          // written by the caller outside regions; read by anyone inside one
+    tern_trace *trace;       // the same, but read only by whoever holds the region open; NULL: none runs
+    tern_stage_times *times; // the same
     size_t bytes;
     tern_allocator allocator;
     tern_worker workers[];

@@ -114,18 +114,24 @@ static void open_stage(tern_pool *pool, tern_worker *self, const tern_stage *sta
     tern_pool_wake_root(pool, self, grains);
 }
 
+// The stage before has ended; `stage` is about to begin, or NULL: none is left.
+static void note_stage(const tern_pool *pool, const tern_worker *self, const tern_stage *stage) {
+    if (pool->trace) tern_trace_next_stage(pool->trace, self->index, stage);
+    if (pool->times) tern_stage_times_next(pool->times, stage);
+}
+
 // The calling thread is alone in the region: every tile so far is finished, none is published.
 static void advance(tern_pool *pool, tern_worker *self) {
     while (pool->next_stage < pool->n_stages) {
         const tern_stage *stage = &pool->stages[pool->next_stage++];
-        if (pool->trace) tern_trace_next_stage(pool->trace, self->index, stage);
+        note_stage(pool, self, stage);
         if (stage->n_tiles > 1) {
             open_stage(pool, self, stage);
             return;
         }
         run_alone(pool, self, stage);
     }
-    if (pool->trace) tern_trace_next_stage(pool->trace, self->index, NULL);
+    note_stage(pool, self, NULL);
     publish(pool, tern_open_make(next_epoch(pool), 0));
     if (self != &pool->workers[0]) tern_pool_wake_one(self, &pool->workers[0]);
 }
@@ -232,10 +238,10 @@ static void run_shared(tern_pool *pool, size_t first_wide) {
 
 static void run_by_caller(tern_pool *pool) {
     for (size_t i = 0; i < pool->n_stages; i++) {
-        if (pool->trace) tern_trace_next_stage(pool->trace, 0, &pool->stages[i]);
+        note_stage(pool, &pool->workers[0], &pool->stages[i]);
         run_alone(pool, &pool->workers[0], &pool->stages[i]);
     }
-    if (pool->trace) tern_trace_next_stage(pool->trace, 0, NULL);
+    note_stage(pool, &pool->workers[0], NULL);
 }
 
 static size_t find_wide(const tern_stage *stages, size_t n_stages) {
