@@ -278,8 +278,8 @@ static void a_callers_parallel_for_runs_each_stage_and_no_thread_is_created(void
     const tern_stage stages[4] = {
         {add_tile, &sum, 3, NULL}, {add_tile, &sum, 0, NULL}, {add_tile, &sum, 1, NULL}, {add_tile, &sum, 4, NULL}};
     assert_int_equal(tern_run_region(ctx, stages, 4), TERN_OK);
-    assert_int_equal(loops.calls, 3);
-    assert_int_equal(loops.tiles, 8);
+    assert_int_equal(loops.calls, 2); // a stage of one tile needs none
+    assert_int_equal(loops.tiles, 7);
     assert_true(sum == 6 + 1 + 10);
     tern_context_destroy(ctx);
 }

@@ -16,7 +16,13 @@
 
 #include "tern/decode.h"
 
-enum { CTX = 1024, PROMPT = 9, LONG_PROMPT = 600, THREADS = 3 }; // LONG_PROMPT: more than one slice of a batch
+enum {
+    CTX = 1024,
+    PROMPT = 9,
+    LONG_PROMPT = 600,
+    THREADS = 3,
+    MANY_THREADS = 8
+}; // LONG_PROMPT: more than one slice of a batch
 static const char path[] = TERN_TEST_MODELS "/tiny-long.gguf";
 
 typedef struct rig {
@@ -79,7 +85,7 @@ static void check_logits(const rig *r, const tern_session *s, const float *want)
 
 // ---- at every stage of a call ------------------------------------------------------------------------------------------
 
-// A caller's loop that does something before stage `at` of a region; it counts the stages that run.
+// A caller's loop, of MANY_THREADS as it says, that cancels a session before stage `at`; it counts the stages of several tiles.
 typedef struct probe {
     tern_session *session;
     size_t stages, at;
@@ -110,7 +116,7 @@ static void cancelled_before_any_stage_a_call_stops_before_the_next_layer_and_le
     (void)signal(SIGUSR1, on_signal);
     probe p = {0};
     const tern_context_params params = {
-        .struct_size = sizeof params, .threads = 1, .parallel_for = probing_loop, .parallel_for_user = &p};
+        .struct_size = sizeof params, .threads = MANY_THREADS, .parallel_for = probing_loop, .parallel_for_user = &p};
     rig r;
     set_up(&r, &params);
     assert_int_equal(decode(&r, r.first, 0, PROMPT), TERN_OK);
@@ -154,7 +160,7 @@ static void a_long_prompt_cancelled_in_its_last_slice_leaves_the_length_before_i
     (void)state;
     probe p = {0};
     const tern_context_params params = {
-        .struct_size = sizeof params, .threads = 1, .parallel_for = probing_loop, .parallel_for_user = &p};
+        .struct_size = sizeof params, .threads = MANY_THREADS, .parallel_for = probing_loop, .parallel_for_user = &p};
     rig r;
     set_up(&r, &params);
     assert_int_equal(decode(&r, r.first, 0, PROMPT), TERN_OK);

@@ -45,7 +45,8 @@ TERN_API const char *tern_version(void);
 // One tile of work. Tiles of one stage may run in any order, on any thread, each exactly once.
 typedef void (*tern_tile_fn)(void *arg, size_t tile);
 
-// Runs fn(arg, 0) ... fn(arg, n_tiles - 1), each exactly once, and returns when all have returned.
+// Runs fn(arg, 0) ... fn(arg, n_tiles - 1), each exactly once, and returns when all have returned. n_tiles >= 2: a single tile
+// is run by the thread that called Tern.
 typedef void (*tern_parallel_for_fn)(void *user, tern_tile_fn fn, void *arg, size_t n_tiles);
 
 // All of Tern's heap memory goes through this when given, except short-lived work of tern_tokenize (which several threads may

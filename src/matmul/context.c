@@ -193,7 +193,9 @@ tern_status tern_context_run(tern_context *ctx, const tern_stage *stages, size_t
     } else {
         for (size_t i = 0; i < n_stages; i++) {
             if (ctx->times) tern_stage_times_next(ctx->times, &stages[i]);
-            if (stages[i].n_tiles > 0)
+            if (stages[i].n_tiles == 1)
+                stages[i].fn(stages[i].arg, 0); // by the calling thread, which has the room on its stack as any other
+            else if (stages[i].n_tiles > 1)
                 ctx->parallel_for(ctx->parallel_for_user, stages[i].fn, stages[i].arg, stages[i].n_tiles);
         }
         if (ctx->times) tern_stage_times_next(ctx->times, NULL);
