@@ -197,6 +197,29 @@ class FromAPipe(unittest.TestCase):
         self.assertEqual(fresh[0]["text"], fresh[1]["text"])
         self.assertEqual(fresh[0]["prompt_tokens"], fresh[1]["prompt_tokens"])
 
+    def test_with_context_shift_the_oldest_turns_leave_and_the_system_message_stays(self):
+        said, room = b"hello there\n", 100
+        args = ("--ctx", str(room), "--system", "be brief", "--context-shift")
+        first, second = (t["prompt_tokens"] for t in self.turns(*args, stdin=2 * said))
+        shifts = held = 0
+        for turn in self.turns(*args, stdin=14 * said):
+            self.assertEqual((turn["stop"], turn["generated_tokens"]), ("length", 8))
+            shifts += turn["context_tokens"] < held
+            held = turn["context_tokens"]
+            self.assertLessEqual(held, room)
+            self.assertEqual((held - first - 8) % (second + 8), 0)  # whole turns, the oldest with the system message
+        self.assertGreater(shifts, 0)
+        result = pipe("-m", TINY, "--json", "-n", "8", *args[:4], stdin=14 * said)
+        self.assertIn(b"--context-shift", result.stderr)
+        self.assertNotEqual(result.returncode, 0)
+
+    def test_with_context_shift_an_answer_goes_on_as_long_as_there_are_older_turns(self):
+        turns = self.turns("--ctx", "100", "--context-shift", "-n", "60", stdin=b"hello\nhello\nhello\n")
+        self.assertEqual([(t["stop"], t["generated_tokens"]) for t in turns], [("length", 60)] * 3)
+        result = pipe("-m", TINY, "--json", "--ctx", "100", "--context-shift", stdin=b"hello\nhello\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout.count(b'"stop": "context"'), 2)  # the only turn is not dropped
+
     def test_generate_and_chat_answer_alike(self):
         turn = self.turns("--system", "Be a bird.", stdin=b"What do you see?\n")[0]
         args = ["generate", "-m", TINY, "--chat", "--system", "Be a bird.", "-p", "What do you see?", "-n", "8", "--json"]

@@ -25,8 +25,9 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     tern_status status = tern_model_get_info(model, &info);
     if (status != TERN_OK) return cli_fail_status(ctx, status);
     a->n_vocab = info.n_vocab;
-    a->tokens = calloc(n_ctx, sizeof *a->tokens);
-    a->step_ms = calloc(n_ctx + 1, sizeof *a->step_ms);
+    a->tokens = calloc(n_ctx + 1, sizeof *a->tokens);
+    a->max_steps = n_ctx + 1;
+    a->step_ms = calloc(a->max_steps, sizeof *a->step_ms);
     if (options->n_draft) a->logits = malloc((options->n_draft + 1) * a->n_vocab * sizeof *a->logits);
     if (!a->tokens || !a->step_ms || (options->n_draft && !a->logits) || !text_stream_add(&a->text, "", 0))
         return cli_fail("no memory for %zu tokens; lower -n or --ctx", n_ctx);
@@ -130,6 +131,24 @@ int answer_fork(answer *to, const answer *from, size_t n) {
     return status == TERN_OK ? CLI_OK : cli_fail_status(to->ctx, status);
 }
 
+size_t answer_room(const answer *a) { return a->n_tokens < a->n_ctx ? a->n_ctx - a->n_tokens : 0; }
+
+int answer_replace(answer *a, const int32_t *tokens, size_t n) {
+    const size_t more = a->max_steps + a->n_ctx; // the text may become longer than the context
+    double *step_ms = realloc(a->step_ms, more * sizeof *step_ms);
+    if (!step_ms) return cli_fail("no memory for a longer answer; /reset begins anew");
+    a->step_ms = step_ms;
+    a->max_steps = more;
+    tern_session_reset(a->session);
+    memcpy(a->tokens, tokens, n * sizeof *tokens);
+    a->n_tokens = n;
+    const double prefill_s = a->prefill_s; // stays that of the message
+    const int rc = decode_tokens(a);
+    a->prefill_s = prefill_s;
+    a->stop = tern_session_length(a->session) < n ? answer_stopped(a) : NULL;
+    return rc;
+}
+
 // ---- Writing ------------------------------------------------------------------------------------------------
 
 // Shows what is whole; with `all`, also an unfinished character at the end.
@@ -154,7 +173,7 @@ static int take_token(answer *a, int32_t token) {
     if (status != TERN_OK) return cli_fail_status(a->ctx, status);
     if (!text_stream_add(&a->text, bytes, size)) return cli_fail("no memory for more text; ask for fewer tokens with -n");
     const bool room = a->n_tokens < a->n_ctx;
-    if (room) a->tokens[a->n_tokens++] = token;
+    a->tokens[a->n_tokens++] = token;
     a->n_generated++;
     if (a->text.stopped)
         a->stop = "stop";

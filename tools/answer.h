@@ -15,7 +15,7 @@ typedef struct answer {
     tern_sampler *sampler;
     const sampling_options *options;
     size_t n_ctx, n_vocab;
-    int32_t *tokens; // [n_ctx]
+    int32_t *tokens; // [n_ctx + 1]: the last one may be said, and have no room
     size_t n_tokens;
     bool stream;       // text goes to stdout as it comes
     trace_file *trace; // or NULL
@@ -30,8 +30,8 @@ typedef struct answer {
     double prefill_s; // prompt in, logits out
     double first_ms;  // prompt in, first token out
     double sample_s;  // choosing tokens
-    double *step_ms;  // [n_ctx + 1], of each decode step
-    size_t n_steps;
+    double *step_ms;  // [max_steps], of each decode step
+    size_t n_steps, max_steps;
 
     int32_t draft[SAMPLING_MAX_DRAFT + 1]; // the last token, which is certain, and guesses
     float *logits;                         // [options->n_draft + 1][n_vocab], with guesses
@@ -54,6 +54,11 @@ int answer_take(answer *a, double step_ms);
 const char *answer_stopped(const answer *a);
 // `to`, which holds nothing yet, goes on from the n tokens that `from` has just read.
 int answer_fork(answer *to, const answer *from, size_t n);
+// Tokens that still have room.
+size_t answer_room(const answer *a);
+// Reads these tokens, n <= n_ctx, in place of all that the session holds; the text goes on behind them, with another
+// answer_write. Interrupted it sets stop, and leaves the rest of them to the next read.
+int answer_replace(answer *a, const int32_t *tokens, size_t n);
 // Forgets everything.
 void answer_reset(answer *a);
 

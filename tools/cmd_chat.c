@@ -4,6 +4,7 @@
 #include "interrupt.h"
 #include "line_editor.h"
 #include "speeds.h"
+#include "turns.h"
 #include "utf8.h"
 
 #include <stdio.h>
@@ -14,10 +15,11 @@ typedef struct chat_options {
     cli_options base;
     sampling_options sampling;
     const char *system, *format;
+    bool shift;
 } chat_options;
 
 enum { DEFAULT_CTX = 4096 };
-enum { KEY_SYSTEM = CLI_KEY_OWN, KEY_FORMAT };
+enum { KEY_SYSTEM = CLI_KEY_OWN, KEY_FORMAT, KEY_SHIFT };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     chat_options *o = state->input;
@@ -32,6 +34,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_FORMAT:
         o->format = arg;
         return 0;
+    case KEY_SHIFT:
+        o->shift = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -40,6 +45,7 @@ static const struct argp_option own_options[] = {
     {"system", KEY_SYSTEM, "TEXT", 0, "System message (default: that of the model's template, if it has one)", 0},
     {"format", KEY_FORMAT, "NAME", 0,
      "Chat format: chatml, llama3, bitnet, mistral, zephyr or phi3 (default: that of the model's template)", 0},
+    {"context-shift", KEY_SHIFT, NULL, 0, "Where the context is full, forget the oldest turns and go on", 1},
     {0}};
 static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
                                              {&cli_kernel_argp, 0, NULL, 0},
@@ -73,6 +79,7 @@ static const char help[] = "  /reset         forget the conversation\n"
 typedef struct chat {
     const chat_options *options;
     answer answer;
+    turns turns; // of what the answer's session holds
     line_editor *editor;
     char *system; // or NULL: the template's own
     char *message;
@@ -93,11 +100,11 @@ static int report_json(chat *c) {
     const speeds s = speeds_measure(a);
     char *text = utf8_clean(a->text.text, a->text.size);
     if (!text) return cli_fail("no memory for the text as JSON; ask for fewer tokens with -n");
-    json_t *object =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "schema", "tern.chat/1", "text", text, "stop", a->stop,
-                  "prompt_tokens", (json_int_t)a->n_prompt, "generated_tokens", (json_int_t)a->n_generated, "context_tokens",
-                  (json_int_t)a->n_tokens, "context_size", (json_int_t)a->n_ctx, "prefill_tok_per_s", cli_real_json(s.prefill),
-                  "decode_tok_per_s", cli_real_json(s.decode), "first_token_ms", cli_real_json(s.first_ms));
+    json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "schema", "tern.chat/1", "text", text,
+                               "stop", a->stop, "prompt_tokens", (json_int_t)a->n_prompt, "generated_tokens",
+                               (json_int_t)a->n_generated, "context_tokens", (json_int_t)(a->n_ctx - answer_room(a)),
+                               "context_size", (json_int_t)a->n_ctx, "prefill_tok_per_s", cli_real_json(s.prefill),
+                               "decode_tok_per_s", cli_real_json(s.decode), "first_token_ms", cli_real_json(s.first_ms));
     free(text);
     return cli_print_json(object);
 }
@@ -108,34 +115,83 @@ static int report_text(chat *c) {
     if (strcmp(a->stop, "interrupt") == 0) note(c, a->n_generated ? "stopped" : "stopped; the message is forgotten");
     if (strcmp(a->stop, "context") == 0)
         (void)cli_fail(
-            "the context of %zu tokens is full, so the answer ends here; /reset begins anew, or start with a larger --ctx",
-            a->n_ctx);
+            "the context of %zu tokens is full, so the answer ends here; /reset begins anew, or start with %sa larger --ctx",
+            a->n_ctx, c->options->shift ? "" : "--context-shift or ");
     if (line_editor_is_terminal(c->editor)) (void)putchar('\n');
     return cli_flush();
 }
 
+static tern_chat_turn turn_of(const chat *c, const char *text, size_t size) {
+    return (tern_chat_turn){.struct_size = sizeof(tern_chat_turn),
+                            .format = c->options->format,
+                            .system = c->system,
+                            .system_size = c->system ? strlen(c->system) : 0,
+                            .user = text,
+                            .user_size = size,
+                            .follows = c->answer.n_tokens > 0};
+}
+
+static void begin_anew(chat *c) {
+    answer_reset(&c->answer);
+    turns_clear(&c->turns);
+}
+
+// With --context-shift: forgets the oldest turns, so that `need` more tokens have room. False: that is not enough.
+static int shift(chat *c, size_t need, bool *done) {
+    const tern_chat_turn first = turn_of(c, NULL, 0);
+    size_t dropped = 0;
+    const int rc = c->options->shift ? turns_forget(&c->turns, &c->answer, &c->options->base, &first, need, &dropped) : CLI_OK;
+    *done = dropped > 0;
+    if (dropped > 0) note(c, "the context is full: the oldest turns are forgotten");
+    return rc;
+}
+
+// The tokens of a message, and room for them and one of the answer.
+static int prepare(chat *c, const char *text, size_t size, int32_t **tokens, size_t *n) {
+    answer *a = &c->answer;
+    tern_chat_turn turn = turn_of(c, text, size);
+    int rc = cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, tokens, n);
+    bool fits = rc == CLI_OK && *n < answer_room(a);
+    if (rc == CLI_OK && !fits) rc = shift(c, *n + 1, &fits);
+    if (rc != CLI_OK || fits || !c->options->shift || c->turns.n == 0) return rc;
+    begin_anew(c); // not even the last turn has room beside the message
+    note(c, "the context is full: all turns are forgotten");
+    free(*tokens);
+    *tokens = NULL;
+    turn.follows = 0;
+    return cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, tokens, n);
+}
+
+static int write_answer(chat *c) {
+    bool goes_on = true;
+    int rc = CLI_OK;
+    while (rc == CLI_OK && goes_on) {
+        rc = answer_write(&c->answer);
+        goes_on = false;
+        if (rc == CLI_OK && strcmp(c->answer.stop, "context") == 0) rc = shift(c, 1, &goes_on);
+        goes_on = goes_on && !c->answer.stop; // or it was interrupted
+    }
+    return rc;
+}
+
 static int say(chat *c, const char *text, size_t size) {
     answer *a = &c->answer;
-    const tern_chat_turn turn = {.struct_size = sizeof turn,
-                                 .format = c->options->format,
-                                 .system = c->system,
-                                 .system_size = c->system ? strlen(c->system) : 0,
-                                 .user = text,
-                                 .user_size = size,
-                                 .follows = a->n_tokens > 0};
     int32_t *tokens = NULL;
     size_t n = 0;
-    int rc = cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, &tokens, &n);
-    if (rc == CLI_OK && n >= a->n_ctx - a->n_tokens) { // one token of the answer needs room as well
-        rc = cli_fail("the message has %zu tokens, and %zu of the context's %zu are left; /reset begins anew, or start with a "
-                      "larger --ctx",
-                      n, a->n_ctx - a->n_tokens, a->n_ctx);
+    a->stop = NULL;
+    int rc = prepare(c, text, size, &tokens, &n);
+    if (rc == CLI_OK && n >= answer_room(a)) { // one token of the answer needs room as well
+        rc =
+            cli_fail("the message has %zu tokens, and %zu of the context's %zu are left; /reset begins anew, or start with %sa "
+                     "larger --ctx",
+                     n, answer_room(a), a->n_ctx, c->options->shift ? "" : "--context-shift or ");
         free(tokens);
         return line_editor_is_terminal(c->editor) ? CLI_OK : rc; // nobody is there to reset it
     }
     if (rc == CLI_OK) rc = answer_read(a, tokens, n);
     free(tokens);
-    if (rc == CLI_OK && !a->stop) rc = answer_write(a);
+    if (rc == CLI_OK && !a->stop) rc = turns_add(&c->turns, a, text, size);
+    if (rc == CLI_OK && !a->stop) rc = write_answer(c);
     if (rc != CLI_OK) return rc;
     return c->options->base.json ? report_json(c) : report_text(c);
 }
@@ -147,7 +203,7 @@ static int set_system(chat *c, const char *text) {
     if (*text && !copy) return cli_fail("no memory for the system message; give a shorter one");
     free(c->system);
     c->system = copy;
-    answer_reset(&c->answer);
+    begin_anew(c);
     note(c, copy ? "new system message; the conversation begins anew"
                  : "the model's own system message; the conversation begins anew");
     return CLI_OK;
@@ -160,7 +216,7 @@ static int run_command(chat *c, const char *line) {
     } else if (strcmp(line, "/help") == 0) {
         (void)fputs(help, stderr);
     } else if (strcmp(line, "/reset") == 0) {
-        answer_reset(&c->answer);
+        begin_anew(c);
         note(c, "the conversation begins anew");
     } else if (strcmp(line, "/system") == 0) {
         return set_system(c, "");
@@ -274,6 +330,7 @@ static int run_chat(const chat_options *o, tern_context *ctx, tern_model *model)
         rc = converse(&c);
     }
     line_editor_close(c.editor);
+    turns_free(&c.turns);
     answer_close(&c.answer);
     free(c.message);
     free(c.system);
