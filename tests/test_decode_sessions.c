@@ -14,7 +14,7 @@
 
 enum { MANY = 19, CTX = 128, STEPS = 12, LENGTH_MAX = 90, THREADS = 2 }; // MANY: more than the head takes at once
 static const char *const models[] = {TERN_TEST_MODELS "/tiny-tq2_0.gguf", TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf"};
-enum { N_MODELS = 2 };
+enum { N_MODELS = 2, N_KV_TYPES = 2, N_CASES = N_MODELS * N_KV_TYPES };
 
 typedef struct rig {
     tern_context *ctx;
@@ -92,9 +92,9 @@ static float *alone(rig *r, size_t text, size_t length) {
 
 static void batches_of_sequences_of_all_lengths_that_come_and_go_give_the_bits_of_each_alone(void **state) {
     (void)state;
-    for (size_t m = 0; m < N_MODELS; m++) {
+    for (size_t c = 0; c < N_CASES; c++) {
         rig r;
-        set_up(&r, models[m], TERN_KV_F16);
+        set_up(&r, models[c % N_MODELS], (tern_kv_type)(c / N_MODELS));
         size_t lengths[MANY], steps[MANY] = {0};
         float *want[MANY];
         for (size_t i = 0; i < MANY; i++) {
@@ -129,9 +129,9 @@ static void batches_of_sequences_of_all_lengths_that_come_and_go_give_the_bits_o
 
 static void a_copied_session_goes_on_with_the_bits_of_the_first_and_apart_from_it(void **state) {
     (void)state;
-    for (size_t m = 0; m < N_MODELS; m++) {
+    for (size_t c = 0; c < N_CASES; c++) {
         rig r;
-        set_up(&r, models[m], TERN_KV_F16);
+        set_up(&r, models[c % N_MODELS], (tern_kv_type)(c / N_MODELS));
         const size_t length = 1 + random_below(LENGTH_MAX);
         float *want = alone(&r, 1, length);
         tern_session *from = r.sessions[1], *to = r.sessions[2];
@@ -162,16 +162,18 @@ static void copies_that_cannot_be_are_refused_and_change_nothing(void **state) {
     rig r, other;
     set_up(&r, models[0], TERN_KV_F16);
     set_up(&other, models[0], TERN_KV_F16);
-    tern_session *small = new_session(r.model, 3, TERN_KV_F16);
+    tern_session *small = new_session(r.model, 3, TERN_KV_F16), *int8 = new_session(r.model, CTX, TERN_KV_INT8);
     decode_prompt(&r, small, 0, 2);
     decode_prompt(&r, r.sessions[0], 1, 4);
     assert_int_equal(tern_session_copy(NULL, small), TERN_ERR_ARG);
     assert_int_equal(tern_session_copy(small, NULL), TERN_ERR_ARG);
     assert_int_equal(tern_session_copy(other.sessions[0], small), TERN_ERR_ARG);
     assert_int_equal(tern_session_copy(small, r.sessions[0]), TERN_ERR_FULL);
+    assert_int_equal(tern_session_copy(int8, small), TERN_ERR_ARG);
     assert_int_equal(tern_session_length(small), 2);
     assert_non_null(tern_session_logits(small));
     tern_session_destroy(small);
+    tern_session_destroy(int8);
     tear_down(&r);
     tear_down(&other);
 }
