@@ -207,9 +207,26 @@ static void gemm_many(const tern_gemm_b32_args *args, size_t t0) {
     }
 }
 
+// Twice FEW_TOKENS at most, in two halves. Widening the weights, which gemm_many does first, pays for more tokens only; the
+// second half finds the tile's codes in L2.
+static void gemm_two_few(const tern_gemm_b32_args *args) {
+    const size_t first = (args->m + 1) / 2;
+    tern_gemm_b32_args half = *args;
+    half.m = first;
+    gemm_few(&half);
+    half.m = args->m - first;
+    half.y += first * args->ld_y;
+    half.x += first * args->ldx;
+    half.x_scales += first * args->ld_x_blocks;
+    half.x_sums += first * args->ld_x_blocks;
+    gemm_few(&half);
+}
+
 void tern_int8_gemm_b32_avx2(const tern_gemm_b32_args *args) {
     if (args->m <= FEW_TOKENS)
         gemm_few(args);
+    else if (args->m <= 2 * FEW_TOKENS)
+        gemm_two_few(args);
     else
         for (size_t t = 0; t < args->m; t += TOKENS_MAX) gemm_many(args, t);
 }
