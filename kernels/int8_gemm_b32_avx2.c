@@ -12,6 +12,7 @@ enum {
     BLOCK_BYTES = BLOCK_GROUPS * TERN_I8_GROUP_BYTES,
     HALF_SCALES = HALF * (int)sizeof(uint16_t),
     CHUNK_BLOCKS = CHUNK_K / BLOCK,
+    TURN_SUPERS = 2,
     X_STRIDE = CHUNK_K + 32 // not a power of two: the rows of a tile spread over the sets of L1
 };
 
@@ -73,17 +74,28 @@ FEW_TILE(1)
 FEW_TILE(2)
 FEW_TILE(3)
 
-static void gemm_few(const tern_gemm_b32_args *args) {
+// n super-groups from `super` on, of the panel of feature i; x: the widened activations from k0 on.
+static void few_run(const tern_gemm_b32_args *args, size_t i, size_t k0, size_t super, size_t n, const int16_t *x) {
     static few_fn *const tiles[FEW_TOKENS] = {few_1, few_2, few_3};
+    const size_t at = k0 / TERN_I8B_SUPER_K + super, panel = i / PANEL * tern_i8b_supers(args->k);
+    tiles[args->m - 1](args->y + i, args->ld_y, args->packed + (panel + at) * TERN_I8B_SUPER_BYTES,
+                       x + super * TERN_I8B_SUPER_K, args->x_scales + at * BLOCKS, args->ld_x_blocks, n, at == 0);
+}
+
+static void gemm_few(const tern_gemm_b32_args *args) {
     __attribute__((aligned(64))) int16_t x[FEW_TOKENS][FEW_K];
-    const size_t all_supers = tern_i8b_supers(args->k);
+    const size_t half = args->n / PANEL / 2 * PANEL;
     for (size_t k0 = 0; k0 < args->k; k0 += FEW_K) {
         const size_t depth = args->k - k0 < FEW_K ? args->k - k0 : FEW_K, supers = tern_i8b_supers(depth);
         for (size_t t = 0; t < args->m; t++) (void)widen_row(x[t], args->x + t * args->ldx + k0, supers * TERN_I8B_SUPER_K);
-        for (size_t i = 0; i < args->n; i += PANEL)
-            tiles[args->m - 1](args->y + i, args->ld_y,
-                               args->packed + (i / PANEL * all_supers + k0 / TERN_I8B_SUPER_K) * TERN_I8B_SUPER_BYTES, x[0],
-                               args->x_scales + k0 / BLOCK, args->ld_x_blocks, supers, k0 == 0);
+        // Panels half a tile apart in turn: two forward streams come from DRAM faster than one.
+        for (size_t i = 0; i < half; i += PANEL)
+            for (size_t s = 0, n; s < supers; s += n) {
+                n = supers - s < TURN_SUPERS ? supers - s : TURN_SUPERS;
+                few_run(args, i, k0, s, n, x[0]);
+                few_run(args, i + half, k0, s, n, x[0]);
+            }
+        if (2 * half < args->n) few_run(args, 2 * half, k0, 0, supers, x[0]);
     }
 }
 

@@ -41,88 +41,151 @@ static inline __m256i widen(__m256i total, __m256i sum) {
 
 // ---- one or two tokens ------------------------------------------------------------------------------------------------
 // Two of the four parts of a byte are masked where they lie and so scaled by 4: five operations decode a vector instead of
-// seven.
+// seven. Two panels are taken together, as two forward streams come from DRAM faster than one; with one token they also share
+// the broadcast activations, with two there are no registers left for that, and the panels take turns.
 
 enum {
     // A scaled pair is 4 (c0 x0 + c1 x1): in -2048..2032 for c <= 2, in -3072..3048 for c <= 3. An int16 sum holds 16 or 10 of
-    // them. One token has a sum for each of the two scaled parts, two tokens one sum for both: 1 or 2 additions per group.
-    // Divided by 4 they join the unscaled pairs: 4 * 16 * 512 = 2^15 and 4 * 10 * 768 just fit.
-    SCALED_GROUPS_3 = 16,
-    SCALED_GROUPS_4 = 10,
-    SCALED_TOKENS = 2,
-    SCALED_PANELS = 2
+    // them, and a group adds two. Divided by 4 they join the plain pairs: 4 * 16 * 512 = 2^15 and 4 * 10 * 768 just fit.
+    SCALED_GROUPS_3 = 16 / 2,
+    SCALED_GROUPS_4 = 10 / 2,
+    FEW_TOKENS = 2,
+    FEW_PANELS = 2,
+    STREAM_GROUPS_MIN = 17 // shallower slices are over before a second stream begins
 };
 
-// Adds one group to the sums.
-static inline __attribute__((always_inline)) void scaled_group(__m256i sum[SCALED_TOKENS][2][3], const uint8_t *group,
-                                                               const int8_t *x, size_t ldx, __m256i mask1, __m256i mask4,
-                                                               const size_t tokens) {
-    const __m256i low[2] = {load(group), load(group + HALF_BYTES)};
-    const __m256i high[2] = {_mm256_srli_epi16(low[0], 4), _mm256_srli_epi16(low[1], 4)};
+// A few panels at the same group. Sums of the groups so far are in memory: they would take registers from those of a run.
+typedef struct few_panels {
+    const uint8_t *group; // of the first panel
+    size_t apart;         // bytes to the next panel
+    const int8_t *x;
+    size_t ldx;
+    int32_t *acc; // of the first panel
+    size_t acc_apart, ld_acc;
+} few_panels;
+
+// One group of one panel. The activations of one token are in `kept` for all vectors of codes, which come one after the other;
+// those of two are loaded for a pair of vectors.
+static inline __attribute__((always_inline)) void few_group(__m256i plain[FEW_TOKENS][2], __m256i scaled[FEW_TOKENS][2],
+                                                            const uint8_t *group, const int8_t *x, size_t ldx,
+                                                            const __m256i kept[PARTS], const size_t tokens) {
+    const __m256i mask1 = _mm256_set1_epi8(0x03), mask4 = _mm256_set1_epi8(0x0C);
+    const size_t together = tokens;
+    _mm_prefetch((const char *)group + PREFETCH, _MM_HINT_T0);
     TERN_UNROLL
-    for (size_t p = 0; p < PARTS; p++) {
-        const __m256i mask = p % 2 ? mask4 : mask1;
-        const __m256i code0 = _mm256_and_si256(p / 2 ? high[0] : low[0], mask);
-        const __m256i code1 = _mm256_and_si256(p / 2 ? high[1] : low[1], mask);
-        const size_t s = p % 2 == 0 ? 0 : tokens == 1 ? p / 2 + 1 : 1;
+    for (size_t h0 = 0; h0 < 2; h0 += together) {
+        __m256i codes[2], code[2];
         TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) {
-            const __m256i four = load_lane(x + t * ldx + p * LANE);
-            add_dots(&sum[t][0][s], code0, four);
-            add_dots(&sum[t][1][s], code1, four);
+        for (size_t h = h0; h < h0 + together; h++) {
+            codes[h] = load(group + h * HALF_BYTES);
+            if (together == 1) TERN_LOADED(codes[h]);
+        }
+        TERN_UNROLL
+        for (size_t p = 0; p < PARTS; p++) {
+            TERN_UNROLL
+            for (size_t h = h0; h < h0 + together; h++) {
+                if (p == PARTS / 2) codes[h] = _mm256_srli_epi16(codes[h], 4);
+                code[h] = _mm256_and_si256(codes[h], p % 2 ? mask4 : mask1);
+            }
+            TERN_UNROLL
+            for (size_t t = 0; t < tokens; t++) {
+                const __m256i four = tokens == 1 ? kept[p] : load_lane(x + t * ldx + p * LANE);
+                TERN_UNROLL
+                for (size_t h = h0; h < h0 + together; h++) add_dots(p % 2 ? &scaled[t][h] : &plain[t][h], code[h], four);
+            }
         }
     }
 }
 
-// One or two panels of 16 features, alternating: a spill of one, then the same k of the other. They lie half a tile apart,
-// because two forward streams come from DRAM faster than one.
-static inline __attribute__((always_inline)) void scaled_panels(const tern_gemm_args *args, size_t f0, size_t f_step,
-                                                                const size_t panels, const size_t tokens) {
-    const __m256i mask1 = _mm256_set1_epi8(0x03), mask4 = _mm256_set1_epi8(0x0C);
-    const size_t spill = (args->four_level ? SCALED_GROUPS_4 : SCALED_GROUPS_3) / tokens;
-    const size_t groups = tern_m2_groups(args->k);
-    __m256i total[SCALED_PANELS][SCALED_TOKENS][2]; // int32, features 0..7 and 8..15
-    for (size_t i = 0; i < panels; i++)
-        for (size_t t = 0; t < tokens; t++) total[i][t][0] = total[i][t][1] = minus_x_sum(args, t);
-    for (size_t g = 0; g < groups; g += spill)
-        for (size_t i = 0; i < panels; i++) {
-            const uint8_t *group = args->packed + ((f0 + i * f_step) / TERN_M2_PANEL * groups + g) * TERN_M2_GROUP_BYTES;
-            const int8_t *x = args->x + g * TERN_M2_GROUP_K;
-            const size_t n = groups - g < spill ? groups - g : spill;
-            __m256i sum[SCALED_TOKENS][2][3]; // int16 pairs: 0 of parts 0 and 2; 1 and 2 (one token), or 1, of parts 1 and 3
+// Adds n groups, as many as int16 sums hold. panels * tokens <= 2.
+static inline __attribute__((always_inline)) void few_run(const few_panels *p, size_t n, const size_t panels,
+                                                          const size_t tokens) {
+    const uint8_t *group = p->group, *end = group + n * TERN_M2_GROUP_BYTES;
+    const int8_t *x = p->x;
+    const size_t ldx = p->ldx, apart = p->apart;
+    __m256i plain[FEW_PANELS][FEW_TOKENS][2], scaled[FEW_PANELS][FEW_TOKENS][2]; // int16 pairs, features 0..7 and 8..15
+    TERN_UNROLL
+    for (size_t i = 0; i < panels; i++) {
+        TERN_UNROLL
+        for (size_t t = 0; t < tokens; t++) {
             TERN_UNROLL
-            for (size_t t = 0; t < tokens; t++) {
-                TERN_UNROLL
-                for (size_t h = 0; h < 2; h++) sum[t][h][0] = sum[t][h][1] = sum[t][h][2] = _mm256_setzero_si256();
-            }
-            TERN_NO_UNROLL
-            for (size_t j = 0; j < n; j++, group += TERN_M2_GROUP_BYTES, x += TERN_M2_GROUP_K) {
-                TERN_COST_LOOP("M2 groups, scaled", TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
-                _mm_prefetch((const char *)group + PREFETCH, _MM_HINT_T0);
-                scaled_group(sum, group, x, args->ldx, mask1, mask4, tokens);
-            }
+            for (size_t h = 0; h < 2; h++) plain[i][t][h] = scaled[i][t][h] = _mm256_setzero_si256();
+        }
+    }
+    TERN_NO_UNROLL
+    do {
+        TERN_COST_LOOP("M2 groups, scaled", panels * TERN_M2_PANEL, tokens, TERN_M2_GROUP_K);
+        __m256i kept[PARTS];
+        if (tokens == 1) {
             TERN_UNROLL
-            for (size_t t = 0; t < tokens; t++) {
-                TERN_UNROLL
-                for (size_t h = 0; h < 2; h++) {
-                    __m256i all = _mm256_add_epi16(sum[t][h][0], _mm256_srai_epi16(sum[t][h][1], 2));
-                    if (tokens == 1) all = _mm256_add_epi16(all, _mm256_srai_epi16(sum[t][h][2], 2));
-                    total[i][t][h] = widen(total[i][t][h], all);
-                }
+            for (size_t q = 0; q < PARTS; q++) kept[q] = load_lane(x + q * LANE);
+            TERN_IN_ORDER(kept[0], kept[1]);
+            TERN_IN_ORDER(kept[2], kept[3]);
+        }
+        TERN_UNROLL
+        for (size_t i = 0; i < panels; i++) few_group(plain[i], scaled[i], group + (i ? apart : 0), x, ldx, kept, tokens);
+        group += TERN_M2_GROUP_BYTES;
+        x += TERN_M2_GROUP_K;
+    } while (group != end);
+    TERN_UNROLL
+    for (size_t i = 0; i < panels; i++) {
+        TERN_UNROLL
+        for (size_t t = 0; t < tokens; t++) {
+            TERN_UNROLL
+            for (size_t h = 0; h < 2; h++) {
+                int32_t *to = p->acc + i * p->acc_apart + t * p->ld_acc + h * HALF;
+                store(to, widen(load(to), _mm256_add_epi16(plain[i][t][h], _mm256_srai_epi16(scaled[i][t][h], 2))));
             }
         }
-    for (size_t i = 0; i < panels; i++)
-        for (size_t t = 0; t < tokens; t++)
-            for (size_t h = 0; h < 2; h++) store(args->acc + t * args->ld_acc + f0 + i * f_step + h * HALF, total[i][t][h]);
+    }
+    __asm__ volatile("" : : : "memory"); // and there they are
 }
 
-static inline __attribute__((always_inline)) void scaled(const tern_gemm_args *args, const size_t tokens) {
-    // Shallow slices are over before a stream begins.
-    const size_t panels = args->n / TERN_M2_PANEL, paired = tern_m2_groups(args->k) > SCALED_GROUPS_3 ? panels / 2 : 0;
-    const size_t step = paired * TERN_M2_PANEL;
-    for (size_t f = 0; f < step; f += TERN_M2_PANEL) scaled_panels(args, f, step, SCALED_PANELS, tokens);
-    for (size_t f = 2 * step; f < args->n; f += TERN_M2_PANEL) scaled_panels(args, f, 0, 1, tokens);
+// The panels of features f and f + step, or the first of them alone.
+static inline __attribute__((always_inline)) void few_panels_all(const tern_gemm_args *args, size_t f, size_t step,
+                                                                 const size_t panels, const size_t tokens) {
+    const size_t groups = tern_m2_groups(args->k), panel_bytes = groups * TERN_M2_GROUP_BYTES;
+    const size_t spill = args->four_level ? SCALED_GROUPS_4 : SCALED_GROUPS_3;
+    few_panels p = {.group = args->packed + f / TERN_M2_PANEL * panel_bytes,
+                    .apart = step / TERN_M2_PANEL * panel_bytes,
+                    .x = args->x,
+                    .ldx = args->ldx,
+                    .acc = args->acc + f,
+                    .acc_apart = step,
+                    .ld_acc = args->ld_acc};
+    for (size_t i = 0; i < panels; i++)
+        for (size_t t = 0; t < tokens; t++)
+            for (size_t h = 0; h < 2; h++) store(p.acc + i * step + t * p.ld_acc + h * HALF, minus_x_sum(args, t));
+    for (size_t left = groups, n; left > 0; left -= n) {
+        n = left < spill ? left : spill;
+        if (tokens == 1) {
+            few_run(&p, n, panels, 1);
+        } else {
+            for (size_t i = 0; i < panels; i++) {
+                few_panels one = p;
+                one.group += i * p.apart;
+                one.acc += i * step;
+                few_run(&one, n, 1, tokens);
+            }
+        }
+        p.group += n * TERN_M2_GROUP_BYTES;
+        p.x += n * TERN_M2_GROUP_K;
+    }
 }
+
+static inline __attribute__((always_inline)) void few_tokens(const tern_gemm_args *args, const size_t tokens) {
+    const size_t panels = args->n / TERN_M2_PANEL, pairs = panels / FEW_PANELS * TERN_M2_PANEL;
+    if (tern_m2_groups(args->k) < STREAM_GROUPS_MIN) {
+        for (size_t f = 0; f < 2 * pairs; f += 2 * TERN_M2_PANEL) few_panels_all(args, f, TERN_M2_PANEL, FEW_PANELS, tokens);
+    } else {
+        for (size_t f = 0; f < pairs; f += TERN_M2_PANEL) few_panels_all(args, f, pairs, FEW_PANELS, tokens);
+    }
+    if (2 * pairs < args->n) few_panels_all(args, 2 * pairs, 0, 1, tokens);
+}
+
+// Functions of their own: else gcc allots registers differently in the loops of more tokens.
+static __attribute__((noinline)) void one_token(const tern_gemm_args *args) { few_tokens(args, 1); }
+static __attribute__((noinline)) void two_tokens(const tern_gemm_args *args) { few_tokens(args, 2); }
 
 // ---- more tokens ------------------------------------------------------------------------------------------------------
 
@@ -276,11 +339,11 @@ static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 void tern_mad_gemm_m2_avx2(const tern_gemm_args *args) {
     const size_t groups = tern_m2_groups(args->k), panel_bytes = groups * TERN_M2_GROUP_BYTES;
     if (args->m == 1) {
-        scaled(args, 1);
+        one_token(args);
         return;
     }
-    if (args->m == SCALED_TOKENS) {
-        scaled(args, SCALED_TOKENS);
+    if (args->m == 2) {
+        two_tokens(args);
         return;
     }
     const bool stream = args->m <= STREAM_TOKENS;
