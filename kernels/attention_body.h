@@ -42,14 +42,15 @@ static inline TERN_VF_INLINE v4f dots_of_keys(const float *q, const uint16_t *co
     return fold_dots(sum[0], sum[1], sum[2], sum[3]);
 }
 
-// Dot products of four queries with one key, which is converted once. The same sums in the same order.
-static inline TERN_VF_INLINE v4f dots_of_queries(const float (*q)[TERN_HEAD_DIM_MAX], const uint16_t *key, size_t head_dim) {
+// Dot products of `queries` 2..4, a constant, with one key, which is converted once. The same sums in the same order.
+static inline TERN_VF_INLINE v4f dots_of_queries(const float (*q)[TERN_HEAD_DIM_MAX], const uint16_t *key, size_t head_dim,
+                                                 size_t queries) {
     vf sum[TERN_ATTN_QUERIES][PARTS] = {{{0}}};
     size_t d = 0;
     for (; d + LANES <= head_dim; d += LANES) {
         for (size_t p = 0; p < PARTS; p++) {
             const vf k = load_key(key + d + p * WIDTH);
-            for (size_t i = 0; i < TERN_ATTN_QUERIES; i++) sum[i][p] += load(q[i] + d + p * WIDTH) * k;
+            for (size_t i = 0; i < queries; i++) sum[i][p] += load(q[i] + d + p * WIDTH) * k;
         }
     }
     if (d < head_dim) {
@@ -57,10 +58,18 @@ static inline TERN_VF_INLINE v4f dots_of_queries(const float (*q)[TERN_HEAD_DIM_
         memcpy(tail, key + d, (head_dim - d) * sizeof *tail);
         for (size_t p = 0; p < PARTS; p++) {
             const vf k = load_key(tail + p * WIDTH);
-            for (size_t i = 0; i < TERN_ATTN_QUERIES; i++) sum[i][p] += load(q[i] + d + p * WIDTH) * k;
+            for (size_t i = 0; i < queries; i++) sum[i][p] += load(q[i] + d + p * WIDTH) * k;
         }
     }
-    return fold_dots(sum[0], sum[1], sum[2], sum[3]);
+    return fold_dots(sum[0], sum[1], sum[queries > 2 ? 2 : 0], sum[queries > 3 ? 3 : 0]); // unused lanes
+}
+
+static inline TERN_VF_INLINE void score_keys(float (*scores)[TERN_ATTN_BLOCK], const float (*q)[TERN_HEAD_DIM_MAX],
+                                             const tern_attention_args *a, size_t queries) {
+    for (size_t j = 0; j < a->n_keys; j++) {
+        const v4f dots = dots_of_queries(q, a->keys + j * a->head_dim, a->head_dim, queries) * a->scale;
+        for (size_t i = 0; i < queries; i++) scores[i][j] = dots[i];
+    }
 }
 
 // scores[i][j] = scale * q_i.k_j for j < n; the rest up to a multiple of LANES is -infinity.
@@ -74,11 +83,12 @@ static inline TERN_VF_INLINE void score_block(float (*scores)[TERN_ATTN_BLOCK], 
             const v4f dots = dots_of_keys(q[0], key, dim) * a->scale;
             memcpy(scores[0] + j, &dots, sizeof dots);
         }
+    } else if (a->n_queries == 2) {
+        score_keys(scores, q, a, 2);
+    } else if (a->n_queries == 3) {
+        score_keys(scores, q, a, 3);
     } else {
-        for (size_t j = 0; j < n; j++) {
-            const v4f dots = dots_of_queries(q, a->keys + j * dim, dim) * a->scale;
-            for (size_t i = 0; i < TERN_ATTN_QUERIES; i++) scores[i][j] = dots[i];
-        }
+        score_keys(scores, q, a, TERN_ATTN_QUERIES);
     }
     for (size_t i = 0; i < a->n_queries; i++)
         for (size_t j = n; j < tern_round_up(n, LANES); j++) scores[i][j] = -INFINITY;
@@ -118,14 +128,14 @@ static inline TERN_VF_INLINE void add_value_tail(float *acc, size_t ld_acc, cons
 
 // For queries that share values: `queries` of them, a constant.
 static inline TERN_VF_INLINE void sum_values(const tern_attention_args *a, const float (*weights)[TERN_ATTN_BLOCK],
-                                             size_t first, size_t queries) {
-    float *acc = a->acc + first * a->ld_acc;
+                                             size_t queries) {
+    float *acc = a->acc;
     const size_t wide = VALUE_VECTORS / queries, dim = a->head_dim, n = a->n_keys;
     size_t d = 0;
     for (; d + wide * WIDTH <= dim; d += wide * WIDTH)
-        add_values(acc + d, a->ld_acc, weights + first, a->values + d, dim, n, queries, wide);
-    for (; d + WIDTH <= dim; d += WIDTH) add_values(acc + d, a->ld_acc, weights + first, a->values + d, dim, n, queries, 1);
-    if (d < dim) add_value_tail(acc + d, a->ld_acc, weights + first, a->values + d, dim, n, queries, dim - d);
+        add_values(acc + d, a->ld_acc, weights, a->values + d, dim, n, queries, wide);
+    for (; d + WIDTH <= dim; d += WIDTH) add_values(acc + d, a->ld_acc, weights, a->values + d, dim, n, queries, 1);
+    if (d < dim) add_value_tail(acc + d, a->ld_acc, weights, a->values + d, dim, n, queries, dim - d);
 }
 
 void TERN_VF_NAME(attention)(const tern_attention_args *a) {
@@ -140,10 +150,14 @@ void TERN_VF_NAME(attention)(const tern_attention_args *a) {
         a->most[i] = largest(scores[i], a->n_keys);
         a->total[i] = exponentiate(scores[i], a->n_keys, a->most[i]);
     }
-    size_t first = 0;
-    for (; first + 4 <= a->n_queries; first += 4) sum_values(a, scores, first, 4);
-    for (; first + 2 <= a->n_queries; first += 2) sum_values(a, scores, first, 2);
-    if (first < a->n_queries) sum_values(a, scores, first, 1);
+    if (a->n_queries == 1)
+        sum_values(a, scores, 1);
+    else if (a->n_queries == 2)
+        sum_values(a, scores, 2);
+    else if (a->n_queries == 3)
+        sum_values(a, scores, 3);
+    else
+        sum_values(a, scores, TERN_ATTN_QUERIES);
 }
 
 void TERN_VF_NAME(attention_merge)(float *acc, float *most, float *total, const float *block_acc, float block_most,
