@@ -70,6 +70,34 @@ def small_vocabulary():
     return tokens, types, [tuple(m) for m in trained["merges"]]
 
 
+SPM_USER = ["[TOOL]", "\u2581\u2581\u2581", "<|im", "<|im_start|>"]
+
+
+def with_unused(proto, ids):
+    """The model with these pieces of the type UNUSED, which are merged on but never left. A piece is field 1 of the message, its type
+    field 3 of the piece."""
+    def varint(at):
+        value = shift = 0
+        while True:
+            value, shift, at = value | (proto[at] & 0x7F) << shift, shift + 7, at + 1
+            if proto[at - 1] < 0x80:
+                return value, at
+
+    piece_tag, type_unused, out, at, i = 0x0A, bytes([3 << 3, UNUSED]), b"", 0, 0
+    while at < len(proto):
+        tag, start = proto[at], at
+        size, at = varint(at + 1)  # every field of a model has a length
+        body, at = proto[at:at + size], at + size
+        if tag == piece_tag and i in ids:
+            body += type_unused
+            assert len(body) < 0x80
+            out += bytes([tag, len(body)]) + body
+        else:
+            out += proto[start:at]
+        i += tag == piece_tag
+    return out
+
+
 def spm_vocabulary():
     """A SentencePiece processor, and its tokens, types and scores."""
     import io
@@ -78,18 +106,21 @@ def spm_vocabulary():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS.split("\n") * 3), model_writer=model, model_type="bpe", vocab_size=800, byte_fallback=True,
-        user_defined_symbols=["[TOOL]", "\u2581\u2581\u2581", "<|im", "<|im_start|>"], control_symbols=["<ctl>"], normalization_rule_name="identity",
+        user_defined_symbols=SPM_USER, control_symbols=["<ctl>"], normalization_rule_name="identity",
         remove_extra_whitespaces=False, add_dummy_prefix=True, split_by_number=False, split_by_unicode_script=False, character_coverage=0.995,
         max_sentencepiece_length=20, minloglevel=2)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ids = range(trained.get_piece_size())
+    normal = [i for i in ids if not (trained.is_unknown(i) or trained.is_control(i) or trained.is_byte(i)) and trained.id_to_piece(i) not in (*SPM_USER, "\u2581")]
+    processor = sentencepiece.SentencePieceProcessor(model_proto=with_unused(model.getvalue(), set(normal[::5])))
 
     def kind(i):
         if processor.is_unknown(i): return UNKNOWN
         if processor.is_control(i): return CONTROL
         if processor.is_byte(i): return BYTE
-        return USER_DEFINED if processor.id_to_piece(i) in ("[TOOL]", "\u2581\u2581\u2581", "<|im", "<|im_start|>") else NORMAL
+        if processor.is_unused(i): return UNUSED
+        return USER_DEFINED if processor.id_to_piece(i) in SPM_USER else NORMAL
 
-    ids = range(processor.get_piece_size())
     return processor, [processor.id_to_piece(i) for i in ids], [kind(i) for i in ids], [processor.get_score(i) for i in ids]
 
 

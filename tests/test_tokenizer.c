@@ -262,7 +262,7 @@ static void short_and_long_words_merge_alike(void **state) {
         assert_true(tern_bpe_scratch_bytes(n) <= sizeof scratch);
         for (size_t i = 0; i < n; i++) scan[i] = heap[i] = letters[random_below(sizeof letters - 1)];
         const size_t n_scan = tern_bpe_merge_short(&bpe, scan, n);
-        assert_int_equal(n_scan, tern_bpe_merge_long(&bpe, heap, n, scratch));
+        assert_int_equal(n_scan, tern_bpe_merge_long(&bpe, heap, n, 1, scratch));
         assert_memory_equal(scan, heap, n_scan * sizeof *scan);
     }
     tern_bpe_free(&bpe);

@@ -9,17 +9,24 @@
 
 enum { NO_RANK = -1, NOWHERE = -1 };
 
-static size_t find_slot(const tern_bpe *bpe, uint32_t left, uint32_t right) {
+// No pair lies further than this behind the slot of its hash (as in vocab.c): a file that would need more is refused.
+enum { PROBES_MAX = 1024 };
+static const tern_bpe_merge no_merge = {.id = -1};
+
+// The slot that holds the pair, or the empty one where it belongs; NULL: there is none so near.
+static tern_bpe_merge *find_slot(const tern_bpe *bpe, uint32_t left, uint32_t right) {
     const uint64_t hash = ((uint64_t)left << 32 | right) * PAIR_MULTIPLIER;
-    size_t slot = (size_t)(hash ^ hash >> 32) & (bpe->n_slots - 1);
-    for (; bpe->slots[slot].id >= 0; slot = (slot + 1) & (bpe->n_slots - 1)) {
-        if (bpe->slots[slot].left == left && bpe->slots[slot].right == right) break;
+    const size_t first = (size_t)(hash ^ hash >> 32);
+    for (size_t i = 0; i < PROBES_MAX; i++) {
+        tern_bpe_merge *slot = &bpe->slots[(first + i) & (bpe->n_slots - 1)];
+        if (slot->id < 0 || (slot->left == left && slot->right == right)) return slot;
     }
-    return slot;
+    return NULL;
 }
 
 static const tern_bpe_merge *find_merge(const tern_bpe *bpe, int32_t left, int32_t right) {
-    return &bpe->slots[find_slot(bpe, (uint32_t)left, (uint32_t)right)];
+    const tern_bpe_merge *slot = find_slot(bpe, (uint32_t)left, (uint32_t)right);
+    return slot ? slot : &no_merge;
 }
 
 bool tern_bpe_allocate(tern_bpe *bpe, size_t n) {
@@ -29,11 +36,12 @@ bool tern_bpe_allocate(tern_bpe *bpe, size_t n) {
     return bpe->slots != NULL;
 }
 
-bool tern_bpe_add(tern_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id) {
-    tern_bpe_merge *merge = &bpe->slots[find_slot(bpe, (uint32_t)left, (uint32_t)right)];
-    if (merge->id >= 0) return false;
+tern_bpe_added tern_bpe_add(tern_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id) {
+    tern_bpe_merge *merge = find_slot(bpe, (uint32_t)left, (uint32_t)right);
+    if (!merge) return TERN_BPE_CROWDED;
+    if (merge->id >= 0) return TERN_BPE_REPEATED;
     *merge = (tern_bpe_merge){.left = (uint32_t)left, .right = (uint32_t)right, .rank = rank, .id = id};
-    return true;
+    return TERN_BPE_ADDED;
 }
 
 // ---- Loading ----------------------------------------------------------------------------------------------
@@ -62,9 +70,18 @@ static tern_status read_merge(tern_bpe *bpe, const tern_vocab *vocab, const tern
                          : right < 0 ? "right"
                                      : "merged");
     }
-    if (tern_bpe_add(bpe, left, right, (uint32_t)rank, id)) return TERN_OK;
-    return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_MERGES "[%zu] repeats entry %u; convert the model again", path, rank,
-                     find_merge(bpe, left, right)->rank);
+    switch (tern_bpe_add(bpe, left, right, (uint32_t)rank, id)) {
+    case TERN_BPE_ADDED:
+        return TERN_OK;
+    case TERN_BPE_REPEATED:
+        return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_MERGES "[%zu] repeats entry %u; convert the model again", path, rank,
+                         find_merge(bpe, left, right)->rank);
+    default:
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "%s: " KEY_MERGES
+                         "[%zu] has nearly the hash of %d others, which does not happen by chance; get it again",
+                         path, rank, PROBES_MAX);
+    }
 }
 
 tern_status tern_bpe_load(tern_bpe *bpe, const tern_vocab *vocab, const tern_gguf *gguf, const tern_allocator *allocator,
@@ -172,13 +189,13 @@ static void rank_pair(const tern_bpe *bpe, symbol *symbols, int32_t at, heap *h)
 // At most n - 1 entries at the start, and each of at most n - 1 merges takes one and adds two: fewer than 2n at any time.
 size_t tern_bpe_scratch_bytes(size_t n) { return n * (2 * sizeof(uint64_t) + sizeof(symbol)); }
 
-size_t tern_bpe_merge_long(const tern_bpe *bpe, int32_t *ids, size_t n, void *scratch) {
+size_t tern_bpe_merge_long(const tern_bpe *bpe, int32_t *ids, size_t n, size_t least, void *scratch) {
     heap h = {.entries = scratch, .n = 0};
     symbol *symbols = (symbol *)(h.entries + 2 * n);
     const int32_t count = (int32_t)n;
     for (int32_t i = 0; i < count; i++) symbols[i] = (symbol){ids[i], i - 1, i + 1 < count ? i + 1 : NOWHERE, NO_RANK};
     for (int32_t i = 0; i < count; i++) rank_pair(bpe, symbols, i, &h);
-    while (h.n > 0) {
+    for (size_t left_over = n; h.n > 0 && left_over > least;) {
         const uint64_t entry = heap_pop(&h);
         symbol *left = &symbols[(uint32_t)entry];
         if (left->id < 0 || left->rank != (int32_t)(entry >> 32)) continue;
@@ -187,6 +204,7 @@ size_t tern_bpe_merge_long(const tern_bpe *bpe, int32_t *ids, size_t n, void *sc
         left->next = right->next;
         if (right->next != NOWHERE) symbols[right->next].prev = (int32_t)(uint32_t)entry;
         right->id = -1;
+        left_over--;
         rank_pair(bpe, symbols, (int32_t)(uint32_t)entry, &h);
         if (left->prev != NOWHERE) rank_pair(bpe, symbols, left->prev, &h);
     }

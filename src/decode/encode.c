@@ -50,7 +50,7 @@ static tern_status encode_word(encoder *e, const char *word, size_t size) {
         if (ids[i] < 0) return TERN_ERR_UNSUPPORTED;
     }
     const size_t n = size <= TERN_BPE_SHORT ? tern_bpe_merge_short(&e->tok->bpe, ids, size)
-                                            : tern_bpe_merge_long(&e->tok->bpe, ids, size, ids + e->n_long);
+                                            : tern_bpe_merge_long(&e->tok->bpe, ids, size, 1, ids + e->n_long);
     for (size_t i = 0; i < n; i++) emit(e, ids[i]);
     return TERN_OK;
 }
@@ -69,15 +69,49 @@ static tern_status encode_words(encoder *e, const char *text, size_t size) {
 
 // ---- SentencePiece ------------------------------------------------------------------------------------------
 
-// An id that is no token becomes the tokens of its bytes.
-static tern_status emit_bytes(encoder *e, int32_t id) {
-    uint8_t bytes[4];
-    const size_t n = tern_spm_bytes(id, bytes);
+static tern_status emit_bytes(encoder *e, const uint8_t *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const int32_t byte_id = e->tok->vocab.byte_ids[bytes[i]];
         if (byte_id < 0) return TERN_ERR_UNSUPPORTED;
         emit(e, byte_id);
     }
+    return TERN_OK;
+}
+
+// The two pieces that merge into this one at last; false if none do. Merging within a piece does not depend on what stands
+// around it, so the pieces are the same wherever it occurs.
+static tern_status last_merge(const tern_tokenizer *tok, int32_t id, int32_t parts[2], bool *found) {
+    const tern_gguf_string text = tok->vocab.texts[id];
+    const size_t even = text.size + (text.size & 1); // the scratch is aligned
+    int32_t *ids = malloc(even * sizeof *ids + tern_bpe_scratch_bytes(even));
+    if (!ids) return TERN_ERR_MEMORY;
+    size_t n = tern_spm_characters(&tok->vocab, text.data, text.size, ids);
+    *found = n > 1 && tern_bpe_merge_long(&tok->bpe, ids, n, 2, ids + even) == 2;
+    if (*found) memcpy(parts, ids, 2 * sizeof *ids);
+    free(ids);
+    return TERN_OK;
+}
+
+static tern_status emit_piece(encoder *e, int32_t id);
+
+// SentencePiece merges unused pieces on, but where one is left, it takes the last merge back, or gives the bytes of a
+// character.
+static tern_status emit_unused(encoder *e, int32_t id) {
+    bool split = false;
+    int32_t parts[2];
+    tern_status status = last_merge(e->tok, id, parts, &split);
+    const tern_gguf_string text = e->tok->vocab.texts[id];
+    if (status == TERN_OK && !split) return emit_bytes(e, (const uint8_t *)text.data, text.size);
+    for (size_t i = 0; status == TERN_OK && i < 2; i++) status = emit_piece(e, parts[i]);
+    return status;
+}
+
+// A token, or a character that is none and becomes the tokens of its bytes.
+static tern_status emit_piece(encoder *e, int32_t id) {
+    uint8_t bytes[4];
+    if (id >= TERN_SPM_CHARACTERS) return emit_bytes(e, bytes, tern_spm_bytes(id, bytes));
+    if (e->tok->vocab.types[id] == TERN_TOKEN_UNUSED) return emit_unused(e, id);
+    emit(e, id);
     return TERN_OK;
 }
 
@@ -88,16 +122,10 @@ static tern_status encode_pieces(encoder *e, const char *text, size_t size) {
     if (!ids) return TERN_ERR_MEMORY;
     size_t n = tern_spm_characters(&tok->vocab, text, size, ids);
     n = size <= TERN_BPE_SHORT ? tern_bpe_merge_short(&tok->bpe, ids, n)
-                               : tern_bpe_merge_long(&tok->bpe, ids, n, ids + e->n_long);
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] < TERN_SPM_CHARACTERS) {
-            emit(e, ids[i]);
-            continue;
-        }
-        const tern_status status = emit_bytes(e, ids[i]);
-        if (status != TERN_OK) return status;
-    }
-    return TERN_OK;
+                               : tern_bpe_merge_long(&tok->bpe, ids, n, 1, ids + e->n_long);
+    tern_status status = TERN_OK;
+    for (size_t i = 0; status == TERN_OK && i < n; i++) status = emit_piece(e, ids[i]);
+    return status;
 }
 
 // ---- Both ---------------------------------------------------------------------------------------------------

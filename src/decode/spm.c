@@ -118,20 +118,19 @@ static int32_t part_id(const tern_vocab *vocab, const char *text, size_t size) {
     return tern_utf8_character(text, size) == size ? TERN_SPM_CHARACTERS + code_point(text, size) : -1;
 }
 
-// Counts the pairs that merge into a token, and adds them to the table if there is one.
-static size_t add_pairs(tern_bpe *bpe, const tern_vocab *vocab, int32_t id, uint32_t rank) {
+// Counts the pairs that merge into a token, or adds them to the table if there is one. False: it has no room for one of them.
+static bool add_pairs(tern_bpe *bpe, const tern_vocab *vocab, int32_t id, uint32_t rank, size_t *pairs) {
     const tern_gguf_string text = vocab->texts[id];
-    if (!is_text(vocab, id) || tern_utf8_valid_prefix(text.data, text.size) != text.size) return 0;
-    size_t pairs = 0;
+    if (!is_text(vocab, id) || tern_utf8_valid_prefix(text.data, text.size) != text.size) return true;
     for (size_t cut = 0; cut < text.size;) {
         cut += tern_utf8_character(text.data + cut, text.size - cut);
         if (cut == text.size) break;
         const int32_t left = part_id(vocab, text.data, cut), right = part_id(vocab, text.data + cut, text.size - cut);
         if (left < 0 || right < 0) continue;
-        pairs++;
-        if (bpe->slots) (void)tern_bpe_add(bpe, left, right, rank, id);
+        ++*pairs;
+        if (bpe->slots && tern_bpe_add(bpe, left, right, rank, id) == TERN_BPE_CROWDED) return false;
     }
-    return pairs;
+    return true;
 }
 
 // Looking up all pairs of a token takes the square of its length. SentencePiece trains none of more than 512 characters.
@@ -151,9 +150,14 @@ static tern_status load_merges(tern_bpe *bpe, uint32_t *ranks, scored *sorted, c
     if (status == TERN_OK) status = read_ranks(ranks, sorted, vocab, gguf, err);
     if (status != TERN_OK) return status;
     size_t pairs = 0;
-    for (size_t id = 0; id < vocab->n; id++) pairs += add_pairs(bpe, vocab, (int32_t)id, 0);
+    for (size_t id = 0; id < vocab->n; id++) (void)add_pairs(bpe, vocab, (int32_t)id, 0, &pairs);
     if (!tern_bpe_allocate(bpe, pairs)) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a table of %zu merges", pairs);
-    for (size_t id = 0; id < vocab->n; id++) (void)add_pairs(bpe, vocab, (int32_t)id, ranks[id]);
+    for (size_t id = 0; id < vocab->n; id++)
+        if (!add_pairs(bpe, vocab, (int32_t)id, ranks[id], &pairs))
+            return tern_fail(err, TERN_ERR_FORMAT,
+                             "%s: tokenizer.ggml.tokens[%zu] merges from parts whose hash too many others have, which does not "
+                             "happen by chance; get it again",
+                             tern_gguf_path(gguf), id);
     return TERN_OK;
 }
 

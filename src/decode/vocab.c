@@ -20,18 +20,27 @@ static uint64_t hash_more(uint64_t hash, const char *text, size_t size) {
 
 static size_t first_slot(const tern_vocab *vocab, uint64_t hash) { return (size_t)(hash ^ hash >> 32) & (vocab->n_slots - 1); }
 
+// No token lies further than this behind the slot of its hash: files that would need more, as only those made for it do, are
+// refused, so that neither loading nor a lookup takes the time of a walk through the table.
+enum { PROBES_MAX = 1024 };
+#define NO_SLOT SIZE_MAX
+
 // The slot that holds a followed by b, or the empty slot where it belongs. At least half of the slots are empty.
 static size_t find_slot(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb) {
-    size_t slot = first_slot(vocab, hash_more(hash_more(HASH_START, a, na), b, nb));
-    for (; vocab->slots[slot] >= 0; slot = (slot + 1) & (vocab->n_slots - 1)) {
+    const size_t first = first_slot(vocab, hash_more(hash_more(HASH_START, a, na), b, nb));
+    for (size_t i = 0; i < PROBES_MAX; i++) {
+        const size_t slot = (first + i) & (vocab->n_slots - 1);
+        if (vocab->slots[slot] < 0) return slot;
         const tern_gguf_string *text = &vocab->texts[vocab->slots[slot]];
-        if (text->size == na + nb && memcmp(text->data, a, na) == 0 && (nb == 0 || memcmp(text->data + na, b, nb) == 0)) break;
+        if (text->size == na + nb && memcmp(text->data, a, na) == 0 && (nb == 0 || memcmp(text->data + na, b, nb) == 0))
+            return slot;
     }
-    return slot;
+    return NO_SLOT;
 }
 
 int32_t tern_vocab_find(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb) {
-    return vocab->slots[find_slot(vocab, a, na, b, nb)];
+    const size_t slot = find_slot(vocab, a, na, b, nb);
+    return slot == NO_SLOT ? -1 : vocab->slots[slot];
 }
 
 int32_t tern_vocab_find_bytes(const tern_vocab *vocab, const char *bytes, size_t size) {
@@ -42,12 +51,13 @@ int32_t tern_vocab_find_bytes(const tern_vocab *vocab, const char *bytes, size_t
         hash = hash_more(hash, text, n);
     }
     // The alphabet is a bijection: equal bytes of a byte-level token mean equal text.
-    for (size_t slot = first_slot(vocab, hash);; slot = (slot + 1) & (vocab->n_slots - 1)) {
-        const int32_t id = vocab->slots[slot];
+    for (size_t i = 0; i < PROBES_MAX; i++) {
+        const int32_t id = vocab->slots[(first_slot(vocab, hash) + i) & (vocab->n_slots - 1)];
         if (id < 0) return -1;
         const size_t start = vocab->offsets[id], n = vocab->offsets[id + 1] - start;
         if (vocab->byte_level[id] && n == size && memcmp(vocab->bytes + start, bytes, size) == 0) return id;
     }
+    return -1;
 }
 
 static tern_status check_arrays(tern_vocab *vocab, const tern_gguf *gguf, tern_error *err) {
@@ -99,6 +109,11 @@ static tern_status read_token(tern_vocab *vocab, const tern_gguf *gguf, size_t i
     vocab->types[id] = (uint8_t)type;
     if (text->size == 0) return TERN_OK; // padding, of which there may be several: no text becomes it
     const size_t slot = find_slot(vocab, text->data, text->size, "", 0);
+    if (slot == NO_SLOT) {
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "%s: " KEY_TOKENS " has %d texts of nearly one hash, which does not happen by chance; get it again",
+                         path, PROBES_MAX);
+    }
     if (vocab->slots[slot] >= 0) {
         return tern_fail(err, TERN_ERR_FORMAT,
                          "%s: " KEY_TOKENS " has the same text for tokens %d and %zu; convert the model again", path,
