@@ -60,8 +60,9 @@ static tern_status load_exact(tern_loader *ld, const tern_gguf_tensor *t) {
     tern_free(&ld->ctx->allocator, args.scratch, args.n_tiles * k, sizeof *args.scratch);
     if (status != TERN_OK) return status;
     if (atomic_load_explicit(&args.damaged, memory_order_relaxed))
-        return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %.*s holds a NaN or an infinity",
-                         tern_gguf_path(m->gguf), (int)t->name.size, t->name.data);
+        return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT,
+                         "%s: tensor %.*s holds a NaN or an infinity; convert the model again", tern_gguf_path(m->gguf),
+                         (int)t->name.size, t->name.data);
     return TERN_OK;
 }
 

@@ -22,8 +22,8 @@ static void read_u32(reader *r, const char *key, uint32_t max, uint32_t *out) {
     snprintf(full, sizeof full, "%s.%s", r->arch, key);
     uint64_t value = *out;
     if (!tern_gguf_get_u64(r->gguf, full, &value) && tern_gguf_has(r->gguf, full))
-        r->status =
-            tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a non-negative integer", tern_gguf_path(r->gguf), full);
+        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a non-negative integer; convert the model again",
+                              tern_gguf_path(r->gguf), full);
     else if (value == 0 || value > max)
         r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is %soutside 1..%u; is this a complete %s model?",
                               tern_gguf_path(r->gguf), full, value ? "" : "missing or ", max, r->arch);
@@ -37,10 +37,11 @@ static void read_float(reader *r, const char *key, float fallback, float *out) {
     snprintf(full, sizeof full, "%s.%s", r->arch, key);
     double value = fallback;
     if (!tern_gguf_get_f64(r->gguf, full, &value) && tern_gguf_has(r->gguf, full))
-        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a number", tern_gguf_path(r->gguf), full);
+        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a number; convert the model again",
+                              tern_gguf_path(r->gguf), full);
     else if (!((float)value > 0) || !isfinite((float)value))
-        r->status =
-            tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s must be a finite number above 0", tern_gguf_path(r->gguf), full);
+        r->status = tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s must be a finite number above 0; convert the model again",
+                              tern_gguf_path(r->gguf), full);
     else
         *out = (float)value;
 }
@@ -72,7 +73,8 @@ static tern_status read_scaling_kind(reader *r, tern_rope_kind *kind) {
     *kind = tern_gguf_find_tensor(r->gguf, TERN_ROPE_LONG_FACTORS) ? TERN_ROPE_LONGROPE : TERN_ROPE_LINEAR;
     if (!tern_gguf_has(r->gguf, full)) return TERN_OK;
     if (!tern_gguf_get_string(r->gguf, full, &type))
-        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a string", tern_gguf_path(r->gguf), full);
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s is not a string; convert the model again",
+                         tern_gguf_path(r->gguf), full);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (same(&type, kinds[i].name)) {
             *kind = kinds[i].kind;
@@ -103,7 +105,8 @@ static tern_status read_rope(reader *r, const tern_hyper *h, tern_rope_params *r
     read_optional(r, "rope.scaling.attn_factor", &rope->attn_factor);
     if (r->status != TERN_OK) return r->status;
     if (rope->dim > h->head_dim || rope->dim % 2)
-        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key %s.rope.dimension_count = %u does not fit a head of %u",
+        return tern_fail(r->err, TERN_ERR_FORMAT,
+                         "%s: key %s.rope.dimension_count = %u does not fit a head of %u; convert the model again",
                          tern_gguf_path(r->gguf), r->arch, rope->dim, h->head_dim);
     if (rope->base <= 1)
         return tern_fail(r->err, TERN_ERR_FORMAT,
@@ -118,7 +121,8 @@ static tern_status read_arch(reader *r, tern_hyper *h) {
     const char *path = tern_gguf_path(r->gguf);
     tern_gguf_string name;
     if (!tern_gguf_get_string(r->gguf, "general.architecture", &name))
-        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key general.architecture is missing; is this a language model?", path);
+        return tern_fail(r->err, TERN_ERR_FORMAT, "%s: key general.architecture is missing; is this a complete language model?",
+                         path);
     h->arch = tern_arch_find(name.data, name.size);
     if (h->arch) {
         snprintf(r->arch, sizeof r->arch, "%s", h->arch->name);
@@ -126,25 +130,27 @@ static tern_status read_arch(reader *r, tern_hyper *h) {
     }
     char names[128];
     tern_arch_names(names, sizeof names);
-    return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: architecture %.*s is not supported; this version runs: %s", path,
+    return tern_fail(r->err, TERN_ERR_UNSUPPORTED,
+                     "%s: key general.architecture is %.*s, which is not supported; this version runs: %s", path,
                      name.size < 40 ? (int)name.size : 40, name.data, names);
 }
 
 static tern_status check_heads(const reader *r, const tern_hyper *h, uint32_t value_dim) {
     const char *path = tern_gguf_path(r->gguf);
     if (h->head_dim > TERN_HEAD_DIM_MAX)
-        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: head dimension %u is above %d", path, h->head_dim,
-                         TERN_HEAD_DIM_MAX);
+        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: heads of %u are longer than this version runs (%d)", path,
+                         h->head_dim, TERN_HEAD_DIM_MAX);
     if (value_dim != h->head_dim)
-        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: keys (%u) and values (%u) of different length are not supported",
-                         path, h->head_dim, value_dim);
+        return tern_fail(r->err, TERN_ERR_UNSUPPORTED,
+                         "%s: key %s.attention.value_length is %u, not the keys' %u, which this version does not run", path,
+                         r->arch, value_dim, h->head_dim);
     if (h->n_heads % h->n_kv_heads)
         return tern_fail(r->err, TERN_ERR_FORMAT,
                          "%s: key %s.attention.head_count is %u, not a multiple of the %u key heads; convert the model again",
                          path, r->arch, h->n_heads, h->n_kv_heads);
     if (tern_q_width(h) > TERN_K_MAX)
-        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than %d", path, h->n_heads, h->head_dim,
-                         TERN_K_MAX);
+        return tern_fail(r->err, TERN_ERR_UNSUPPORTED, "%s: %u heads of %u are wider than this version runs (%d)", path,
+                         h->n_heads, h->head_dim, TERN_K_MAX);
     return TERN_OK;
 }
 
@@ -176,14 +182,14 @@ tern_status tern_hyper_read(tern_hyper *h, const tern_gguf *gguf, tern_error *er
     char experts[128];
     snprintf(experts, sizeof experts, "%s.expert_count", r.arch);
     if (tern_gguf_has(gguf, experts))
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: mixture-of-experts models are not supported by this version",
-                         tern_gguf_path(gguf));
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: key %s tells of a mixture of experts, which this version does not run",
+                         tern_gguf_path(gguf), experts);
     // A window of attention shorter than the context is not computed; within it all tokens see each other, as they should.
     char key[128];
     uint64_t window = 0;
     snprintf(key, sizeof key, "%s.attention.sliding_window", r.arch);
     if (!tern_gguf_get_u64(gguf, key, &window) && tern_gguf_has(gguf, key))
-        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: key %s is not one number; a window for each layer is not supported",
+        return tern_fail(err, TERN_ERR_UNSUPPORTED, "%s: key %s is not one number; this version has no window for each layer",
                          tern_gguf_path(gguf), key);
     if (window > 0 && window < h->n_ctx) h->n_ctx = (uint32_t)window;
     return TERN_OK;

@@ -21,7 +21,8 @@ static tern_status find(const tern_loader *ld, const char *name, uint32_t n_dims
         return tern_fail(err, TERN_ERR_FORMAT, "%s: tensor %s is missing; is this a complete %s model?", path, name,
                          ld->m->hyper.arch->name);
     if (t->n_dims != n_dims || t->dims[0] != dim0 || (n_dims > 1 && t->dims[1] != dim1))
-        return tern_fail(err, TERN_ERR_FORMAT, "%s: tensor %s is %llu x %llu, but the model's metadata asks for %llu x %llu",
+        return tern_fail(err, TERN_ERR_FORMAT,
+                         "%s: tensor %s is %llu x %llu, but the model's metadata asks for %llu x %llu; convert the model again",
                          path, name, (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], (unsigned long long)dim1,
                          (unsigned long long)dim0);
     const tern_block_type *type;
@@ -39,8 +40,9 @@ static tern_status load_vector(tern_loader *ld, const char *name, size_t n, cons
     tern_row_to_f32(tern_block_type_of(t->type, n, 1, t->size), to, t->data, 0, 1, n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(to[i]))
-            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: tensor %s holds a NaN or an infinity",
-                             tern_gguf_path(ld->m->gguf), name);
+            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT,
+                             "%s: tensor %s holds a NaN or an infinity; convert the model again", tern_gguf_path(ld->m->gguf),
+                             name);
     ld->floats_used += n;
     *out = to;
     return TERN_OK;
@@ -82,8 +84,10 @@ tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const ter
     tern_status status = tern_weights_from_blocks(ld->ctx, out, &blocks, rows->recode, &params, &m->weight_allocator);
     if (status != TERN_OK) {
         tern_error cause = ld->ctx->error;
-        return tern_fail(&ld->ctx->error, status == TERN_ERR_ARG ? TERN_ERR_FORMAT : status, "%s: tensor %.*s: %.300s",
-                         tern_gguf_path(m->gguf), (int)t->name.size, t->name.data, cause.text);
+        const bool damaged = status == TERN_ERR_ARG || status == TERN_ERR_FORMAT;
+        return tern_fail(&ld->ctx->error, damaged ? TERN_ERR_FORMAT : status, "%s: tensor %.*s: %.300s%s",
+                         tern_gguf_path(m->gguf), (int)t->name.size, t->name.data, cause.text,
+                         damaged ? "; convert the model again" : "");
     }
     count_weights(m, *out);
     tern_gguf_drop_pages(m->gguf, t); // else a model that is loaded counts twice
@@ -120,10 +124,12 @@ static void name_of(char name[TENSOR_NAME_MAX], size_t layer, const char *what, 
     snprintf(name, TENSOR_NAME_MAX, "blk.%zu.%s.%s", layer, what, part);
 }
 
-// Some converters keep the scale of a ternary matrix beside it, in a tensor of one element.
+// Some converters keep the scale of a ternary matrix beside it, in a tensor of one element. The float is not kept.
 static tern_status apply_scale(tern_loader *ld, const char *name, tern_weights *w) {
     const float *scale = NULL;
+    const size_t used = ld->floats_used;
     const tern_status status = load_optional(ld, name, 1, &scale);
+    ld->floats_used = used;
     if (status != TERN_OK || !scale || tern_weights_rescale(w, *scale)) return status;
     return tern_fail(&ld->ctx->error, TERN_ERR_UNSUPPORTED,
                      "%s: tensor %s scales a matrix that has scales of its own; convert the model with ternary types (TQ2_0)",
@@ -150,14 +156,23 @@ static tern_status load_matrix(tern_loader *ld, size_t layer, size_t part, const
     return tern_load_rows(ld, t, &rows, &p->to->w);
 }
 
-static tern_status load_projection(tern_loader *ld, size_t layer, size_t part, const projection *p) {
+// Parts of one matrix share its bias. before: the projection listed before p, or NULL.
+static tern_status load_bias(tern_loader *ld, size_t layer, const projection *p, const projection *before) {
+    if (before && !strcmp(before->tensor, p->tensor)) {
+        if (before->to->bias) p->to->bias = before->to->bias + (p->first - before->first);
+        return TERN_OK;
+    }
     char name[TENSOR_NAME_MAX];
-    tern_status status = load_matrix(ld, layer, part, p);
-    if (status != TERN_OK) return status;
     name_of(name, layer, p->tensor, "bias");
-    status = load_optional(ld, name, p->rows, &p->to->bias);
-    if (p->to->bias) p->to->bias += p->first;
+    return load_optional(ld, name, p->rows, &p->to->bias);
+}
+
+static tern_status load_projection(tern_loader *ld, size_t layer, const projection all[], size_t part) {
+    const projection *p = &all[part];
+    tern_status status = load_matrix(ld, layer, part, p);
+    if (status == TERN_OK) status = load_bias(ld, layer, p, part ? p - 1 : NULL);
     if (status != TERN_OK || ld->m->packed) return status; // whose scales were multiplied when it was packed
+    char name[TENSOR_NAME_MAX];
     name_of(name, layer, p->tensor, "scale");
     return apply_scale(ld, name, p->to->w);
 }
@@ -189,7 +204,7 @@ static tern_status load_layer(tern_loader *ld, size_t layer) {
     }
     projection projections[TERN_PROJECTIONS];
     list_projections(projections, h, l);
-    for (size_t i = 0; status == TERN_OK && i < TERN_PROJECTIONS; i++) status = load_projection(ld, layer, i, &projections[i]);
+    for (size_t i = 0; status == TERN_OK && i < TERN_PROJECTIONS; i++) status = load_projection(ld, layer, projections, i);
     return status;
 }
 
@@ -199,14 +214,13 @@ tern_status tern_load_layers(tern_loader *ld) {
     return status;
 }
 
-size_t tern_loader_floats(const tern_hyper *h) {
-    const size_t d = h->n_embd, q = tern_q_width(h), kv = tern_kv_width(h), ff = h->n_ff;
-    const size_t norms = 2 * d + q + ff + 2 * (size_t)h->head_dim;
-    // Fused biases are loaded once for each of their parts.
-    const size_t biases = h->arch->fused ? 3 * (q + 2 * kv) + d + 2 * (2 * ff) + d : q + 2 * kv + d + 2 * ff + d;
-    const size_t scales = TERN_PROJECTIONS;
-    const size_t rotations = 4 * (size_t)(h->rope.dim / 2);
-    return h->n_layers * (norms + biases + scales) + d + rotations;
+size_t tern_loader_floats(const tern_gguf *gguf, const tern_hyper *h) {
+    size_t floats = h->rope.dim; // frequencies: half as many per table, and there are at most two
+    for (size_t i = 0; i < tern_gguf_tensor_count(gguf); i++) {
+        const tern_gguf_tensor *t = tern_gguf_tensor_at(gguf, i);
+        if (t->n_dims == 1 && t->size > 0) floats += (size_t)t->dims[0]; // size 0: of a type that is not read
+    }
+    return floats;
 }
 
 // ---- names ------------------------------------------------------------------------------------------------
@@ -302,8 +316,9 @@ static tern_status make_rope(tern_loader *ld, const char *factors_name, tern_rop
     ld->floats_used += rope->dim / 2;
     table->freq = freq;
     if (!tern_rope_frequencies(freq, &table->magnitude, rope, factors))
-        return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "%s: %s makes rotations that are not finite",
-                         tern_gguf_path(m->gguf), factors_name ? factors_name : "rope scaling in the metadata");
+        return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT,
+                         "%s: %s makes rotations that are not finite; convert the model again", tern_gguf_path(m->gguf),
+                         factors_name ? factors_name : "rope scaling in the metadata");
     return TERN_OK;
 }
 

@@ -24,8 +24,9 @@ tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const ter
 // The weight of that name (tern_packing_add_weights) out of the packed file.
 tern_status tern_load_packed(tern_loader *ld, const char *name, size_t n, size_t k, tern_weights **out);
 
-// Floats that norms, biases and frequencies of all layers may take.
-size_t tern_loader_floats(const tern_hyper *h);
+// Floats that norms, biases and frequencies take: those of the file's vectors, each of which is loaded once, so that no more is
+// allocated than the file accounts for.
+size_t tern_loader_floats(const tern_gguf *gguf, const tern_hyper *h);
 
 // Refuses tensors that change the maths and that the forward pass would ignore.
 tern_status tern_load_check_names(const tern_loader *ld);

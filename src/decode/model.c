@@ -128,7 +128,7 @@ static tern_status load_all(tern_loader *ld, const char *path) {
     uint64_t parts = 1;
     if (status == TERN_OK && tern_gguf_get_u64(m->gguf, "split.count", &parts) && parts > 1)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
-                         "%s is one of %llu parts of a model; join them with llama-gguf-split --merge", path,
+                         "%s is one of %llu parts of a model (key split.count); join them with llama-gguf-split --merge", path,
                          (unsigned long long)parts);
     if (status == TERN_OK) status = tern_hyper_read(&m->hyper, m->gguf, &ctx->error);
     if (status == TERN_OK) status = tern_tokenizer_create(&m->tokenizer, m->gguf, &ctx->allocator, &ctx->error);
@@ -138,7 +138,7 @@ static tern_status load_all(tern_loader *ld, const char *path) {
     m->architecture = copy_string(ctx, m->gguf, "general.architecture", &m->arch_size);
     m->name = copy_string(ctx, m->gguf, "general.name", &m->name_size);
     m->layers = tern_alloc(&ctx->allocator, h->n_layers, sizeof *m->layers);
-    m->n_floats = tern_loader_floats(h);
+    m->n_floats = tern_loader_floats(m->gguf, h);
     m->floats = tern_alloc(&ctx->allocator, m->n_floats, sizeof *m->floats);
     if (!m->architecture || !m->name || !m->layers || !m->floats)
         return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
