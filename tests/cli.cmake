@@ -9,6 +9,10 @@ if(TARGET tern)
   set_tests_properties(test_bad_models PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_cli_chat COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_chat.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   set_tests_properties(test_cli_chat PROPERTIES FIXTURES_REQUIRED models)
+  add_test(NAME greedy_text_is_the_same_however_it_is_made
+           COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/check_greedy.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS}/tiny-tq2_0.gguf
+                   ${TERN_TEST_MODELS}/tiny-gqa-q8_0.gguf)
+  set_tests_properties(greedy_text_is_the_same_however_it_is_made PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_cli_threads
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_threads.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   add_test(NAME test_cli_placement

@@ -31,6 +31,10 @@ SCALES = {
 # Zeros, subnormals, the smallest normal, one, the largest, infinities, NaN.
 EDGE_HALVES = np.array([0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00], np.uint16)
 
+# The same of float32, for types that have such scales.
+EDGE_FLOATS = np.array([0, 1 << 31, 1, 0x80000001, 0x007FFFFF, 0x00800000, 0x3F800000, 0xBF800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
+                        0x7FC00000], np.uint32)
+
 
 def quantized_blocks(qtype: Type, rng: np.random.Generator) -> np.ndarray:
     size = GGML_QUANT_SIZES[qtype][1]
@@ -113,6 +117,8 @@ def forked_types(rng: np.random.Generator):
     for name, size, kind, decode in (("IQ1_BN", 13, np.float16, iq1_bn), ("IQ2_BN", 16, np.float32, iq2_bn)):
         codes = code_blocks(size, 64, rng)
         scales = scales_for(codes.shape[0], rng).astype(kind).reshape(-1, 1)
+        if kind == np.float32:
+            scales[: len(EDGE_FLOATS), 0] = EDGE_FLOATS.view(np.float32)
         packed = np.concatenate([scales.view(np.uint8), codes.reshape(len(codes), -1)], axis=-1)
         yield name, packed, scales.astype(np.float32)[:, :, None] * decode(codes).astype(np.float32)
     codes = code_blocks(32, 128, rng)

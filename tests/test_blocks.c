@@ -126,6 +126,56 @@ static void a_row_is_read_from_any_address_and_nothing_else_is_written(void **st
     }
 }
 
+static void rows_of_any_whole_number_of_blocks_are_read(void **state) {
+    (void)state;
+    enum { GUARD = 8 };
+    for (size_t t = 0; t < N_TYPES; t++) {
+        reference r = load_reference(t);
+        float whole[2 * ROW], part[2 * ROW + GUARD];
+        // Without bytes that belong to a row or a matrix, two rows are one of twice the length.
+        const size_t longest = r.type->row_head == 0 && r.n > 1 ? 2 * ROW : ROW;
+        r.type->to_f32(whole, r.packed, ROW);
+        if (longest > ROW) r.type->to_f32(whole + ROW, r.packed + r.row_bytes, ROW);
+        for (size_t k = r.type->block_elems; k <= longest; k += r.type->block_elems) {
+            const size_t bytes = tern_row_bytes(r.type, k);
+            uint8_t *row = malloc(bytes); // no more than the row: ASan sees a read past it
+            assert_non_null(row);
+            memcpy(row, r.packed, bytes);
+            for (size_t i = 0; i < GUARD; i++) part[k + i] = 42.0F;
+            r.type->to_f32(part, row, k);
+            assert_memory_equal(part, whole, k * sizeof *part);
+            for (size_t i = 0; i < GUARD; i++) assert_true(part[k + i] == 42.0F);
+            free(row);
+        }
+        free_reference(&r);
+    }
+}
+
+// Its scale stands once, behind the matrix.
+static void an_i2_s_scale_multiplies_every_code_whatever_it_is(void **state) {
+    (void)state;
+    static const uint32_t scales[] = {0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x00800000, 0x3f800000,
+                                      0xbf800000, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000};
+    enum { ROWS = 2, BYTES = ROWS * ROW / 4 };
+    const tern_block_type *type = tern_block_type_find(TERN_GGML_I2_S);
+    uint8_t matrix[BYTES + 32] = {0};
+    for (size_t i = 0; i < BYTES; i++) matrix[i] = (uint8_t)(2 * i + i / 64); // rows of other bytes each
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        float scale;
+        memcpy(&scale, &scales[s], sizeof scale);
+        memcpy(matrix + BYTES, &scales[s], sizeof scale);
+        for (size_t row = 0; row < ROWS; row++) {
+            float got[ROW];
+            tern_row_to_f32(type, got, matrix, row, ROWS, ROW);
+            for (size_t i = 0; i < ROW; i++) { // run j of a block's 128 elements is in the bits 6 - 2 j of its 32 bytes
+                const uint8_t byte = matrix[row * ROW / 4 + i / 128 * 32 + i % 32];
+                const float want = scale * (float)((byte >> (6 - 2 * (i % 128 / 32)) & 3) - 1);
+                assert_true(bits_of(got[i]) == bits_of(want) || (isnan(got[i]) && isnan(want)));
+            }
+        }
+    }
+}
+
 // Is a row accepted exactly if it holds what the type allows, and is scale times code its float?
 static void expect_codes(const reference *r, size_t row) {
     const tern_block_type *type = r->type;
@@ -296,6 +346,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(floats_equal_those_of_an_independent_decoder),
         cmocka_unit_test(a_row_is_read_from_any_address_and_nothing_else_is_written),
+        cmocka_unit_test(rows_of_any_whole_number_of_blocks_are_read),
+        cmocka_unit_test(an_i2_s_scale_multiplies_every_code_whatever_it_is),
         cmocka_unit_test(codes_times_scales_are_the_floats_and_code_3_is_refused),
         cmocka_unit_test(u4_codes_and_scales_are_worth_the_floats),
         cmocka_unit_test(code_3_anywhere_in_a_row_refuses_the_row),

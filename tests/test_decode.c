@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Decoding tiny models: the same bits on every tier, thread count and batching; no allocation and no growth per token; clean
 // refusals.
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -11,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "counted_heap.h"
 #include "tern/decode.h"
 #include "tern/diagnostics.h"
 
@@ -18,47 +18,6 @@
 static const char *const models[] = {TERN_TEST_MODELS "/tiny-tq2_0.gguf", TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf"};
 static const char *const tiers[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi"};
 enum { N_MODELS = 2, N_TIERS = 5, PROMPT = 70, STEPS = 8, CTX = 128 };
-
-// ---- allocation hook: every route to the heap is counted while `counting` -----------------------------------------
-
-static volatile bool counting;
-static volatile size_t allocations;
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *p, size_t size);
-extern void *__libc_memalign(size_t align, size_t size);
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define HOOKED 1
-void *malloc(size_t size) {
-    allocations += counting;
-    return __libc_malloc(size);
-}
-void *calloc(size_t count, size_t size) {
-    allocations += counting;
-    return __libc_calloc(count, size);
-}
-void *realloc(void *p, size_t size) {
-    allocations += counting;
-    return __libc_realloc(p, size);
-}
-void *aligned_alloc(size_t align, size_t size) {
-    allocations += counting;
-    return __libc_memalign(align, size);
-}
-#endif
-
-static void *counted_alloc(void *user, size_t size, size_t align) {
-    (void)user;
-    allocations += counting;
-    void *p = NULL;
-    return posix_memalign(&p, align < sizeof p ? sizeof p : align, size) == 0 ? p : NULL;
-}
-static void counted_free(void *user, void *p, size_t size) {
-    (void)user, (void)size;
-    free(p);
-}
-static const tern_allocator counted = {counted_alloc, counted_free, NULL};
 
 // ---- helpers ---------------------------------------------------------------------------------------------------------
 
@@ -195,15 +154,6 @@ static void a_prompt_at_once_token_by_token_and_interleaved_gives_the_same_bits(
         free(want);
         tear_down(&r);
     }
-}
-
-static size_t resident_pages(void) {
-    FILE *f = fopen("/proc/self/statm", "r");
-    assert_non_null(f);
-    size_t total = 0, resident = 0;
-    assert_int_equal(fscanf(f, "%zu %zu", &total, &resident), 2);
-    fclose(f);
-    return resident;
 }
 
 static void a_thousand_tokens_allocate_nothing_and_do_not_grow_the_process(void **unused) {

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Greedy text is the same on every tier and thread count, with guesses or without, however weights, head and prompt are treated.
+
+Each variant below runs `tern generate` and must write what the first one of its family wrote.
+
+usage: check_greedy.py TERN MODEL... [--tokens N] [--prompt TEXT]
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TIERS = ("scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi")
+THREADS = (1, 2, 5)
+PROMPT = "the cat and the hat on the mat and the cat and the rat in the hat with the bat " * 4  # repeats itself, so that guesses come true
+TOKENS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    name: str
+    options: tuple[str, ...]
+
+
+# What may change digits: each family has a text of its own.
+FAMILIES = (Variant("float16 keys and values", ()),)
+# What may not: each alone, on the best tier with 2 threads.
+VARIANTS = (
+    Variant("8 guessed tokens at once", ("--draft", "8")),
+    Variant("1 guessed token", ("--draft", "1")),
+    Variant("table lookup", ("--kernel", "lut")),
+    Variant("multiply-add", ("--kernel", "mad")),
+    Variant("a longer context", ("--ctx", "500")),
+)
+
+
+def usable_tiers(tern: str) -> list[str]:
+    best = json.loads(subprocess.run([tern, "info", "--json"], capture_output=True, check=True).stdout)["cpu"]["best_tier"]
+    return list(TIERS[:TIERS.index(best) + 1])
+
+
+def generate(args: argparse.Namespace, model: Path, options: tuple[str, ...]) -> dict:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | {"TERN_TUNE": "off"}
+    done = subprocess.run([args.tern, "generate", "-m", model, "-p", args.prompt, "-n", str(args.tokens), "--temp", "0", "--json", *options],
+                          capture_output=True, text=True, env=env)
+    if done.returncode != 0:
+        sys.exit(f"check_greedy: {' '.join(options)}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def variants_of(tiers: list[str]) -> list[Variant]:
+    grid = [Variant(f"{tier}, {threads} threads", ("--isa", tier, "-t", str(threads))) for tier in tiers for threads in THREADS]
+    return grid + [dataclasses.replace(v, options=("-t", "2", *v.options)) for v in VARIANTS]
+
+
+def check(args: argparse.Namespace, model: Path, family: Variant, variants: list[Variant]) -> int:
+    first = generate(args, model, family.options + variants[0].options)
+    print(f"{model.name}, {family.name}: {first['generated_tokens']} tokens", flush=True)
+    failures = 0
+    for variant in variants[1:]:
+        result = generate(args, model, family.options + variant.options)
+        same = all(result[key] == first[key] for key in ("text", "generated_tokens", "stop"))
+        failures += not same
+        guessed = f" ({result['accepted_tokens']} of {result['drafted_tokens']} guesses came true)" if result["drafted_tokens"] else ""
+        print(f"  {'same' if same else 'OTHER TEXT'}: {variant.name}{guessed}", flush=True)
+    return failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tern", help="the tern command")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="GGUF models")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"tokens to write (default: {TOKENS})")
+    parser.add_argument("--prompt", default=PROMPT, help="text to continue (default: one that repeats itself)")
+    args = parser.parse_args()
+    variants = variants_of(usable_tiers(args.tern))
+    failures = sum(check(args, model, family, variants) for model in args.models for family in FAMILIES)
+    print(f"{failures} differ" if failures else "all the same")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
