@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sanitized.h"
 #include "tern/tern.h"
 
 static volatile bool counting;
@@ -20,8 +21,7 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *p, size_t size);
 extern void *__libc_memalign(size_t align, size_t size);
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // which have hooks of their own
-#define HOOKED 1
+#if !SANITIZED // sanitizers have hooks of their own
 void *malloc(size_t size) {
     allocations += counting;
     return __libc_malloc(size);

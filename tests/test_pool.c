@@ -14,19 +14,10 @@
 
 #include <cmocka.h>
 
+#include "sanitized.h"
 #include "sched/pool.h"
 #include "sched/topology.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
+#include "test_random.h"
 
 enum {
     WORKERS_MAX = 8,
@@ -35,25 +26,6 @@ enum {
     TILES_MAX = 50,
     LONG_STAGES = 300,
 };
-
-// ---- random numbers: splitmix64, so that a printed seed repeats a run ------------------------------------------
-
-static uint64_t rng_state;
-
-static uint64_t rng_next(void) {
-    uint64_t z = (rng_state += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static size_t rng_below(size_t n) { return (size_t)(rng_next() % n); }
-
-static void rng_seed(void) {
-    const char *text = getenv("TERN_TEST_SEED");
-    rng_state = text ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15u;
-    printf("TERN_TEST_SEED=%#llx\n", (unsigned long long)rng_state);
-}
 
 // ---- a region that checks itself -------------------------------------------------------------------------------
 
@@ -100,13 +72,13 @@ static void checked_tile(void *arg, size_t tile) {
 
 // Mostly small stages, some empty, some of one tile.
 static size_t random_tiles(void) {
-    switch (rng_below(4)) {
+    switch (random_below(4)) {
     case 0:
-        return rng_below(3);
+        return random_below(3);
     case 1:
-        return rng_below(TILES_MAX + 1);
+        return random_below(TILES_MAX + 1);
     default:
-        return rng_below(6);
+        return random_below(6);
     }
 }
 
@@ -166,7 +138,7 @@ static void stress(tern_pool *pool, size_t n_regions) {
     uint64_t tiles = 0;
     for (size_t r = 0; r < n_regions; r++) {
         // The list is poisoned after each region: a late worker that still read it would crash or be counted.
-        fill_region(region, rng_below(STAGES_MAX + 1), (uint32_t)rng_next());
+        fill_region(region, random_below(STAGES_MAX + 1), (uint32_t)next_random());
         assert_int_equal(tern_pool_run(pool, region->list, region->n_stages, NULL), TERN_OK);
         tiles += check_region(region);
         memset(region->list, 0, sizeof region->list);
@@ -183,7 +155,6 @@ static void stress(tern_pool *pool, size_t n_regions) {
 
 static void every_tile_runs_exactly_once_and_stages_keep_their_order(void **state) {
     (void)state;
-    rng_seed();
     for (int n = 1; n <= WORKERS_MAX; n++) {
         tern_pool *pool = new_pool(n, NULL);
         stress(pool, STRESS_REGIONS / WORKERS_MAX);
@@ -193,7 +164,6 @@ static void every_tile_runs_exactly_once_and_stages_keep_their_order(void **stat
 
 static void pinned_workers_give_the_same_guarantee(void **state) {
     (void)state;
-    rng_seed();
     static tern_topology topology;
     tern_numa *numa;
     tern_topology_detect(&topology, &numa, NULL);
@@ -453,5 +423,5 @@ int main(void) {
         cmocka_unit_test(workers_stay_inside_the_affinity_mask_and_the_callers_mask_is_kept),
         cmocka_unit_test(a_caller_on_a_workers_cpu_moves_for_the_region_only),
     };
-    return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("pool", tests, start_random, NULL);
 }

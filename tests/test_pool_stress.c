@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "sanitized.h"
 #include "test_random.h"
 
 // ---- disturbance -------------------------------------------------------------------------------------------------
@@ -50,17 +51,6 @@ static void disturb(void) {
 #include "sched/wait.c"
 
 // ---- a region that checks itself ---------------------------------------------------------------------------------
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 enum {
     SAMPLE_REGIONS = SANITIZED ? 10000 : 200000,

@@ -88,20 +88,29 @@ static size_t likeliest(const float *logits, size_t n) {
     return best;
 }
 
-static double log_sum(const float *logits, size_t n, double *most) {
+// Logits of one position, and what makes log-probabilities of them: log p(v) = logits[v] - log_sum.
+typedef struct prediction {
+    const float *logits;
+    size_t likeliest;
+    double log_sum;
+} prediction;
+
+static prediction predicted(const float *logits, size_t n) {
+    const size_t best = likeliest(logits, n);
+    const double most = (double)logits[best];
     double sum = 0;
-    *most = (double)logits[likeliest(logits, n)];
-    for (size_t i = 0; i < n; i++) sum += exp((double)logits[i] - *most);
-    return log(sum);
+    for (size_t i = 0; i < n; i++) sum += exp((double)logits[i] - most);
+    return (prediction){logits, best, most + log(sum)};
 }
 
+static double log_probability(const prediction *p, size_t token) { return (double)p->logits[token] - p->log_sum; }
+
 // sum_v p_a(v) (log p_a(v) - log p_b(v))
-static double divergence(const float *a, const float *b, size_t n) {
-    double most_a, most_b, kl = 0;
-    const double sum_a = log_sum(a, n, &most_a), sum_b = log_sum(b, n, &most_b);
+static double divergence(const prediction *a, const prediction *b, size_t n) {
+    double kl = 0;
     for (size_t i = 0; i < n; i++) {
-        const double log_a = (double)a[i] - most_a - sum_a, log_b = (double)b[i] - most_b - sum_b;
-        kl += exp(log_a) * (log_a - log_b);
+        const double log_a = log_probability(a, i);
+        kl += exp(log_a) * (log_a - log_probability(b, i));
     }
     return kl;
 }
@@ -112,14 +121,15 @@ static tern_status predict(side *s, const windows *w, size_t n_vocab) {
 }
 
 static void add_token(result *r, const windows *w, size_t i, size_t n_vocab) {
-    const float *a = r->a.logits + (i - 1) * n_vocab, *b = r->b.logits + (i - 1) * n_vocab;
-    const double kl = divergence(a, b, n_vocab);
+    const prediction a = predicted(r->a.logits + (i - 1) * n_vocab, n_vocab);
+    const prediction b = predicted(r->b.logits + (i - 1) * n_vocab, n_vocab);
+    const double kl = divergence(&a, &b, n_vocab);
     r->kl += kl;
     r->kl_squares += kl * kl;
     r->kl_most = fmax(r->kl_most, kl);
-    r->same += likeliest(a, n_vocab) == likeliest(b, n_vocab);
-    r->a.loss -= windows_log_softmax(a, n_vocab, (size_t)w->input[i]);
-    r->b.loss -= windows_log_softmax(b, n_vocab, (size_t)w->input[i]);
+    r->same += a.likeliest == b.likeliest;
+    r->a.loss -= log_probability(&a, (size_t)w->input[i]);
+    r->b.loss -= log_probability(&b, (size_t)w->input[i]);
     r->tokens++;
 }
 
