@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 TIERS = ("scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi")
@@ -26,6 +27,7 @@ TOKENS = 100
 class Variant:
     name: str
     options: tuple[str, ...]
+    packed: bool = False  # the model as tern pack writes it
 
 
 # What may change digits: each family has a text of its own.
@@ -36,22 +38,27 @@ VARIANTS = (
     Variant("1 guessed token", ("--draft", "1")),
     Variant("table lookup", ("--kernel", "lut")),
     Variant("multiply-add", ("--kernel", "mad")),
+    Variant("packed, mapped", ("--load", "map"), packed=True),
+    Variant("packed, copied", ("--load", "copy"), packed=True),
+    Variant("packed, 8 guessed tokens", ("--draft", "8"), packed=True),
     Variant("a longer context", ("--ctx", "500")),
 )
 
 
-def usable_tiers(tern: str) -> list[str]:
-    best = json.loads(subprocess.run([tern, "info", "--json"], capture_output=True, check=True).stdout)["cpu"]["best_tier"]
-    return list(TIERS[:TIERS.index(best) + 1])
+def tern(args: argparse.Namespace, *arguments) -> dict:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | {"TERN_TUNE": "off"}
+    done = subprocess.run([args.tern, *arguments, "--json"], capture_output=True, text=True, env=env)
+    if done.returncode != 0:
+        sys.exit(f"check_greedy: {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
 
 
 def generate(args: argparse.Namespace, model: Path, options: tuple[str, ...]) -> dict:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("TERN_")} | {"TERN_TUNE": "off"}
-    done = subprocess.run([args.tern, "generate", "-m", model, "-p", args.prompt, "-n", str(args.tokens), "--temp", "0", "--json", *options],
-                          capture_output=True, text=True, env=env)
-    if done.returncode != 0:
-        sys.exit(f"check_greedy: {' '.join(options)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    return tern(args, "generate", "-m", model, "-p", args.prompt, "-n", str(args.tokens), "--temp", "0", *options)
+
+
+def usable_tiers(args: argparse.Namespace) -> list[str]:
+    return list(TIERS[:TIERS.index(tern(args, "info")["cpu"]["best_tier"]) + 1])
 
 
 def variants_of(tiers: list[str]) -> list[Variant]:
@@ -59,12 +66,12 @@ def variants_of(tiers: list[str]) -> list[Variant]:
     return grid + [dataclasses.replace(v, options=("-t", "2", *v.options)) for v in VARIANTS]
 
 
-def check(args: argparse.Namespace, model: Path, family: Variant, variants: list[Variant]) -> int:
+def check(args: argparse.Namespace, model: Path, packed: Path, family: Variant, variants: list[Variant]) -> int:
     first = generate(args, model, family.options + variants[0].options)
     print(f"{model.name}, {family.name}: {first['generated_tokens']} tokens", flush=True)
     failures = 0
     for variant in variants[1:]:
-        result = generate(args, model, family.options + variant.options)
+        result = generate(args, packed if variant.packed else model, family.options + variant.options)
         same = all(result[key] == first[key] for key in ("text", "generated_tokens", "stop"))
         failures += not same
         guessed = f" ({result['accepted_tokens']} of {result['drafted_tokens']} guesses came true)" if result["drafted_tokens"] else ""
@@ -79,8 +86,13 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"tokens to write (default: {TOKENS})")
     parser.add_argument("--prompt", default=PROMPT, help="text to continue (default: one that repeats itself)")
     args = parser.parse_args()
-    variants = variants_of(usable_tiers(args.tern))
-    failures = sum(check(args, model, family, variants) for model in args.models for family in FAMILIES)
+    variants = variants_of(usable_tiers(args))
+    failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / "model.tern"
+        for model in args.models:
+            tern(args, "pack", model, packed, "-t", "2")
+            failures += sum(check(args, model, packed, family, variants) for family in FAMILIES)
     print(f"{failures} differ" if failures else "all the same")
     return 1 if failures else 0
 

@@ -11,7 +11,7 @@ if(TARGET tern)
   set_tests_properties(test_cli_chat PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME greedy_text_is_the_same_however_it_is_made
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/check_greedy.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS}/tiny-tq2_0.gguf
-                   ${TERN_TEST_MODELS}/tiny-gqa-q8_0.gguf)
+                   ${TERN_TEST_MODELS}/tiny-gqa-q8_0.gguf ${TERN_TEST_MODELS}/tiny-biases.gguf ${TERN_TEST_MODELS}/tiny-fused.gguf)
   set_tests_properties(greedy_text_is_the_same_however_it_is_made PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_cli_threads
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_threads.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
