@@ -54,13 +54,15 @@ static void counted_free(void *user, void *p, size_t size) {
 }
 static const tern_allocator counted = {counted_alloc, counted_free, NULL};
 
+// Pages of the process's own. Pages of the model's file are mapped too, as rows of the embedding are met, and belong to the
+// page cache.
 static inline size_t resident_pages(void) {
     FILE *f = fopen("/proc/self/statm", "r");
     if (!f) return 0;
-    size_t total = 0, resident = 0;
-    const int n = fscanf(f, "%zu %zu", &total, &resident);
+    size_t total = 0, resident = 0, of_files = 0;
+    const int n = fscanf(f, "%zu %zu %zu", &total, &resident, &of_files);
     fclose(f);
-    return n == 2 ? resident : 0;
+    return n == 3 ? resident - of_files : 0;
 }
 
 #endif
