@@ -66,15 +66,20 @@ def variants_of(tiers: list[str]) -> list[Variant]:
     return grid + [dataclasses.replace(v, options=("-t", "2", *v.options)) for v in VARIANTS]
 
 
+def answers(result: dict) -> list[tuple]:
+    """Text, length and end of each sequence."""
+    return [(r["text"], r["generated_tokens"], r["stop"]) for r in result.get("sequences", [result])]
+
+
 def check(args: argparse.Namespace, model: Path, packed: Path, family: Variant, variants: list[Variant]) -> int:
-    first = generate(args, model, family.options + variants[0].options)
-    print(f"{model.name}, {family.name}: {first['generated_tokens']} tokens", flush=True)
+    first, = answers(generate(args, model, family.options + variants[0].options))
+    print(f"{model.name}, {family.name}: {first[1]} tokens", flush=True)
     failures = 0
     for variant in variants[1:]:
         result = generate(args, packed if variant.packed else model, family.options + variant.options)
-        same = all(result[key] == first[key] for key in ("text", "generated_tokens", "stop"))
+        same = set(answers(result)) == {first}
         failures += not same
-        guessed = f" ({result['accepted_tokens']} of {result['drafted_tokens']} guesses came true)" if result["drafted_tokens"] else ""
+        guessed = f" ({result['accepted_tokens']} of {result['drafted_tokens']} guesses came true)" if result.get("drafted_tokens") else ""
         print(f"  {'same' if same else 'OTHER TEXT'}: {variant.name}{guessed}", flush=True)
     return failures
 
