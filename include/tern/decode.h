@@ -162,6 +162,8 @@ typedef struct tern_session_params {
 TERN_API tern_status tern_session_create(tern_model *model, tern_session **session, const tern_session_params *params);
 TERN_API void tern_session_destroy(tern_session *session);
 TERN_API size_t tern_session_length(const tern_session *session);
+// Those tokens; valid until the session changes. NULL for a NULL session.
+TERN_API const int32_t *tern_session_tokens(const tern_session *session);
 TERN_API void tern_session_reset(tern_session *session);
 // Forgets the tokens from `length` on, say drafts that were wrong: the next token is appended there. The logits are forgotten
 // too. Errors: ARG (length above that of the session).
@@ -171,6 +173,15 @@ TERN_API tern_status tern_session_truncate(tern_session *session, size_t length)
 // below and one above the original one), FULL (more tokens than the context of `to`), STATE, as for tern_decode_batch. Not
 // thread-safe per model.
 TERN_API tern_status tern_session_copy(tern_session *to, const tern_session *from);
+
+// Writes the session's tokens, keys and values to a file, which appears whole or not at all and replaces only one of its kind. It
+// is readable by its owner alone, since it holds what was said. Errors: ARG, IO (also where something else has that name), MEMORY.
+TERN_API tern_status tern_session_save(tern_session *session, const char *path);
+// The session holds those tokens afterwards instead of its own, or the first n_ctx of them, and goes on with the bits of the saved
+// one; logits come with the next decode. Model file and kv must be those of the saved session. Errors that leave the session as it
+// was: ARG, UNSUPPORTED (another model, kv, rotation of LongRoPE or version of the format; the message has the remedy), FORMAT (no
+// saved session), MEMORY. Errors that leave it empty: FORMAT (damaged behind its header), IO.
+TERN_API tern_status tern_session_restore(tern_session *session, const char *path);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
 // so a prompt is one call with its session repeated, and a batch of sequences is one call with different sessions.

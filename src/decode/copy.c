@@ -42,6 +42,7 @@ tern_status tern_session_copy(tern_session *to, const tern_session *from) {
     const tern_stage stage = {copy_tile, (void *)&args, (size_t)m->hyper.n_layers * m->hyper.n_kv_heads, "copy session"};
     const tern_status status = tern_context_run(m->ctx, &stage, 1);
     if (status != TERN_OK) return status;
+    memcpy(to->tokens, from->tokens, from->length * sizeof *to->tokens);
     to->length = from->length;
     to->has_logits = from->has_logits;
     if (from->has_logits) memcpy(to->logits, from->logits, m->hyper.n_vocab * sizeof *to->logits);

@@ -83,3 +83,16 @@ bool tern_kv_put(const tern_kv *kv, const tern_kernels *kernels, size_t layer, s
     (tern_kv_at(kv, TERN_KV_VALUES, layer, head, position), value, kv->head_dim);
     return true;
 }
+
+void tern_kv_clear_behind(const tern_kv *kv, size_t length) {
+    static const int8_t zeros[TERN_HEAD_DIM_MAX] = {0};
+    const size_t dims = tern_kv_dims(kv->head_dim), in_block = length % TERN_ATTN_BLOCK;
+    if (kv->type != TERN_KV_INT8 || in_block == 0) return;
+    for (size_t run = 0; run < kv->n_runs; run++) {
+        int8_t *keys = tern_kv_at(kv, TERN_KV_KEYS, 0, run, length), *values = tern_kv_at(kv, TERN_KV_VALUES, 0, run, length);
+        for (size_t i = in_block; i < TERN_ATTN_BLOCK; i++) {
+            put_key(keys, i, zeros, dims);
+            put_value(values, i, zeros, dims);
+        }
+    }
+}

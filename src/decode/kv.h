@@ -48,6 +48,9 @@ static inline size_t tern_kv_used(const tern_kv_part *part, size_t positions) {
 bool tern_kv_put(const tern_kv *kv, const tern_kernels *kernels, size_t layer, size_t head, size_t position, const float *key,
                  const float *value);
 
+// Forgets what stands from `length` on in units that hold positions before it.
+void tern_kv_clear_behind(const tern_kv *kv, size_t length);
+
 // Codes of a row of head_dim floats, and zeros up to a multiple of TERN_X_ALIGN; as `quantize` in kernels.h, in one block.
 bool tern_kv_quantize(const tern_kernels *kernels, int8_t *codes, float *scale, int32_t *sum, const float *x, size_t head_dim);
 

@@ -120,6 +120,7 @@ struct tern_session {
     atomic_bool cancelled;       // stop.c
     _Atomic int64_t deadline_ns; // of CLOCK_MONOTONIC; INT64_MAX: none
     tern_kv kv;
+    int32_t *tokens; // [n_ctx], of which the first `length` count
     float *logits; // [n_vocab]
     // Partial sums of a long context, one token's: [blocks of TERN_ATTN_BLOCK keys][n_heads], block_acc [..][head_dim]
     float *block_acc, *block_most, *block_total;

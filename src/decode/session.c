@@ -31,16 +31,18 @@ tern_status tern_session_create(tern_model *model, tern_session **out, const ter
     s->n_sums = tern_ceil_div(n_ctx, TERN_ATTN_BLOCK) * h->n_heads;
     const bool cached = tern_kv_create(&s->kv, allocator, p.kv, n_ctx, h->n_layers, h->n_kv_heads, h->head_dim);
     if (cached) {
+        s->tokens = tern_alloc(allocator, n_ctx, sizeof *s->tokens);
         s->logits = tern_alloc(allocator, h->n_vocab, sizeof *s->logits);
         s->block_acc = tern_alloc(allocator, s->n_sums, h->head_dim * sizeof *s->block_acc);
         s->block_most = tern_alloc(allocator, s->n_sums, sizeof *s->block_most);
         s->block_total = tern_alloc(allocator, s->n_sums, sizeof *s->block_total);
     }
-    if (!cached || !s->logits || !s->block_acc || !s->block_most || !s->block_total) {
+    if (!cached || !s->tokens || !s->logits || !s->block_acc || !s->block_most || !s->block_total) {
         tern_session_destroy(s);
         return tern_fail(err, TERN_ERR_MEMORY, "out of memory for a context of %zu tokens; ask for a shorter one", n_ctx);
     }
     // Touched now, so that decoding neither grows the process nor meets page faults.
+    touch(s->tokens, n_ctx * sizeof *s->tokens);
     touch(s->logits, h->n_vocab * sizeof *s->logits);
     touch(s->block_acc, s->n_sums * h->head_dim * sizeof *s->block_acc);
     touch(s->block_most, s->n_sums * sizeof *s->block_most);
@@ -53,6 +55,7 @@ void tern_session_destroy(tern_session *s) {
     if (!s) return;
     const tern_allocator *allocator = &s->model->ctx->allocator;
     tern_kv_destroy(&s->kv, allocator);
+    tern_free(allocator, s->tokens, s->n_ctx, sizeof *s->tokens);
     tern_free(allocator, s->logits, s->model->hyper.n_vocab, sizeof *s->logits);
     tern_free(allocator, s->block_acc, s->n_sums, s->model->hyper.head_dim * sizeof *s->block_acc);
     tern_free(allocator, s->block_most, s->n_sums, sizeof *s->block_most);
@@ -61,6 +64,8 @@ void tern_session_destroy(tern_session *s) {
 }
 
 size_t tern_session_length(const tern_session *s) { return s ? s->length : 0; }
+
+const int32_t *tern_session_tokens(const tern_session *s) { return s ? s->tokens : NULL; }
 
 void tern_session_reset(tern_session *s) {
     if (!s) return;
@@ -139,6 +144,7 @@ static tern_status decode(tern_model *model, const batch *b) {
         for (size_t i = 0; i < slice; i++) {
             tern_session *s = session_of(b, start + i);
             float *last = --s->pending == 0 ? s->logits : NULL;
+            s->tokens[s->length] = b->tokens[start + i];
             rows[i] = (tern_row){s, s->length++, b->tokens[start + i], b->logits ? b->logits + (start + i) * b->ld : last};
         }
         status = tern_forward(model, slice);

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: MIT
+// Sessions in files: what is restored goes on with the same bits; damaged, stale and foreign files are refused.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/checksum.h"
+#include "tern/decode.h"
+#include "test_random.h"
+
+enum { CTX = 320, STEPS = 5, PATH_ROOM = 256 };
+enum { DENSE = 256, STEP = 512 }; // of damage: every byte of the header, checksums and tokens, then some
+static const char *const models[] = {TERN_TEST_MODELS "/tiny-tq2_0.gguf", TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf"};
+static const tern_kv_type types[] = {TERN_KV_F16, TERN_KV_INT8};
+enum { N_MODELS = 2, N_TYPES = 2 };
+
+static char path[PATH_ROOM], folder[] = "/tmp/tern-session-XXXXXX";
+
+typedef struct rig {
+    tern_context *ctx;
+    tern_model *model;
+    tern_session *session;
+    size_t n_vocab;
+} rig;
+
+static tern_session *new_session(tern_model *model, tern_kv_type kv, size_t n_ctx) {
+    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = n_ctx, .kv = kv};
+    tern_session *s = NULL;
+    assert_int_equal(tern_session_create(model, &s, &params), TERN_OK);
+    return s;
+}
+
+static void set_up(rig *r, const char *file, tern_kv_type kv) {
+    *r = (rig){0};
+    const tern_context_params params = {.struct_size = sizeof params, .threads = 1};
+    assert_int_equal(tern_context_create(&r->ctx, &params), TERN_OK);
+    if (tern_model_load(r->ctx, &r->model, file, NULL) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
+    r->session = new_session(r->model, kv, CTX);
+    tern_model_info info = {.struct_size = sizeof info};
+    assert_int_equal(tern_model_get_info(r->model, &info), TERN_OK);
+    r->n_vocab = info.n_vocab;
+}
+
+static void tear_down(rig *r) {
+    tern_session_destroy(r->session);
+    tern_model_destroy(r->model);
+    tern_context_destroy(r->ctx);
+}
+
+static int32_t token_at(const rig *r, size_t i) { return (int32_t)((i * 7919 + 13) % r->n_vocab); }
+
+static void append(rig *r, tern_session *s, size_t n) {
+    tern_session *sessions[CTX];
+    int32_t tokens[CTX];
+    for (size_t i = 0; i < n; i++) {
+        sessions[i] = s;
+        tokens[i] = token_at(r, tern_session_length(s) + i);
+    }
+    if (tern_decode_batch(r->model, sessions, tokens, n) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
+}
+
+static void check_same(const rig *r, const tern_session *a, const tern_session *b) {
+    assert_int_equal(tern_session_length(a), tern_session_length(b));
+    assert_memory_equal(tern_session_tokens(a), tern_session_tokens(b), tern_session_length(a) * sizeof(int32_t));
+    assert_memory_equal(tern_session_logits(a), tern_session_logits(b), r->n_vocab * sizeof(float));
+}
+
+// ---- files --------------------------------------------------------------------------------------------------------
+
+static unsigned char *read_file(size_t *size) {
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    struct stat st;
+    assert_int_equal(fstat(fileno(f), &st), 0);
+    *size = (size_t)st.st_size;
+    unsigned char *bytes = malloc(*size);
+    assert_non_null(bytes);
+    assert_int_equal(fread(bytes, 1, *size, f), *size);
+    (void)fclose(f);
+    return bytes;
+}
+
+static void write_file(const unsigned char *bytes, size_t size) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void refused(rig *r, tern_session *s, tern_status status, const char *remedy) {
+    assert_int_equal(tern_session_restore(s, path), status);
+    const char *message = tern_context_error(r->ctx);
+    if (!strstr(message, path) || !strstr(message, remedy)) fail_msg("'%s' lacks the file's name or '%s'", message, remedy);
+}
+
+// ---- tests --------------------------------------------------------------------------------------------------------
+
+static void a_restored_session_goes_on_with_the_same_bits(void **unused) {
+    (void)unused;
+    const size_t lengths[] = {1, 255, 256, 300};
+    for (size_t m = 0; m < N_MODELS; m++)
+        for (size_t t = 0; t < N_TYPES; t++) {
+            rig r, later;
+            set_up(&r, models[m], types[t]);
+            append(&r, r.session, CTX); // what is forgotten is not in the file, and does not come back
+            for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+                set_up(&later, models[m], types[t]); // as in another process
+                append(&later, later.session, 7);    // to be replaced
+                tern_session_reset(r.session);
+                append(&r, r.session, lengths[i]);
+                assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+                if (tern_session_restore(later.session, path) != TERN_OK) fail_msg("%s", tern_context_error(later.ctx));
+                assert_int_equal(tern_session_length(later.session), lengths[i]);
+                assert_null(tern_session_logits(later.session));
+                for (size_t j = 0; j < STEPS; j++) {
+                    append(&r, r.session, 1);
+                    append(&later, later.session, 1);
+                    check_same(&r, r.session, later.session);
+                }
+                tear_down(&later);
+            }
+            tear_down(&r);
+        }
+}
+
+static void a_shorter_context_takes_the_first_tokens(void **unused) {
+    (void)unused;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        rig r;
+        set_up(&r, models[1], types[t]);
+        append(&r, r.session, 300);
+        assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+        const size_t sizes[] = {40, 256, 280};
+        for (size_t i = 0; i < 3; i++) {
+            tern_session *small = new_session(r.model, types[t], sizes[i]);
+            assert_int_equal(tern_session_restore(small, path), TERN_OK);
+            assert_int_equal(tern_session_length(small), sizes[i]);
+            assert_int_equal(tern_session_truncate(small, sizes[i] - 3), TERN_OK);
+            assert_int_equal(tern_session_truncate(r.session, sizes[i] - 3), TERN_OK);
+            append(&r, small, 3);
+            append(&r, r.session, 3);
+            check_same(&r, r.session, small);
+            tern_session_destroy(small);
+            append(&r, r.session, 300 - sizes[i]);
+        }
+        tear_down(&r);
+    }
+}
+
+static void forgotten_tokens_are_not_in_the_file(void **unused) {
+    (void)unused;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        rig r;
+        size_t size[2];
+        unsigned char *bytes[2];
+        for (size_t i = 0; i < 2; i++) {
+            set_up(&r, models[1], types[t]);
+            append(&r, r.session, i ? 290 : 270);
+            assert_int_equal(tern_session_truncate(r.session, 261), TERN_OK);
+            assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+            bytes[i] = read_file(&size[i]);
+            tear_down(&r);
+        }
+        assert_int_equal(size[0], size[1]);
+        assert_memory_equal(bytes[0], bytes[1], size[0]);
+        free(bytes[0]);
+        free(bytes[1]);
+    }
+}
+
+static void damaged_files_are_refused(void **unused) {
+    (void)unused;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        rig r;
+        set_up(&r, models[0], types[t]);
+        append(&r, r.session, 9);
+        assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+        size_t size;
+        unsigned char *whole = read_file(&size), *bytes = malloc(size + 1);
+        assert_non_null(bytes);
+        for (size_t cut = 0; cut < size; cut += cut < DENSE ? 1 : 1 + random_below(STEP)) { // shortened
+            write_file(whole, cut);
+            refused(&r, r.session, TERN_ERR_FORMAT, cut < 56 ? "give the name of one" : "delete it");
+        }
+        for (size_t i = 0; i < size; i += i < DENSE ? 1 : 1 + random_below(STEP)) { // one byte is another
+            memcpy(bytes, whole, size);
+            bytes[i] ^= (unsigned char)(1 + random_below(255));
+            write_file(bytes, size);
+            const tern_status status = tern_session_restore(r.session, path);
+            if (status != TERN_ERR_FORMAT && status != TERN_ERR_UNSUPPORTED) fail_msg("byte %zu: status %d", i, (int)status);
+        }
+        memcpy(bytes, whole, size);
+        bytes[size] = 0;
+        write_file(bytes, size + 1); // longer
+        refused(&r, r.session, TERN_ERR_FORMAT, "delete it");
+        assert_int_equal(tern_session_length(r.session), 0); // and the session is still good
+        append(&r, r.session, 9);
+        free(bytes);
+        free(whole);
+        tear_down(&r);
+    }
+}
+
+// Offsets of the header's fields, which a hostile file has with right checksums.
+enum { AT_VERSION = 8, AT_KV = 12, AT_FINGERPRINT = 16, AT_ROPE = 24, AT_TOKENS = 28, AT_BYTES = 32, AT_SUM = 48 };
+
+static void a_hostile_header_with_a_right_checksum_is_refused(void **unused) {
+    (void)unused;
+    rig r;
+    set_up(&r, models[0], TERN_KV_F16);
+    append(&r, r.session, 9);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    size_t size;
+    unsigned char *whole = read_file(&size), *bytes = malloc(size);
+    assert_non_null(bytes);
+    const uint32_t counts[] = {0, 8, 10, 1 << 16, UINT32_MAX};
+    const struct {
+        size_t at;
+        tern_status status;
+    } fields[] = {{AT_VERSION, TERN_ERR_UNSUPPORTED}, {AT_KV, TERN_ERR_UNSUPPORTED}, {AT_FINGERPRINT, TERN_ERR_UNSUPPORTED},
+                  {AT_ROPE, TERN_ERR_UNSUPPORTED},    {AT_TOKENS, TERN_ERR_FORMAT},  {AT_BYTES, TERN_ERR_FORMAT}};
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            memcpy(bytes, whole, size);
+            memcpy(bytes + fields[f].at, &counts[i], sizeof counts[i]);
+            const uint64_t sum = tern_checksum(bytes, AT_SUM);
+            memcpy(bytes + AT_SUM, &sum, sizeof sum);
+            if (memcmp(bytes, whole, size) == 0) continue; // the field was that
+            write_file(bytes, size);
+            assert_int_equal(tern_session_restore(r.session, path), fields[f].status);
+        }
+    free(bytes);
+    free(whole);
+    tear_down(&r);
+}
+
+static void files_of_another_model_or_type_are_refused_and_change_nothing(void **unused) {
+    (void)unused;
+    rig r, other;
+    set_up(&r, models[0], TERN_KV_F16);
+    set_up(&other, models[1], TERN_KV_F16);
+    append(&r, r.session, 20);
+    append(&other, other.session, 3);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    refused(&other, other.session, TERN_ERR_UNSUPPORTED, "another model");
+    assert_int_equal(tern_session_length(other.session), 3);
+    assert_non_null(tern_session_logits(other.session));
+    tern_session *int8 = new_session(r.model, TERN_KV_INT8, CTX);
+    refused(&r, int8, TERN_ERR_UNSUPPORTED, "another type");
+    tern_session_destroy(int8);
+    tear_down(&other);
+    tear_down(&r);
+}
+
+static void only_a_saved_session_is_replaced(void **unused) {
+    (void)unused;
+    rig r;
+    set_up(&r, models[0], TERN_KV_F16);
+    append(&r, r.session, 2);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & (S_IRWXG | S_IRWXO), 0);
+    append(&r, r.session, 2);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    write_file((const unsigned char *)"my only copy", 12);
+    assert_int_equal(tern_session_save(r.session, path), TERN_ERR_IO);
+    refused(&r, r.session, TERN_ERR_FORMAT, "no saved session");
+    assert_int_equal(tern_session_length(r.session), 4); // as it was
+    size_t size;
+    unsigned char *bytes = read_file(&size);
+    assert_int_equal(size, 12);
+    free(bytes);
+    assert_int_equal(unlink(path), 0);
+    refused(&r, r.session, TERN_ERR_IO, "No such file");
+    assert_int_equal(tern_session_save(r.session, folder), TERN_ERR_IO);
+    assert_int_equal(tern_session_restore(r.session, folder), TERN_ERR_IO);
+    assert_int_equal(tern_session_save(r.session, "/nowhere/at/all"), TERN_ERR_IO);
+    assert_int_equal(tern_session_save(NULL, path), TERN_ERR_ARG);
+    assert_int_equal(tern_session_save(r.session, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_session_restore(NULL, path), TERN_ERR_ARG);
+    assert_int_equal(tern_session_restore(r.session, ""), TERN_ERR_ARG);
+    assert_null(tern_session_tokens(NULL));
+    tear_down(&r);
+}
+
+static int make_folder(void **state) {
+    if (start_random(state) != 0 || !mkdtemp(folder)) return -1;
+    (void)snprintf(path, sizeof path, "%s/session", folder);
+    return 0;
+}
+
+static int remove_folder(void **unused) {
+    (void)unused;
+    (void)unlink(path);
+    return rmdir(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_restored_session_goes_on_with_the_same_bits),
+        cmocka_unit_test(a_shorter_context_takes_the_first_tokens),
+        cmocka_unit_test(forgotten_tokens_are_not_in_the_file),
+        cmocka_unit_test(damaged_files_are_refused),
+        cmocka_unit_test(a_hostile_header_with_a_right_checksum_is_refused),
+        cmocka_unit_test(files_of_another_model_or_type_are_refused_and_change_nothing),
+        cmocka_unit_test(only_a_saved_session_is_replaced),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
