@@ -57,6 +57,9 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "compare", "a", "b", "c", says=["c"])
         self.check(USAGE, "compare", "a", "b", "--head-b", "5", says=["--head-b 5", "exact"])
         self.check(USAGE, "generate", "-m", TERNARY, "--head", "none", says=["--head none", "int4"])
+        self.check(USAGE, "generate", "-m", TERNARY, "--kv", "f64", says=["--kv f64", "int8"])
+        self.check(USAGE, "compare", "a", "b", "--kv-b", "f64", says=["--kv-b f64", "int8"])
+        self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "2", "--prompt-cache", "c", says=["--prompt-cache"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "2", "--draft", "2", says=["--draft", "--parallel"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "0", says=["--parallel 0"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--timeout", "-1", says=["--timeout -1"])
@@ -270,6 +273,52 @@ class Generate(unittest.TestCase):
                     wrong += got["drafted_tokens"] - got["accepted_tokens"]
         self.assertGreater(right, 0)
         self.assertGreater(wrong, 0)
+
+    def test_a_prompt_cache_saves_reading_and_changes_no_text(self):
+        def run(prompt, *args):
+            return json.loads(tern("generate", "-m", INT8, "-n", "12", "-p", prompt, "--json", *args).stdout)
+        for kv in ("f16", "int8"):
+            with tempfile.TemporaryDirectory() as folder:
+                cache = ("--kv", kv, "--prompt-cache", f"{folder}/cache")
+                prompt, longer = "The tern flies over the sea", "The tern flies over the sea and back, again and again"
+                first = run(prompt, *cache)
+                self.assertEqual(first["reused_tokens"], 0)
+                for draft in ("0", "4"):
+                    for text in (longer, prompt, "The dog", prompt, longer):
+                        plain, got = run(text, "--kv", kv), run(text, *cache, "--draft", draft)
+                        for key in ("text", "prompt_tokens", "stop"):
+                            self.assertEqual(got[key], plain[key], (kv, draft, text, key))
+                        self.assertLess(got["reused_tokens"], got["prompt_tokens"])
+                self.assertGreater(run(longer, *cache)["reused_tokens"], first["prompt_tokens"])
+                shown = tern("generate", "-m", INT8, "-n", "2", "-p", prompt, *cache).stderr.decode()
+                self.assertIn(f"{first['prompt_tokens'] - 1} tokens of {folder}/cache", shown)
+
+    def test_a_prompt_cache_of_something_else_is_refused_with_the_remedy(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cache = f"{folder}/cache"
+            args = ("-p", "The tern", "-n", "2", "--prompt-cache", cache)
+            self.assertEqual(tern("generate", "-m", INT8, *args).returncode, 0)
+            Errors.check(self, FAILED, "generate", "-m", TERNARY, *args, says=[cache, "another model", "delete it"])
+            Errors.check(self, FAILED, "generate", "-m", INT8, "--kv", "int8", *args, says=[cache, "f16", "int8"])
+            data = Path(cache).read_bytes()
+            Path(cache).write_bytes(data[:-1])
+            Errors.check(self, FAILED, "generate", "-m", INT8, *args, says=[cache, "damaged", "delete it"])
+            Path(cache).write_text("my only copy of a long letter, which is longer than the header of a saved session is")
+            Errors.check(self, FAILED, "generate", "-m", INT8, *args, says=[cache, "no saved session"])
+            self.assertTrue(Path(cache).read_text().startswith("my only copy"))
+
+    def test_keys_and_values_in_int8_are_near_those_in_float16(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+            text.write("The tern is a bird that flies far over the sea. " * 20)
+            text.flush()
+            args = ("-f", text.name, "--json")
+            same = json.loads(tern("compare", INT8, INT8, "--kv", "int8", *args).stdout)
+            self.assertEqual(same["mean_kl_nats"], 0)
+            apart = json.loads(tern("compare", INT8, INT8, "--kv-b", "int8", *args).stdout)
+            self.assertGreater(apart["mean_kl_nats"], 0)
+            self.assertLess(apart["mean_kl_nats"], 0.02)
+            alone = json.loads(tern("perplexity", "-m", INT8, "--kv", "int8", *args).stdout)
+            self.assertAlmostEqual(alone["perplexity"] / apart["perplexity_b"], 1, 4)
 
     def test_prompts_come_from_an_option_a_file_or_stdin(self):
         def text(*args, stdin=b""):

@@ -254,7 +254,7 @@ static void files_of_another_model_or_type_are_refused_and_change_nothing(void *
     assert_int_equal(tern_session_length(other.session), 3);
     assert_non_null(tern_session_logits(other.session));
     tern_session *int8 = new_session(r.model, TERN_KV_INT8, CTX);
-    refused(&r, int8, TERN_ERR_UNSUPPORTED, "another type");
+    refused(&r, int8, TERN_ERR_UNSUPPORTED, "int8");
     tern_session_destroy(int8);
     tear_down(&other);
     tear_down(&r);

@@ -2,6 +2,7 @@
 // tern generate: text from a prompt, streamed, and how fast it came.
 #include "generate_report.h"
 #include "interrupt.h"
+#include "prompt_cache.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,10 +23,11 @@ typedef struct generate_options {
     size_t n_parallel; // sequences; 0: one, and no word of that
     double timeout_s;  // INFINITY: none
     bool stats;
+    const char *prompt_cache; // file, or NULL
 } generate_options;
 
 enum { DEFAULT_PREDICT = 128, DEFAULT_TRACE_STEPS = 4, MAX_TRACE_STEPS = 100 };
-enum { KEY_CHAT = CLI_KEY_OWN, KEY_SYSTEM, KEY_TRACE, KEY_TRACE_STEPS, KEY_PARALLEL, KEY_TIMEOUT, KEY_STATS };
+enum { KEY_CHAT = CLI_KEY_OWN, KEY_SYSTEM, KEY_TRACE, KEY_TRACE_STEPS, KEY_PARALLEL, KEY_TIMEOUT, KEY_STATS, KEY_PROMPT_CACHE };
 
 static const double max_timeout = 1e6, min_timeout = 1e-3;
 
@@ -64,6 +66,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_STATS:
         o->stats = true;
         return 0;
+    case KEY_PROMPT_CACHE:
+        o->prompt_cache = arg;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -74,6 +79,8 @@ static const struct argp_option own_options[] = {
     {"file", 'f', "FILE", 0, "Read the prompt from FILE", 0},
     {"chat", KEY_CHAT, NULL, 0, "Wrap the prompt in the model's chat template (default: continue the prompt as it is)", 0},
     {"system", KEY_SYSTEM, "TEXT", 0, "System message before the prompt (with --chat; default: none)", 0},
+    {"prompt-cache", KEY_PROMPT_CACHE, "FILE", 0,
+     "Take from FILE what was read before of the prompt's beginning, and keep there what is read and written", 0},
     {"parallel", KEY_PARALLEL, "N", 0,
      "Write N texts at once, with seeds S, S + 1, ...: each token of all costs little more than one; a text is printed when it "
      "is "
@@ -164,7 +171,7 @@ static int finish_trace(const generate_options *o, answer *a, trace_file **trace
 }
 
 static generate_report report_of(const generate_options *o) {
-    return (generate_report){.model = o->base.model, .json = o->base.json, .stats = o->stats};
+    return (generate_report){.model = o->base.model, .json = o->base.json, .stats = o->stats, .prompt_cache = o->prompt_cache};
 }
 
 static int begin_stages(const generate_options *o, tern_context *ctx) {
@@ -193,14 +200,17 @@ static int run_one(const generate_options *o, tern_context *ctx, tern_model *mod
         rc = begin_stages(o, ctx);
     }
     if (rc == CLI_OK) rc = set_timeout(o, &a);
-    if (rc == CLI_OK) rc = answer_read(&a, tokens, n_prompt);
+    if (rc == CLI_OK) rc = prompt_cache_load(&a, o->prompt_cache, tokens, n_prompt, &report.n_reused);
+    if (rc == CLI_OK) rc = answer_read(&a, tokens + report.n_reused, n_prompt - report.n_reused);
     if (rc == CLI_OK) rc = end_stages(o, ctx, 0, &report.prompt);
+    const bool read = rc == CLI_OK && !a.stop;
     if (rc == CLI_OK && !a.stop) {
         rc = begin_stages(o, ctx);
         if (rc == CLI_OK) rc = answer_write(&a);
         if (rc == CLI_OK) rc = end_stages(o, ctx, a.sample_s, &report.write);
     }
     if (rc == CLI_OK) rc = report_answer(&report, &a);
+    if (rc == CLI_OK && read) rc = prompt_cache_save(&a, o->prompt_cache);
     if (rc == CLI_OK) rc = finish_trace(o, &a, trace);
     if (rc == CLI_OK && strcmp(a.stop, "interrupt") == 0) rc = CLI_INTERRUPTED;
     answer_close(&a);
@@ -262,6 +272,8 @@ int cmd_generate(int argc, char **argv) {
     if (o.system && !o.chat) cli_usage("--system is part of a chat; add --chat");
     if (o.n_parallel && o.sampling.n_draft) cli_usage("--draft is for one sequence; leave out --parallel, or --draft");
     if (o.n_parallel && o.trace) cli_usage("--trace is for one sequence; leave out --parallel, or --trace");
+    if (o.n_parallel && o.prompt_cache)
+        cli_usage("--prompt-cache is for one sequence; leave out --parallel, or --prompt-cache");
     if (o.trace_steps_given && !o.trace) cli_usage("--trace-steps is part of a trace; add --trace FILE");
     if (o.prompt && !*o.prompt) return cli_fail("the prompt is empty; give some text with -p, with -f or on stdin");
     tern_context *ctx = NULL;

@@ -34,8 +34,8 @@ static json_t *token_ms_json(const speeds *s) {
 
 // What both forms have, at the beginning and at the end. n_written: tokens that steps of decoding made.
 static json_t *head_json(const generate_report *r, const answer *a) {
-    return json_pack("{s:s, s:o, s:I}", "schema", "tern.generate/1", "model", cli_text_json(r->model), "prompt_tokens",
-                     (json_int_t)a->n_prompt);
+    return json_pack("{s:s, s:o, s:I, s:I}", "schema", "tern.generate/1", "model", cli_text_json(r->model), "prompt_tokens",
+                     (json_int_t)(r->n_reused + a->n_prompt), "reused_tokens", (json_int_t)r->n_reused);
 }
 static json_t *tail_json(const generate_report *r, const answer *a, size_t n_written) {
     return json_pack("{s:{s:o, s:o}, s:i, s:s, s:o}", "stages_ms", "prompt", stages_json(&r->prompt, 1), "token",
@@ -75,7 +75,9 @@ static void print_kernels(tern_context *ctx) {
 
 static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
-static void print_prompt(const answer *a, const speeds *s) {
+static void print_prompt(const generate_report *r, const answer *a, const speeds *s) {
+    if (r->prompt_cache)
+        (void)fprintf(stderr, "\nreused     %zu token%s of %s", r->n_reused, plural(r->n_reused), r->prompt_cache);
     (void)fprintf(stderr, "\nprompt     %zu token%s", a->n_prompt, plural(a->n_prompt));
     if (isfinite(s->prefill)) (void)fprintf(stderr, ", %.1f tok/s, first token after %.1f ms", s->prefill, s->first_ms);
 }
@@ -91,7 +93,7 @@ static void print_end(const generate_report *r, const answer *a, size_t n_writte
 static int answer_text(const generate_report *r, const answer *a, const speeds *s) {
     if (a->text.size == 0 || a->text.text[a->text.size - 1] != '\n') (void)putchar('\n');
     const int rc = cli_flush();
-    print_prompt(a, s);
+    print_prompt(r, a, s);
     (void)fprintf(stderr, "\ngenerated  %zu token%s (stopped by: %s)", a->n_generated, plural(a->n_generated), a->stop);
     if (isfinite(s->decode)) {
         (void)fprintf(stderr, ", %.1f tok/s; %s p50 %.2f ms, p95 %.2f ms, p99 %.2f ms", s->decode,
@@ -144,7 +146,7 @@ int report_parallel(const generate_report *r, const parallel *p) {
     const speeds s = speeds_measure(first);
     if (r->json) return parallel_json(r, p, &s);
     const int rc = cli_flush();
-    print_prompt(first, &s);
+    print_prompt(r, first, &s);
     (void)fprintf(stderr, "\ngenerated  %zu tokens in %zu sequences", generated(p), p->n);
     if (p->n_steps)
         (void)fprintf(stderr, ", %.1f tok/s together; %zu steps of %.2f ms", rate(p), p->n_steps,

@@ -10,6 +10,8 @@ typedef struct generate_report {
     const char *model;
     bool json, stats;          // stats: the table of stages, on stderr; JSON always has them
     stage_times prompt, write; // in sum
+    const char *prompt_cache;  // file, or NULL
+    size_t n_reused;           // tokens of the prompt that came from it
 } generate_report;
 
 int report_answer(const generate_report *r, answer *a);

@@ -197,6 +197,8 @@ static bool read_all(int fd, void *data, size_t bytes) {
 
 static tern_status fail_read(const session_file *f) { return errno ? fail_system(f, "read") : fail_damaged(f); }
 
+static const char *kv_name(uint32_t type) { return type == TERN_KV_F16 ? "f16" : type == TERN_KV_INT8 ? "int8" : "other"; }
+
 static tern_status check_header(session_file *f) {
     const file_header *h = &f->header;
     const tern_session *s = f->s;
@@ -209,8 +211,8 @@ static tern_status check_header(session_file *f) {
     if (h->header_sum != tern_checksum(h, offsetof(file_header, header_sum))) return fail_damaged(f);
     if (h->kv != s->kv.type)
         return tern_fail(f->err, TERN_ERR_UNSUPPORTED,
-                         "%s holds keys and values of another type than the session's; choose that one, or another file",
-                         f->path);
+                         "%s holds %s keys and values, the session has %s; choose those, or another file", f->path,
+                         kv_name(h->kv), kv_name(s->kv.type));
     if (h->n_tokens > s->model->hyper.n_ctx) return fail_damaged(f); // no session holds as many
     const file_header own = make_header(s, h->n_tokens, f->n_sums);
     if (h->fingerprint != own.fingerprint)
