@@ -29,7 +29,8 @@ enum { ROW = 6912, BLOCK = 32, HEAD_DIM = 128, KEYS = TERN_ATTN_BLOCK, ALIGN = 6
 
 typedef struct buffers {
     float *a, *b, *y;
-    int8_t *q, *tables;
+    int8_t *q, *tables, *keys;
+    float *scales; // of keys
     int32_t *sums;
     uint16_t *halves;
 } buffers;
@@ -48,6 +49,8 @@ static void release(buffers *d) {
     free(d->tables);
     free(d->sums);
     free(d->halves);
+    free(d->keys);
+    free(d->scales);
 }
 
 static int make_buffers(buffers *d) {
@@ -59,14 +62,18 @@ static int make_buffers(buffers *d) {
                    .q = allocate(ROW + ALIGN),
                    .tables = allocate(t5 > t2n ? t5 : t2n),
                    .sums = allocate(ROW * sizeof(int32_t)),
-                   .halves = allocate((size_t)KEYS * HEAD_DIM * sizeof(uint16_t))};
-    if (!d->a || !d->b || !d->y || !d->q || !d->tables || !d->sums || !d->halves) return 0;
+                   .halves = allocate((size_t)KEYS * HEAD_DIM * sizeof(uint16_t)),
+                   .keys = allocate(tern_kv_block_bytes(HEAD_DIM)),
+                   .scales = allocate(KEYS * sizeof(float))};
+    if (!d->a || !d->b || !d->y || !d->q || !d->tables || !d->sums || !d->halves || !d->keys || !d->scales) return 0;
     enum { PERIOD = 255, HALF = 127 }; // values in -1..1 that are no pattern of the vector length
     for (size_t i = 0; i < floats; i++) {
         d->a[i] = (float)(i % PERIOD) / (float)HALF - 1;
         d->b[i] = (float)(i * i % PERIOD) / (float)HALF - 1;
     }
     for (size_t i = 0; i < (size_t)KEYS * HEAD_DIM; i++) d->halves[i] = (uint16_t)(i % PERIOD << 5); // 0 .. 1
+    for (size_t i = 0; i < tern_kv_block_bytes(HEAD_DIM); i++) d->keys[i] = (int8_t)(i * i % PERIOD - HALF);
+    for (size_t i = 0; i < KEYS; i++) d->scales[i] = 1e-4F; // scores of a few units
     for (size_t i = 0; i < ROW; i++) d->q[i] = (int8_t)(i % PERIOD - HALF);
     return 1;
 }
@@ -86,6 +93,30 @@ static void attend(tern_attention_fn *fn, const buffers *d, size_t n_queries) {
                                       .n_keys = KEYS,
                                       .head_dim = HEAD_DIM,
                                       .scale = 1.0F};
+    fn(&args);
+}
+
+// The same over INT8 keys and values.
+static void attend_int8(tern_attention_int8_fn *fn, const buffers *d, size_t n_queries) {
+    static const float scales[TERN_ATTN_QUERIES] = {1, 1, 1, 1};
+    static const int32_t no_sums[TERN_ATTN_QUERIES] = {0}; // right for no query, and as fast
+    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
+    const tern_attention_int8_args args = {.acc = d->y,
+                                           .ld_acc = HEAD_DIM,
+                                           .most = most,
+                                           .total = total,
+                                           .q = d->q,
+                                           .ld_q = HEAD_DIM,
+                                           .q_scales = scales,
+                                           .q_sums = no_sums,
+                                           .n_queries = n_queries,
+                                           .keys = d->keys,
+                                           .values = d->keys,
+                                           .key_scales = d->scales,
+                                           .value_scales = d->scales,
+                                           .n_keys = KEYS,
+                                           .head_dim = HEAD_DIM,
+                                           .scale = 1.0F};
     fn(&args);
 }
 
@@ -114,6 +145,9 @@ static double call(const stage_case *c, const buffers *d, size_t k) {
     case TERN_STAGE_attention:
         attend((tern_attention_fn *)c->fn, d, k);
         return (double)(2 * KEYS * HEAD_DIM * sizeof(uint16_t));
+    case TERN_STAGE_attention_int8:
+        attend_int8((tern_attention_int8_fn *)c->fn, d, k);
+        return (double)(2 * KEYS * (HEAD_DIM + sizeof(float)));
     default:
         return 0;
     }
@@ -144,13 +178,14 @@ void bench_register_stages(tern_context *ctx) {
     for (size_t i = 0; i < N_CASES; i++) {
         tern_variant_info v;
         const tern_stage_id stage = cases[i].stage;
+        const int attention = stage == TERN_STAGE_attention || stage == TERN_STAGE_attention_int8;
         const int here = stage == TERN_STAGE_quantize || stage == TERN_STAGE_lut_build || stage == TERN_STAGE_rmsnorm ||
-                         stage == TERN_STAGE_silu_mul || stage == TERN_STAGE_relu2_mul || stage == TERN_STAGE_attention;
+                         stage == TERN_STAGE_silu_mul || stage == TERN_STAGE_relu2_mul || attention;
         if (!here || !bench_find_variant(ctx, cases[i].symbol, &v)) continue;
         for (size_t j = 0; j < SIZES; j++) {
             char name[BENCH_NAME_MAX], shape[BENCH_NAME_MAX];
-            sized[i][j] = (sized_case){&cases[i], stage == TERN_STAGE_attention ? queries[j] : elements[j]};
-            if (stage == TERN_STAGE_attention)
+            sized[i][j] = (sized_case){&cases[i], attention ? queries[j] : elements[j]};
+            if (attention)
                 (void)snprintf(shape, sizeof shape, "q%zu_keys%d_d%d", queries[j], KEYS, HEAD_DIM);
             else
                 (void)snprintf(shape, sizeof shape, "k%zu", elements[j]);

@@ -16,6 +16,13 @@ static inline TERN_VF_INLINE v4f fold_lanes(const vf *sum) {
     return __builtin_shufflevector(s, s, 0, 1, 2, 3) + __builtin_shufflevector(s, s, 4, 5, 6, 7);
 }
 
+static inline void store_codes(int8_t *codes, const vi *rounded) {
+    // 16-bit lanes 0..3, 8..11, 4..7, 12..15, put in order
+    const __m256i words =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)rounded[0], (__m256i)rounded[1]), _MM_SHUFFLE(3, 1, 2, 0));
+    _mm_storeu_si128((__m128i *)codes, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
 enum { HALVES = 2, HALF = TERN_I8_PANEL / HALVES, HALF_BYTES = HALF * TERN_I8_GROUP_K, PREFETCH_BYTES = 2048 };
 
 typedef struct rows {

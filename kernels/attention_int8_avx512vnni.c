@@ -13,6 +13,10 @@ static inline TERN_VF_INLINE v4f fold_lanes(const vf *sum) {
     return __builtin_shufflevector(s, s, 0, 1, 2, 3) + __builtin_shufflevector(s, s, 4, 5, 6, 7);
 }
 
+static inline void store_codes(int8_t *codes, const vi *rounded) {
+    _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8((__m512i)rounded[0]));
+}
+
 enum { BIAS = 128, PREFETCH_BYTES = 2048 };
 
 // vpdpbusd multiplies unsigned with signed bytes and does not saturate. Queries have signs, so keys are taken as codes + 128,

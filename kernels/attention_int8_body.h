@@ -3,7 +3,9 @@
 //
 // The tier's file defines, besides fold_lanes,
 //   void add_panel(int32_t *sums, size_t ld, const int8_t *panel, size_t groups, const rows *x, size_t queries)
-// sums[i * ld + f] = the exact dot product of row i < queries of x with feature f < 16 of an I8 panel, `groups` * 4 deep.
+//   sums[i * ld + f] = the exact dot product of row i < queries of x with feature f < 16 of an I8 panel, `groups` * 4 deep
+//   void store_codes(int8_t *codes, const vi *rounded)
+//   codes[0 .. LANES) = the integers of PARTS vectors, within 0..127
 #include "softmax_body.h"
 
 static const float CODE_MAX = 127.0f;
@@ -36,11 +38,11 @@ static inline TERN_VF_INLINE float quantize_weights(int8_t *codes, float *weight
     for (size_t j = 0; j < padded; j += WIDTH) store(weights + j, load(weights + j) * load(value_scales + j));
     memset(weights + n, 0, (padded - n) * sizeof *weights); // scales behind n are anything
     const float top = largest(weights, padded), inverse = CODE_MAX / top;
-    for (size_t j = 0; j < padded; j += WIDTH) {
-        typedef int8_t vb __attribute__((vector_size(WIDTH)));
-        const vi rounded = (vi)(load(weights + j) * inverse + magic); // low byte: the code, 0..127
-        const vb bytes = __builtin_convertvector(rounded, vb);
-        memcpy(codes + j, &bytes, sizeof bytes);
+    for (size_t j = 0; j < padded; j += LANES) {
+        vi rounded[PARTS];
+        for (size_t p = 0; p < PARTS; p++)
+            rounded[p] = (vi)(load(weights + j + p * WIDTH) * inverse + magic) - (vi)splat(magic);
+        store_codes(codes + j, rounded);
     }
     return top / CODE_MAX;
 }

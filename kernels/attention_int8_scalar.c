@@ -2,9 +2,17 @@
 // INT8 attention for baseline x86-64.
 #define TERN_VF_BYTES 16
 #define TERN_VF_NAME(stage) tern_##stage##_scalar
+#include <emmintrin.h>
+
 #include "vector_types.h"
 
 static inline TERN_VF_INLINE v4f fold_lanes(const vf *sum) { return (sum[0] + sum[2]) + (sum[1] + sum[3]); }
+
+static inline void store_codes(int8_t *codes, const vi *rounded) {
+    const __m128i low = _mm_packs_epi32((__m128i)rounded[0], (__m128i)rounded[1]);
+    const __m128i high = _mm_packs_epi32((__m128i)rounded[2], (__m128i)rounded[3]);
+    _mm_storeu_si128((__m128i *)codes, _mm_packs_epi16(low, high));
+}
 
 typedef struct rows {
     const int8_t *codes;

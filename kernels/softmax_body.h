@@ -5,11 +5,16 @@
 
 #include "vector_types.h"
 
+// Of n >= 1 scores; what follows up to a multiple of LANES must not be larger.
 static inline TERN_VF_INLINE float largest(const float *scores, size_t n) {
-    vf top = load(scores);
-    for (size_t j = WIDTH; j < n; j += WIDTH) top = larger(top, load(scores + j));
-    float most = top[0];
-    for (size_t i = 1; i < WIDTH; i++) most = most > top[i] ? most : top[i];
+    vf top[PARTS]; // chains of their own
+    for (size_t p = 0; p < PARTS; p++) top[p] = load(scores + p * WIDTH);
+    for (size_t j = LANES; j < n; j += LANES) {
+        for (size_t p = 0; p < PARTS; p++) top[p] = larger(top[p], load(scores + j + p * WIDTH));
+    }
+    for (size_t p = 1; p < PARTS; p++) top[0] = larger(top[0], top[p]);
+    float most = top[0][0];
+    for (size_t i = 1; i < WIDTH; i++) most = most > top[0][i] ? most : top[0][i];
     return most;
 }
 
