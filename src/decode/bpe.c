@@ -46,10 +46,10 @@ tern_bpe_added tern_bpe_add(tern_bpe *bpe, int32_t left, int32_t right, uint32_t
 
 // ---- Loading ----------------------------------------------------------------------------------------------
 
-static tern_status read_merge(tern_bpe *bpe, const tern_vocab *vocab, const tern_gguf *gguf, size_t rank, tern_error *err) {
-    const char *path = tern_gguf_path(gguf);
+static tern_status read_merge(tern_bpe *bpe, const tern_vocab *vocab, tern_gguf_array merges, size_t rank, tern_error *err) {
+    const char *path = tern_gguf_path(merges.gguf);
     tern_gguf_string text;
-    if (!tern_gguf_array_string(gguf, KEY_MERGES, rank, &text)) {
+    if (!tern_gguf_string_at(merges, rank, &text)) {
         return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_MERGES "[%zu] cannot be read; convert the model again", path, rank);
     }
     // "left right": the byte-level alphabet has no space, so the first one separates.
@@ -59,9 +59,9 @@ static tern_status read_merge(tern_bpe *bpe, const tern_vocab *vocab, const tern
                          "%s: " KEY_MERGES "[%zu] is not two tokens with a space between; convert the model again", path, rank);
     }
     const size_t n_left = (size_t)(space - text.data), n_right = text.size - n_left - 1;
-    const int32_t left = tern_vocab_find(vocab, text.data, n_left, "", 0);
-    const int32_t right = tern_vocab_find(vocab, space + 1, n_right, "", 0);
-    const int32_t id = tern_vocab_find(vocab, text.data, n_left, space + 1, n_right);
+    int32_t ids[3];
+    tern_vocab_find_pair(vocab, text.data, n_left, space + 1, n_right, ids);
+    const int32_t left = ids[0], right = ids[1], id = ids[2];
     if (left < 0 || right < 0 || id < 0) {
         return tern_fail(err, TERN_ERR_FORMAT,
                          "%s: " KEY_MERGES "[%zu]: its %s token is not in tokenizer.ggml.tokens; convert the model again", path,
@@ -97,7 +97,8 @@ tern_status tern_bpe_load(tern_bpe *bpe, const tern_vocab *vocab, const tern_ggu
     }
     if (!tern_bpe_allocate(bpe, n)) return tern_fail(err, TERN_ERR_MEMORY, "no memory for a table of %zu merges", n);
     tern_status status = TERN_OK;
-    for (size_t rank = 0; status == TERN_OK && rank < n; rank++) status = read_merge(bpe, vocab, gguf, rank, err);
+    const tern_gguf_array merges = tern_gguf_find_array(gguf, KEY_MERGES);
+    for (size_t rank = 0; status == TERN_OK && rank < n; rank++) status = read_merge(bpe, vocab, merges, rank, err);
     if (status != TERN_OK) tern_bpe_free(bpe);
     return status;
 }

@@ -19,28 +19,47 @@ static uint64_t hash_more(uint64_t hash, const char *text, size_t size) {
 }
 
 static size_t first_slot(const tern_vocab *vocab, uint64_t hash) { return (size_t)(hash ^ hash >> 32) & (vocab->n_slots - 1); }
+static uint32_t tag_of(uint64_t hash) { return (uint32_t)(hash >> 32); }
 
 // No token lies further than this behind the slot of its hash: files that would need more, as only those made for it do, are
 // refused, so that neither loading nor a lookup takes the time of a walk through the table.
 enum { PROBES_MAX = 1024 };
 #define NO_SLOT SIZE_MAX
 
-// The slot that holds a followed by b, or the empty slot where it belongs. At least half of the slots are empty.
-static size_t find_slot(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb) {
-    const size_t first = first_slot(vocab, hash_more(hash_more(HASH_START, a, na), b, nb));
+// The slot that holds a followed by b, whose hash this is, or the empty slot where it belongs. At least half of the slots are
+// empty.
+static size_t find_slot(const tern_vocab *vocab, uint64_t hash, const char *a, size_t na, const char *b, size_t nb) {
+    const size_t first = first_slot(vocab, hash);
     for (size_t i = 0; i < PROBES_MAX; i++) {
         const size_t slot = (first + i) & (vocab->n_slots - 1);
-        if (vocab->slots[slot] < 0) return slot;
-        const tern_gguf_string *text = &vocab->texts[vocab->slots[slot]];
+        if (vocab->slots[slot].id < 0) return slot;
+        if (vocab->slots[slot].tag != tag_of(hash)) continue;
+        const tern_gguf_string *text = &vocab->texts[vocab->slots[slot].id];
         if (text->size == na + nb && memcmp(text->data, a, na) == 0 && (nb == 0 || memcmp(text->data + na, b, nb) == 0))
             return slot;
     }
     return NO_SLOT;
 }
 
+static int32_t find_id(const tern_vocab *vocab, uint64_t hash, const char *a, size_t na, const char *b, size_t nb) {
+    const size_t slot = find_slot(vocab, hash, a, na, b, nb);
+    return slot == NO_SLOT ? -1 : vocab->slots[slot].id;
+}
+
 int32_t tern_vocab_find(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb) {
-    const size_t slot = find_slot(vocab, a, na, b, nb);
-    return slot == NO_SLOT ? -1 : vocab->slots[slot];
+    return find_id(vocab, hash_more(hash_more(HASH_START, a, na), b, nb), a, na, b, nb);
+}
+
+void tern_vocab_find_pair(const tern_vocab *vocab, const char *a, size_t na, const char *b, size_t nb, int32_t ids[3]) {
+    const uint64_t hash_a = hash_more(HASH_START, a, na), hash_b = hash_more(HASH_START, b, nb),
+                   hash = hash_more(hash_a, b, nb);
+    // Three misses at once instead of one after the other.
+    __builtin_prefetch(&vocab->slots[first_slot(vocab, hash_a)]);
+    __builtin_prefetch(&vocab->slots[first_slot(vocab, hash_b)]);
+    __builtin_prefetch(&vocab->slots[first_slot(vocab, hash)]);
+    ids[0] = find_id(vocab, hash_a, a, na, "", 0);
+    ids[1] = find_id(vocab, hash_b, b, nb, "", 0);
+    ids[2] = find_id(vocab, hash, a, na, b, nb);
 }
 
 int32_t tern_vocab_find_bytes(const tern_vocab *vocab, const char *bytes, size_t size) {
@@ -52,8 +71,10 @@ int32_t tern_vocab_find_bytes(const tern_vocab *vocab, const char *bytes, size_t
     }
     // The alphabet is a bijection: equal bytes of a byte-level token mean equal text.
     for (size_t i = 0; i < PROBES_MAX; i++) {
-        const int32_t id = vocab->slots[(first_slot(vocab, hash) + i) & (vocab->n_slots - 1)];
+        const size_t slot = (first_slot(vocab, hash) + i) & (vocab->n_slots - 1);
+        const int32_t id = vocab->slots[slot].id;
         if (id < 0) return -1;
+        if (vocab->slots[slot].tag != tag_of(hash)) continue;
         const size_t start = vocab->offsets[id], n = vocab->offsets[id + 1] - start;
         if (vocab->byte_level[id] && n == size && memcmp(vocab->bytes + start, bytes, size) == 0) return id;
     }
@@ -95,31 +116,32 @@ static tern_status allocate(tern_vocab *vocab, tern_error *err) {
     return TERN_OK;
 }
 
-static tern_status read_token(tern_vocab *vocab, const tern_gguf *gguf, size_t id, tern_error *err) {
-    const char *path = tern_gguf_path(gguf);
+static tern_status read_token(tern_vocab *vocab, tern_gguf_array tokens, tern_gguf_array types, size_t id, tern_error *err) {
+    const char *path = tern_gguf_path(tokens.gguf);
     tern_gguf_string *text = &vocab->texts[id];
     double type;
-    if (!tern_gguf_array_string(gguf, KEY_TOKENS, id, text)) {
+    if (!tern_gguf_string_at(tokens, id, text)) {
         return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_TOKENS "[%zu] cannot be read; convert the model again", path, id);
     }
-    if (!tern_gguf_array_f64(gguf, KEY_TYPES, id, &type) || !(type >= TERN_TOKEN_NORMAL && type <= TERN_TOKEN_BYTE)) {
+    if (!tern_gguf_f64_at(types, id, &type) || !(type >= TERN_TOKEN_NORMAL && type <= TERN_TOKEN_BYTE)) {
         return tern_fail(err, TERN_ERR_FORMAT, "%s: " KEY_TYPES "[%zu] is not a token type (%d..%d); convert the model again",
                          path, id, TERN_TOKEN_NORMAL, TERN_TOKEN_BYTE);
     }
     vocab->types[id] = (uint8_t)type;
     if (text->size == 0) return TERN_OK; // padding, of which there may be several: no text becomes it
-    const size_t slot = find_slot(vocab, text->data, text->size, "", 0);
+    const uint64_t hash = hash_more(HASH_START, text->data, text->size);
+    const size_t slot = find_slot(vocab, hash, text->data, text->size, "", 0);
     if (slot == NO_SLOT) {
         return tern_fail(err, TERN_ERR_FORMAT,
                          "%s: " KEY_TOKENS " has %d texts of nearly one hash, which does not happen by chance; get it again",
                          path, PROBES_MAX);
     }
-    if (vocab->slots[slot] >= 0) {
+    if (vocab->slots[slot].id >= 0) {
         return tern_fail(err, TERN_ERR_FORMAT,
                          "%s: " KEY_TOKENS " has the same text for tokens %d and %zu; convert the model again", path,
-                         vocab->slots[slot], id);
+                         vocab->slots[slot].id, id);
     }
-    vocab->slots[slot] = (int32_t)id;
+    vocab->slots[slot] = (tern_vocab_slot){tag_of(hash), (int32_t)id};
     return TERN_OK;
 }
 
@@ -194,7 +216,8 @@ tern_status tern_vocab_load(tern_vocab *vocab, const tern_gguf *gguf, tern_text_
     *vocab = (tern_vocab){.allocator = allocator};
     tern_status status = check_arrays(vocab, gguf, err);
     if (status == TERN_OK) status = allocate(vocab, err);
-    for (size_t id = 0; status == TERN_OK && id < vocab->n; id++) status = read_token(vocab, gguf, id, err);
+    const tern_gguf_array tokens = tern_gguf_find_array(gguf, KEY_TOKENS), types = tern_gguf_find_array(gguf, KEY_TYPES);
+    for (size_t id = 0; status == TERN_OK && id < vocab->n; id++) status = read_token(vocab, tokens, types, id, err);
     if (status == TERN_OK) status = fill_arena(vocab, kind, err);
     if (status != TERN_OK) {
         tern_vocab_free(vocab);

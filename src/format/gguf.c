@@ -289,15 +289,19 @@ bool tern_gguf_get_array(const tern_gguf *gguf, const char *key, tern_gguf_type 
     return true;
 }
 
-bool tern_gguf_array_string(const tern_gguf *gguf, const char *key, size_t index, tern_gguf_string *out) {
-    const tern_gguf_entry *entry = find_array(gguf, key);
+tern_gguf_array tern_gguf_find_array(const tern_gguf *gguf, const char *key) {
+    return (tern_gguf_array){gguf, find_array(gguf, key)};
+}
+
+bool tern_gguf_string_at(tern_gguf_array array, size_t index, tern_gguf_string *out) {
+    const tern_gguf_entry *entry = array.entry;
     if (!entry || entry->elem != TERN_GGUF_STRING || index >= entry->count) return false;
-    *out = load_string(gguf->map + entry->string_at[index]);
+    *out = load_string(array.gguf->map + entry->string_at[index]);
     return true;
 }
 
-bool tern_gguf_array_f64(const tern_gguf *gguf, const char *key, size_t index, double *out) {
-    const tern_gguf_entry *entry = find_array(gguf, key);
+bool tern_gguf_f64_at(tern_gguf_array array, size_t index, double *out) {
+    const tern_gguf_entry *entry = array.entry;
     if (!entry || index >= entry->count) return false;
     const uint8_t *data = entry->data + index * tern_gguf_value_size(entry->elem);
     if (entry->elem == TERN_GGUF_BOOL) {
@@ -305,4 +309,12 @@ bool tern_gguf_array_f64(const tern_gguf *gguf, const char *key, size_t index, d
         return true;
     }
     return load_number(entry->elem, data, out);
+}
+
+bool tern_gguf_array_string(const tern_gguf *gguf, const char *key, size_t index, tern_gguf_string *out) {
+    return tern_gguf_string_at(tern_gguf_find_array(gguf, key), index, out);
+}
+
+bool tern_gguf_array_f64(const tern_gguf *gguf, const char *key, size_t index, double *out) {
+    return tern_gguf_f64_at(tern_gguf_find_array(gguf, key), index, out);
 }

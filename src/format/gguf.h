@@ -74,4 +74,13 @@ bool tern_gguf_get_array(const tern_gguf *gguf, const char *key, tern_gguf_type 
 bool tern_gguf_array_string(const tern_gguf *gguf, const char *key, size_t index, tern_gguf_string *out);
 bool tern_gguf_array_f64(const tern_gguf *gguf, const char *key, size_t index, double *out); // any number or bool
 
+// The same without looking the key up for each element. entry NULL: absent, or no array.
+typedef struct tern_gguf_array {
+    const tern_gguf *gguf;
+    const struct tern_gguf_entry *entry;
+} tern_gguf_array;
+tern_gguf_array tern_gguf_find_array(const tern_gguf *gguf, const char *key);
+bool tern_gguf_string_at(tern_gguf_array array, size_t index, tern_gguf_string *out);
+bool tern_gguf_f64_at(tern_gguf_array array, size_t index, double *out);
+
 #endif
