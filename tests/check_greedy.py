@@ -31,7 +31,7 @@ class Variant:
 
 
 # What may change digits: each family has a text of its own.
-FAMILIES = (Variant("float16 keys and values", ()),)
+FAMILIES = (Variant("float16 keys and values", ()), Variant("INT8 keys and values", ("--kv", "int8")))
 # What may not: each alone, on the best tier with 2 threads.
 VARIANTS = (
     Variant("8 guessed tokens at once", ("--draft", "8")),

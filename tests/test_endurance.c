@@ -88,7 +88,7 @@ static void ten_thousand_tokens_allocate_nothing_and_do_not_grow_the_process(voi
         rig r = {0};
         open_context(&r);
         open_model(&r, model_path(m));
-        for (tern_kv_type kv = TERN_KV_F16; kv <= TERN_KV_F16; kv++) {
+        for (tern_kv_type kv = TERN_KV_F16; kv <= TERN_KV_INT8; kv++) {
             open_session(&r, kv);
             for (size_t i = 0; i < WARM; i++) infer(&r, i, ANSWER); // every page has been met
             const size_t pages = resident_pages();
