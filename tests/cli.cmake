@@ -27,6 +27,12 @@ if(TARGET tern)
                      ${TERN_TEST_MODELS})
   add_test(NAME test_cli_trace COMMAND ${test_cli_trace} Files Generate HostileNames Plot)
   set_tests_properties(test_cli_trace PROPERTIES FIXTURES_REQUIRED models)
+  if(NOT TERN_SANITIZE AND TARGET tern_shared) # Python loads the library
+    add_test(NAME test_compare_engines
+             COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_compare_engines.py ${CMAKE_SOURCE_DIR} $<TARGET_FILE:tern_shared>
+                     $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
+    set_tests_properties(test_compare_engines PROPERTIES FIXTURES_REQUIRED models SKIP_RETURN_CODE 77)
+  endif()
   if(NOT TERN_SANITIZE) # sanitizers do not run under qemu, and would be what bench measures
     add_test(NAME test_cli_old_cpus COMMAND ${test_cli} OldCpus)
     set_tests_properties(test_cli_old_cpus PROPERTIES FIXTURES_REQUIRED models)

@@ -30,6 +30,7 @@ FOREIGN = {
     r"hwloc(/|\.h)": r"src/sched/topology\.[ch]|tests/",
     r"pcre2": r"src/decode/",
     r"jansson\.h": r"tools/|bench/sched_",
+    r"llama\.h": r"tools/peers/llama\.c",
     r"histedit\.h": r"tools/line_editor\.c",
     r"omp\.h": r"bench/sched_openmp\.c",
     r"cmocka\.h": r"tests/",

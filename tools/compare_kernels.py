@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +23,7 @@ import numpy as np
 
 import kernel_league
 import kernel_peers
-from compare_engines import cpu_model, warn_if_busy
+import machine
 
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
@@ -280,16 +278,6 @@ def print_case(rows: list[dict]) -> None:
     sys.stdout.flush()
 
 
-def command_line() -> str:
-    """As it was given, but for the folders of programs and sources, which are nobody else's."""
-    return " ".join(["tools/compare_kernels.py"] + [Path(a).name if "/" in a else a for a in sys.argv[1:]])
-
-
-def machine() -> dict:
-    return {"cpu": cpu_model(), "kernel": platform.release(), "date": time.strftime("%Y-%m-%d"), "compiler": kernel_peers.compiler_version("cc"),
-            "load_before": os.getloadavg()[0], "command": command_line()}
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-t", "--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
@@ -317,8 +305,9 @@ def main() -> int:
     wanted = lambda name: not args.engine or any(part in name for part in args.engine)
     engines = [e for e in ENGINES if wanted(e.name) and any(c.op in e.ops for c in cases)]
     peers = kernel_peers.find(args.peer_python, args.peer_source, {e.peer for e in engines})
-    result = {"schema": SCHEMA, "machine": machine(), "peers": {}, "rows": [], "packing": []}
-    warn_if_busy(result["machine"]["load_before"])
+    result = {"schema": SCHEMA, "machine": machine.describe("compare_kernels.py", sys.argv[1:]), "peers": {}, "rows": [], "packing": []}
+    if warning := machine.busy_warning(result["machine"]["load_before"]):
+        say(warning)
     print(f"machine   {result['machine']['cpu']}, {result['machine']['date']}, {result['machine']['compiler']}")
     for threads in args.threads:
         workers = Workers(peers, args.library, threads)

@@ -1,83 +1,99 @@
 # SPDX-License-Identifier: MIT
 """One engine with a loaded model in a process of its own, timed on command; started by tools/compare_engines.py.
 
-Reads "prefill" or "decode" lines on stdin and answers each with the seconds it took; the first line written describes the
-engine as JSON. Both engines get the same token ids through their C API, so that no Python work but one call per step is timed.
+The argument is a JSON object: engine, model, threads, context, library, settings. One JSON object per line of stdin is answered with
+one on stdout; the first line written describes the engine. All engines get the same token ids through their C API, so that no Python
+work but one call per step is timed; a token is fed when the logits of the one before are there.
+  {"do": "prefill", "tokens": n}               -> {"seconds"}: n tokens in one go, in an empty context
+  {"do": "decode", "context": c, "tokens": n}  -> {"seconds"}: n tokens one by one, after c that are not timed
+  {"do": "greedy", "ids": [...], "tokens": n}  -> {"ids"}: what the engine itself goes on with after these, not timed
+  {"do": "logits", "ids": [...]}               -> {"logits"} after these
+Tern alone:
+  {"do": "roofline", "context": c, "tokens": n} -> {"seconds", "bytes_per_second"}: decode, with sweeps through DRAM between its parts
+  {"do": "kept", "context": c, "tokens": n}     -> {"seconds"}: decode after c tokens that are computed once and kept
+  {"do": "latency", "prompt": p, "tokens": n}   -> {"first", "next"}: seconds until each of n tokens, the engine's own
+  {"do": "batch", "sessions": s, "context": c, "tokens": n} -> {"seconds"}: n steps, each of one token for each session
+  {"do": "products", "m": m, "matrices": [[n, k], ...]} -> {"seconds"}: a turn through such ternary matrices, from ready activations
+  {"do": "tokenize", "text": t}                 -> {"ids"}
+  {"do": "text", "tokens": n}                   -> {"text"}: one of n tokens
+  {"do": "info"}                                -> {"bytes_per_token", "peak_rss", ...}
 """
-import ctypes
 import json
 import sys
 import time
 
-PREFILL = 512
-PROMPT = 16  # tokens in the context before decoding is timed
-DECODE = 128
-CONTEXT = 1024
-TOKENS = [(7 + 131 * i) % 4096 for i in range(PREFILL)]  # any ids: no engine's speed depends on them
+from engine_tokens import feed_singly, tokens
 
 
-class TernEngine:
-    """libtern through the public decode API."""
-
-    def __init__(self, model: str, threads: int, library: str):
-        import ternlib
-        self.tern = ternlib.Tern(library, threads)
-        self.model = self.tern.load(model)
-        self.session = self.model.session(CONTEXT)
-        self.about = {"engine": "tern", "version": self.tern.lib.tern_version().decode(), "threads": threads,
-                      "kernels": {s: self.tern.variant(s) for s in ("quantize", "int8_gemm_b32", "attention")}}
-
-    def clear(self) -> None:
-        self.session.reset()
-
-    def feed(self, tokens) -> None:
-        self.session.append(tokens)
+def create(kind: str, wanted: dict):
+    if kind == "tern":
+        from engine_tern import TernEngine  # needs NumPy, which a peer's Python may not have
+        return TernEngine(**wanted)
+    from engine_llama import IkEngine, LlamaCppEngine, NativeEngine
+    return {"llama.cpp": LlamaCppEngine, "ik": IkEngine, "native": NativeEngine}[kind](**wanted)
 
 
-class LlamaCppEngine:
-    """llama.cpp through the C functions that llama-cpp-python exposes."""
-
-    def __init__(self, model: str, threads: int, library: str):
-        import llama_cpp
-        self.api = llama_cpp
-        self.llama = llama_cpp.Llama(model, n_ctx=CONTEXT, n_batch=PREFILL, n_threads=threads, n_threads_batch=threads, verbose=False)
-        self.context = self.llama.ctx
-        self.about = {"engine": "llama.cpp", "version": f"llama-cpp-python {llama_cpp.__version__}", "threads": threads,
-                      "system_info": llama_cpp.llama_print_system_info().decode().strip()}
-
-    def clear(self) -> None:
-        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
-
-    def feed(self, tokens) -> None:
-        array = (ctypes.c_int32 * len(tokens))(*tokens)
-        if self.api.llama_decode(self.context, self.api.llama_batch_get_one(array, len(tokens))) != 0:
-            raise RuntimeError("llama_decode failed")
-        self.api.llama_get_logits_ith(self.context, -1)  # waits for the result
-
-
-def prefill(engine) -> float:
+def prefill(engine, n: int) -> dict:
     engine.clear()
+    ids = tokens(n)
     start = time.perf_counter()
-    engine.feed(TOKENS)
-    return time.perf_counter() - start
+    engine.feed(ids)
+    return {"seconds": time.perf_counter() - start}
 
 
-def decode(engine) -> float:
+def decode(engine, context: int, n: int) -> dict:
     engine.clear()
-    engine.feed(TOKENS[:PROMPT])
-    start = time.perf_counter()
-    for token in TOKENS[PROMPT:PROMPT + DECODE]:
-        engine.feed([token])
-    return time.perf_counter() - start
+    engine.feed(tokens(context))
+    return {"seconds": feed_singly(engine, tokens(n, context))}
+
+
+def greedy(engine, given: list[int], n: int) -> dict:
+    engine.clear()
+    engine.feed(given)
+    ids = [engine.best()]
+    while len(ids) < n:
+        engine.feed(ids[-1:])
+        ids.append(engine.best())
+    return {"ids": ids}
+
+
+def logits(engine, given: list[int]) -> dict:
+    engine.clear()
+    engine.feed(given)
+    return {"logits": engine.all_logits()}
+
+
+def answer(engine, do: str, **how) -> dict:
+    n = how.pop("tokens", 0)
+    if do == "prefill":
+        return prefill(engine, n)
+    if do == "decode":
+        return decode(engine, how["context"], n)
+    if do == "greedy":
+        return greedy(engine, how["ids"], n)
+    if do == "logits":
+        return logits(engine, how["ids"])
+    if do == "latency":
+        return engine.latency(how["prompt"], n)
+    if do == "roofline":
+        return engine.roofline(how["context"], n)
+    if do == "kept":
+        return engine.kept(how["context"], n)
+    if do == "batch":
+        return engine.batch(how["sessions"], how["context"], n)
+    if do == "tokenize":
+        return {"ids": engine.model.tokenize(how["text"])}
+    if do == "text":
+        return engine.text(n)
+    return engine.products(**how) if do == "products" else engine.info()
 
 
 def main() -> None:
-    name, model, threads, library = sys.argv[1:]
-    engine = {"tern": TernEngine, "llama.cpp": LlamaCppEngine}[name](model, int(threads), library)
-    work = {"prefill": prefill, "decode": decode}
+    wanted = json.loads(sys.argv[1])
+    engine = create(wanted.pop("engine"), wanted)
     print(json.dumps(engine.about), flush=True)
     for line in sys.stdin:
-        print(json.dumps(work[line.strip()](engine)), flush=True)
+        print(json.dumps(answer(engine, **json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

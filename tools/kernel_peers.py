@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from machine import compiler_version
+
 HERE = Path(__file__).resolve().parent / "peers"
 BUILD = HERE.parent.parent / "build/peers"
 NATIVE_FLAGS = ["-O3", "-march=native", "-fPIC", "-shared", "-fopenmp", "-DNDEBUG"]
@@ -45,10 +47,6 @@ def shell(command: list[str], log: Path) -> None:
         if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
             lines = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
             raise NotBuilt(f"{command[0]} failed (all of the output: {log}): {lines[-1] if lines else ''}")
-
-
-def compiler_version(compiler: str) -> str:
-    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
 def commit_of(source: Path) -> str:

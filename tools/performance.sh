@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Measures everything that docs/performance.md shows and writes it there, with its plot. About 15 minutes on a quiet machine.
+# Measures everything that docs/performance.md shows and writes it there, with its plots. About 35 minutes on a quiet machine.
 # usage: tools/performance.sh [options of tools/compare_kernels.py, such as --peer-python and --peer-source]
 set -euo pipefail
 case ${1-} in -h | --help) sed -n '3,4s/^# //p' "$0"; exit ;; esac
@@ -39,3 +39,14 @@ for run in 1 2 3; do
     runs+=("$out/sched_$run.json")
 done
 "$python" tools/sched_report.py "${runs[@]}" --document docs/performance.md
+
+peers=() # the words after --peer-python, which both comparisons take
+for word in "$@"; do
+    case $word in
+    --peer-python) taken=1 ;;
+    --*) taken=0 ;;
+    esac
+    if [ "${taken:-0}" = 1 ]; then peers+=("$word"); fi
+done
+"$python" tools/compare_engines.py "${peers[@]}" --json "$out/engines.json" --plot docs/decode.svg --document docs/performance.md |
+    tee "$out/engines.txt" || true # 1: a figure is missing, and the page says why

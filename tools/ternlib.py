@@ -95,6 +95,7 @@ PROTOTYPES = {
     "tern_session_create": (c_int, [c_void_p, POINTER(c_void_p), POINTER(SessionParams)]),
     "tern_session_destroy": (None, [c_void_p]),
     "tern_session_reset": (None, [c_void_p]),
+    "tern_session_truncate": (c_int, [c_void_p, c_size_t]),
     "tern_decode_batch": (c_int, [c_void_p, POINTER(c_void_p), POINTER(c_int32), c_size_t]),
     "tern_session_logits": (POINTER(c_float), [c_void_p]),
 }
@@ -120,6 +121,10 @@ class Session:
 
     def reset(self) -> None:
         self.model.tern.lib.tern_session_reset(self.handle)
+
+    def truncate(self, length: int) -> None:
+        """Forgets the tokens from `length` on."""
+        self.model.tern.check(self.model.tern.lib.tern_session_truncate(self.handle, length))
 
     def close(self) -> None:
         self.model.tern.lib.tern_session_destroy(self.handle)
