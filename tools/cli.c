@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,7 +214,14 @@ int cli_open_context(const cli_options *options, tern_context **ctx) {
                                         .tune = options->no_tune ? "off" : NULL,
                                         .error = message,
                                         .error_size = sizeof message};
+    // Workers inherit the mask, so that handlers run in this thread only (interrupt.c).
+    sigset_t keyboard, before;
+    (void)sigemptyset(&keyboard);
+    (void)sigaddset(&keyboard, SIGINT);
+    (void)sigaddset(&keyboard, SIGWINCH);
+    (void)pthread_sigmask(SIG_BLOCK, &keyboard, &before);
     const tern_status status = tern_context_create(ctx, &params);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status == TERN_OK && !options->no_warning && *tern_context_warning(*ctx))
         (void)cli_fail("warning: %s", tern_context_warning(*ctx));
     if (status == TERN_OK) return CLI_OK;

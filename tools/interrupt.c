@@ -1,36 +1,34 @@
 // SPDX-License-Identifier: MIT
-// Ctrl-C and window resizes as flags, and as bytes in a pipe, because any thread of the process may get the signal.
+// Ctrl-C and window resizes as flags, and as bytes in a pipe that a poll waits for.
 #include "interrupt.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
+#include <stddef.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t seen_interrupt, seen_resize;
 
-// What Ctrl-C cancels. seq_cst: a handler that has counted itself in before the number of sessions became 0 is waited for.
-static tern_session *const *_Atomic sessions;
-static _Atomic size_t n_sessions;
-static _Atomic int handlers;
+// What Ctrl-C cancels. Changed while SIGINT is blocked, and the workers block it always (cli_open_context): no handler runs
+// then.
+static tern_session *const *sessions;
+static size_t n_sessions;
 
 static int wake[2] = {-1, -1}; // a pipe, neither end of which blocks
 
 static void cancel_sessions(void) {
-    atomic_fetch_add(&handlers, 1);
-    const size_t n = atomic_load(&n_sessions);
-    tern_session *const *list = atomic_load(&sessions);
-    for (size_t i = 0; i < n; i++) tern_session_cancel(list[i]);
-    atomic_fetch_sub(&handlers, 1);
+    for (size_t i = 0; i < n_sessions; i++) tern_session_cancel(sessions[i]);
 }
 
 void interrupt_cancels(tern_session *const *list, size_t n) {
-    atomic_store(&n_sessions, 0);
-    while (atomic_load(&handlers) > 0) (void)sched_yield(); // in another thread: one in this thread has returned
-    atomic_store(&sessions, list);
-    atomic_store(&n_sessions, n);
+    sigset_t interrupt, before;
+    (void)sigemptyset(&interrupt);
+    (void)sigaddset(&interrupt, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+    sessions = list;
+    n_sessions = n;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void on_signal(int signal) {
@@ -70,6 +68,5 @@ void interrupt_forget(void) {
     char bytes[64];
     while (wake[0] >= 0 && read(wake[0], bytes, sizeof bytes) > 0) continue;
     seen_interrupt = 0; // first: a Ctrl-C from here on is still seen, if not by the session
-    tern_session *const *list = atomic_load(&sessions);
-    for (size_t i = 0; i < atomic_load(&n_sessions); i++) tern_session_resume(list[i]);
+    for (size_t i = 0; i < n_sessions; i++) tern_session_resume(sessions[i]);
 }
