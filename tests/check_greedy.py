@@ -36,6 +36,7 @@ FAMILIES = (Variant("float16 keys and values", ()), Variant("INT8 keys and value
 VARIANTS = (
     Variant("8 guessed tokens at once", ("--draft", "8")),
     Variant("1 guessed token", ("--draft", "1")),
+    Variant("4 sequences at once", ("--parallel", "4")),
     Variant("table lookup", ("--kernel", "lut")),
     Variant("multiply-add", ("--kernel", "mad")),
     Variant("packed, mapped", ("--load", "map"), packed=True),
