@@ -82,6 +82,10 @@ typedef void tern_gemm_b32_fn(const tern_gemm_b32_args *args);
 // each operation rounded on its own (no fma), blocks in ascending order, starting from +0.
 typedef tern_gemm_b32_fn tern_int4_gemm_b32_fn;
 
+// ---- int6_gemm_b32: 6-bit and 8-bit codes, block-scaled on both sides, float32 ---------------------------------
+// The arguments and the result of int8_gemm_b32 with dw = D * s_b, for the layout I6B32; n a multiple of TERN_I6_PANEL.
+typedef tern_gemm_b32_fn tern_int6_gemm_b32_fn;
+
 // ---- epilogue: exact sums to scaled outputs -------------------------------------------------------------------
 // For tokens t = 0..m-1 and features i = 0..n-1, each operation rounded on its own (no fma), in this order:
 //   v = (float)acc[t][i] * (x_scale[t] * w_scale[i])       acc NULL: left out
@@ -194,7 +198,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 // ---- variants -------------------------------------------------------------------------------------------------
 
 #define TERN_STAGES(X) \
-    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) \
+    X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) X(int6_gemm_b32) \
     X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_int8) X(attention_merge) X(to_half) X(dot_f32) X(dot_f16) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {

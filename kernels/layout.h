@@ -22,6 +22,7 @@ typedef enum tern_layout {
     TERN_LAYOUT_I4B32, // 4-bit codes less 8, float16 scale per 32 (GGUF Q4_0)
     TERN_LAYOUT_I4M32, // 4-bit codes, float16 scale and min per 32 (GGUF Q4_1)
     TERN_LAYOUT_I4K,   // 4-bit codes, 6-bit scale and min per 32 under float16 ones per 256 (GGUF Q4_K)
+    TERN_LAYOUT_I6B32, // 6-bit codes, the first k 8-bit ones, 8-bit scales per 32 under a float32 one per feature
     TERN_LAYOUT_COUNT
 } tern_layout;
 
@@ -167,5 +168,27 @@ static inline size_t tern_i4_panel_bytes(tern_layout layout, size_t k) {
 static inline size_t tern_i4b_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I4_PANEL * tern_i4_panel_bytes(TERN_LAYOUT_I4B32, k); }
 static inline size_t tern_i4m_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I4_PANEL * tern_i4_panel_bytes(TERN_LAYOUT_I4M32, k); }
 static inline size_t tern_i4k_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I4_PANEL * tern_i4_panel_bytes(TERN_LAYOUT_I4K, k); }
+
+// ---- I6B32 ----------------------------------------------------------------------------------------------
+// Panel of 16 features: a head of 64 bytes, float32 D[feature], then supers of 64 k (two scale blocks of 32). The first
+// tern_i6_wide_supers(k) of them hold codes of 8 bits, for the k that matter most, the others codes of 6 bits. A super begins
+// with 32 bytes, s[block 0..1][feature]; a code c of block b is worth (D * s_b) * c. Then the codes:
+//   8 bits, -127..127: 16 x 64 bytes, I8 groups (4 k each), 8 of block 0, then 8 of block 1;
+//   6 bits, u = c + 32 = 1..63: 3 x 64 bytes for each 16 k. Byte 4f + j of line i = 0..2 holds u of feature f, k = 4i + j, in its
+//           low six bits, and on top bits 2i and 2i + 1 of u of k = 12 + j.
+// Zero bytes are padding: of features by s = 0, of k by activations of 0. Panels and supers are 32-byte aligned.
+enum { TERN_I6_PANEL = 16, TERN_I6_BLOCK = 32, TERN_I6_SUPER_K = 64, TERN_I6_HEAD = 64, TERN_I6_SCALES = 32 };
+enum { TERN_I6_BLOCK_BYTES = 384, TERN_I6_LINE_BYTES = 64, TERN_I6_LINES = 3, TERN_I6_LINES_K = 16, TERN_I6_WIDE_BLOCK_BYTES = 512 };
+enum { TERN_I6_ZERO = 32, TERN_I6_CODE_MAX = 31, TERN_I6_WIDE_MAX = 127, TERN_I6_SCALE_MAX = 255, TERN_I6_WIDE_SHARE = 16 };
+enum { TERN_I6_SUPER_BYTES = TERN_I6_SCALES + 2 * TERN_I6_BLOCK_BYTES, TERN_I6_WIDE_BYTES = TERN_I6_SCALES + 2 * TERN_I6_WIDE_BLOCK_BYTES };
+static inline size_t tern_i6_supers(size_t k) { return tern_ceil_div(k, TERN_I6_SUPER_K); }
+static inline size_t tern_i6_wide_supers(size_t k) { return tern_ceil_div(k, TERN_I6_WIDE_SHARE * TERN_I6_SUPER_K); }
+// Offset of super s in its panel; of the end, with s = tern_i6_supers(k).
+static inline size_t tern_i6_super_at(size_t k, size_t s) {
+    const size_t wide = tern_i6_wide_supers(k);
+    return TERN_I6_HEAD + s * TERN_I6_SUPER_BYTES + (s < wide ? s : wide) * (TERN_I6_WIDE_BYTES - TERN_I6_SUPER_BYTES);
+}
+static inline size_t tern_i6_panel_bytes(size_t k) { return tern_i6_super_at(k, tern_i6_supers(k)); }
+static inline size_t tern_i6_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I6_PANEL * tern_i6_panel_bytes(k); }
 
 #endif

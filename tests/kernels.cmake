@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The long runs of the kernel tests, and the same binaries on older CPUs that qemu-user emulates.
-foreach(test test_ternary_direct test_mad_direct test_int8_direct test_int4_direct)
+foreach(test test_ternary_direct test_mad_direct test_int8_direct test_int6_direct test_int4_direct)
   add_test(NAME ${test}_long COMMAND ${test} long)
   set_tests_properties(${test}_long PROPERTIES LABELS slow)
 endforeach()

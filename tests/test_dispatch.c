@@ -306,6 +306,7 @@ static void stage_names_parse_back(void **state) {
     assert_string_equal(tern_layout_name(TERN_LAYOUT_I4B32), "i4b32");
     assert_string_equal(tern_layout_name(TERN_LAYOUT_I4M32), "i4m32");
     assert_string_equal(tern_layout_name(TERN_LAYOUT_I4K), "i4k");
+    assert_string_equal(tern_layout_name(TERN_LAYOUT_I6B32), "i6b32");
 }
 
 int main(void) {

@@ -20,7 +20,7 @@
 static const char *const models[] = {TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf", TERN_TEST_MODELS "/tiny-head-f16.gguf",
                                      TERN_TEST_MODELS "/tiny-head-f32.gguf"};
 static const char *const tiers[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi"};
-enum { N_MODELS = 3, N_TIERS = 5, TOKENS = 18 /* more than TERN_HEAD_ROWS */, FORMS = TERN_HEAD_INT4 + 1 };
+enum { N_MODELS = 3, N_TIERS = 5, TOKENS = 18 /* more than TERN_HEAD_ROWS */, FORMS = TERN_HEAD_INT6 + 1 };
 
 typedef struct logits {
     float *rows; // [TOKENS][n_vocab]; NULL: this CPU has no such tier
@@ -93,15 +93,19 @@ static void each_form_is_as_near_to_the_exact_one_as_its_bits_allow(void **unuse
         const logits exact = run(models[m], NULL, 2, TERN_HEAD_EXACT, true);
         const logits int8 = run(models[m], NULL, 2, TERN_HEAD_INT8, true);
         const logits int4 = run(models[m], NULL, 2, TERN_HEAD_INT4, true);
+        const logits int6 = run(models[m], NULL, 2, TERN_HEAD_INT6, true);
         const logits chosen = run(models[m], NULL, 2, TERN_HEAD_AUTO, true);
         assert_string_equal(int8.layout, "i8b32");
         assert_string_equal(int4.layout, "i4m32");
-        assert_string_equal(chosen.layout, "i8b32");
+        assert_string_equal(int6.layout, "i6b32");
+        assert_string_equal(chosen.layout, "i6b32");
         assert_true(int8.bits < 8.6 && int4.bits < 5.1 && exact.bits >= (m == 0 ? 8.5 : 16));
         assert_true(distance(&int8, &exact) > 0 && distance(&int8, &exact) < 0.02);
         assert_true(distance(&int4, &exact) > distance(&int8, &exact) && distance(&int4, &exact) < 0.12);
-        assert_memory_equal(chosen.rows, int8.rows, TOKENS * int8.n_vocab * sizeof *int8.rows);
-        free(exact.rows), free(int8.rows), free(int4.rows), free(chosen.rows);
+        assert_true(int6.bits < int8.bits);
+        assert_true(distance(&int6, &exact) > distance(&int8, &exact) && distance(&int6, &exact) < 0.03);
+        assert_memory_equal(chosen.rows, int6.rows, TOKENS * int6.n_vocab * sizeof *int6.rows);
+        free(exact.rows), free(int8.rows), free(int6.rows), free(int4.rows), free(chosen.rows);
     }
 }
 

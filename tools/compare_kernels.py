@@ -73,6 +73,8 @@ ENGINES = [
     Engine("ik native Q8_0", "ik native", "q8_0", ("q8_0",)), Engine("ik native Q4_0", "ik native", "q4_0", ("q4_0",)),
     Engine("ik native Q4_1", "ik native", "q4_1", ("q4_1",)), Engine("ik native Q8_0_R8", "ik native", "q8_0_r8", ("q8_0",)),
     Engine("ik native Q4_0_R8", "ik native", "q4_0_r8", ("q4_0",)),
+    Engine("ik native Q6_K", "ik native", "q6_k", ("q6_k",)), Engine("ik native Q6_K_R4", "ik native", "q6_k_r4", ("q6_k",)),
+    Engine("ggml Q6_K", "ggml", "q6_k", ("q6_k",)),
 ]
 
 
@@ -149,7 +151,7 @@ class Workers:
 
 # ---- Inputs -------------------------------------------------------------------------------------------------------------
 
-CODES = {"ternary": (-1, 1), "int8": (-127, 127), "q8_0": (-127, 127), "q4_0": (-8, 7), "q4_1": (0, 15)}
+CODES = {"ternary": (-1, 1), "int8": (-127, 127), "q8_0": (-127, 127), "q4_0": (-8, 7), "q4_1": (0, 15), "q6_k": (-32, 31)}
 
 
 def random_inputs(case: Case, folder: Path) -> tuple[str, str]:
@@ -236,7 +238,7 @@ def all_cases(full: bool) -> list[Case]:
     cases = [Case("ternary", 1, n, k, dram) for dram in (True, False) for n, k in TERNARY_SHAPES]
     cases += [Case("ternary", m, n, k, False) for m in (*FEW_TOKENS, MANY_TOKENS) for n, k in TERNARY_SHAPES]
     cases += [Case("int8", 1024, 1024, 1024, False)] + [Case("int8", MANY_TOKENS, n, k, False) for n, k in MODEL_SHAPES]
-    cases += [Case(op, 1, n, k, True) for op in ("q8_0", "q4_0", "q4_1") for n, k in HEAD_SHAPES + (LARGE_HEAD_SHAPES if full else [])]
+    cases += [Case(op, 1, n, k, True) for op in ("q8_0", "q6_k", "q4_0", "q4_1") for n, k in HEAD_SHAPES + (LARGE_HEAD_SHAPES if full else [])]
     cases += [Case(op, MANY_TOKENS, 6912, 2560, False) for op in ("q8_0", "q4_0", "q4_1")]
     return cases
 

@@ -210,7 +210,7 @@ class GgmlWorker:
     """ggml_mul_mat, many in one graph, as a model runs them: float32 in, float32 out, quantized inside. Forms are ggml's types;
     "q4_0 repacked" puts the weights where llama.cpp puts them when it loads a model."""
 
-    TYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 8, "tq1_0": 34, "tq2_0": 35, "iq2_bn": 135, "q4_0_r8": 202, "q8_0_r8": 208, "iq2_bn_r4": 335}
+    TYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 8, "q6_k": 14, "q6_k_r4": 214, "tq1_0": 34, "tq2_0": 35, "iq2_bn": 135, "q4_0_r8": 202, "q8_0_r8": 208, "iq2_bn_r4": 335}
     F32 = 0
     QUANTIZED_AS = {"q4_0": "q4_0", "q4_1": "q4_1", "q8_0": "q8_0"}  # the rest by ggml_quantize_chunk
 
@@ -245,7 +245,7 @@ class GgmlWorker:
         kind = self.TYPES[form]
         if form in self.QUANTIZED_AS:
             return quantize_blocks(op, w)
-        block = 256 if form.startswith("tq") else 64 if form.startswith("iq2_bn") else BLOCK
+        block = 256 if form.startswith(("tq", "q6_k")) else 64 if form.startswith("iq2_bn") else BLOCK
         if k % block or (form.endswith("_r4") and n % 4) or (form.endswith("_r8") and n % 8):
             raise Unsupported(f"{form} wants K a multiple of {block}" + (" and N of 4 or 8" if "_r" in form else ""))
         floats = w.astype(np.float32)

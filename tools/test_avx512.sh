@@ -28,7 +28,7 @@ for argument; do
     *) tests+=("$argument") ;;
     esac
 done
-[ ${#tests[@]} -gt 0 ] || tests=(test_quantize_direct test_epilogue_direct test_int8_direct test_int4_direct test_vector_direct test_ternary_direct test_mad_direct)
+[ ${#tests[@]} -gt 0 ] || tests=(test_quantize_direct test_epilogue_direct test_int8_direct test_int6_direct test_int4_direct test_vector_direct test_ternary_direct test_mad_direct)
 for test in "${tests[@]}"; do
     [ -x "$build/tests/$test" ] || die "$build/tests/$test is missing; run: cmake --preset release && cmake --build build/release"
 done

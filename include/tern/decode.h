@@ -23,10 +23,11 @@ typedef void (*tern_progress_fn)(void *user, uint64_t done, uint64_t total);
 // The output head, the matrix that makes logits: often the largest one, and stored in more bits than the others.
 // docs/numerics.md has what each form costs in bytes and changes in predictions.
 typedef enum tern_head_form {
-    TERN_HEAD_AUTO = 0,  // ternary, 4-bit or INT8 where the file has it so; else INT8, the fastest whose KL is at most 0.003
+    TERN_HEAD_AUTO = 0,  // ternary or 4-bit where the file has it so; else INT6, the fastest whose KL is at most 0.003
     TERN_HEAD_EXACT = 1, // as it lies in the file, times activations that are not quantized; read where the file is mapped
     TERN_HEAD_INT8 = 2,  // 8 bits and a scale per 32
-    TERN_HEAD_INT4 = 3   // 4 bits, a scale and a min per 32
+    TERN_HEAD_INT4 = 3,  // 4 bits, a scale and a min per 32
+    TERN_HEAD_INT6 = 4   // 6 bits and a scale per 32, 8 bits in the columns that weigh most
 } tern_head_form;
 
 // Where the weights of a packed model (tern_model_save) lie.

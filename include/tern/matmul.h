@@ -96,6 +96,12 @@ TERN_API tern_status tern_weights_from_f32_ternary(tern_context *ctx, tern_weigh
 TERN_API tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, const float *x, size_t scale_block, size_t n,
                                                 size_t k, size_t ldw, const tern_weights_params *params);
 
+// Quantizes float32 weights to 6 bits with scales per 32, of which the first ceil(k / 1024) * 64 columns keep 8 bits (6.3 to 6.6
+// bits per weight for k of 512 and more): put the columns first that meet the largest activations. Scales are searched for the
+// least squared error. Slices are along N only. Errors: ARG (non-finite value), UNSUPPORTED (a slice of k), MEMORY.
+TERN_API tern_status tern_weights_from_f32_int6(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k, size_t ldw,
+                                                const tern_weights_params *params);
+
 // Rows in a GGUF block type (ggml_type: the id in the file). size is the byte size of the data and must be exact.
 // TQ1_0, TQ2_0, I2_S (of bitnet.cpp on x86; its ARM files look the same, and are not), IQ1_BN and IQ2_BN become ternary, Q1_0
 // binary, Q2_0 four-level (ternary where it holds no +2; blocks of 64, or of 128 as older files have under the same id: size
@@ -124,7 +130,7 @@ typedef struct tern_weights_info {
 } tern_weights_info;
 TERN_API tern_status tern_weights_get_info(tern_context *ctx, const tern_weights *w, tern_weights_info *info);
 
-// Exact inverse of packing: the integer codes (trits, int8, or 0..15) as they were given, into codes[n * ld + k]. ld >= k.
+// Exact inverse of packing: the integer codes (trits, int8, or 0..15) as they were given or found, into codes[n * ld + k]. ld >= k.
 TERN_API tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t *codes, size_t ld);
 
 // ---- Activations --------------------------------------------------------------------------------------

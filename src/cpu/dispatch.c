@@ -18,7 +18,7 @@ static const char *const stage_names[TERN_STAGE_COUNT] = {
 #undef STAGE_NAME
 };
 
-static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k"};
+static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k", "i6b32"};
 
 const char *tern_stage_name(tern_stage_id stage) { return stage_names[stage]; }
 const char *tern_layout_name(tern_layout layout) { return layout_names[layout]; }
@@ -115,6 +115,9 @@ const tern_variant *tern_kernels_default(const tern_kernels *kernels, tern_stage
         break;
     case TERN_STAGE_int4_gemm_b32:
         layout = TERN_LAYOUT_I4B32;
+        break;
+    case TERN_STAGE_int6_gemm_b32:
+        layout = TERN_LAYOUT_I6B32;
         break;
     default:
         break;

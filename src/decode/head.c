@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The output head. INT8 and 4-bit heads are packed weights; the exact one is read as it lies in the file, rows of float32 and
-// float16 by a kernel of their own, rows of other types through float32.
+// The output head. INT8, 6-bit and 4-bit heads are packed weights; the exact one is read as it lies in the file, rows of
+// float32 and float16 by a kernel of their own, rows of other types through float32.
 #include "decode/head.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "decode/head_order.h"
+#include "decode/packed.h"
 #include "decode/packing.h"
 
 enum { TILES_PER_WORKER = 16 }; // of the exact form
@@ -72,27 +74,53 @@ static void describe(tern_head *head) {
     head->layout = tern_layout_name(head->w->layout);
 }
 
-static const char section[] = "head";
+static const char section[] = "head", order_section[] = "head.order";
+
+// The order in which a 6-bit head was packed.
+static tern_status load_packed_order(tern_loader *ld) {
+    const tern_packed *packed = ld->m->packed;
+    const tern_packed_section *s = tern_packed_find(packed, order_section);
+    if (!s || s->bytes != ld->m->hyper.n_embd * sizeof *ld->m->head.order)
+        return tern_packed_refuse(ld->ctx, packed, TERN_ERR_FORMAT, "%s is missing or of another size", order_section);
+    const tern_status status = tern_head_take_order(ld, tern_packed_mapped(packed, s));
+    if (status != TERN_ERR_FORMAT) return status;
+    return tern_packed_refuse(ld->ctx, packed, status, "%s names a column that does not exist", order_section);
+}
 
 tern_status tern_head_load_packed(tern_loader *ld) {
     tern_model *m = ld->m;
-    const tern_status status = tern_load_packed(ld, section, m->hyper.n_vocab, m->hyper.n_embd, &m->head.w);
-    if (status == TERN_OK) describe(&m->head);
-    return status;
+    tern_status status = tern_load_packed(ld, section, m->hyper.n_vocab, m->hyper.n_embd, &m->head.w);
+    if (status != TERN_OK) return status;
+    describe(&m->head);
+    m->head.norm = m->output_norm;
+    return m->head.w->layout == TERN_LAYOUT_I6B32 ? load_packed_order(ld) : TERN_OK;
 }
 
 tern_status tern_head_pack(tern_packing *packing, const tern_model *m) {
-    return m->head.w ? tern_packing_add_weights(packing, section, m->head.w) : TERN_OK;
+    if (!m->head.w) return TERN_OK;
+    const tern_status status = tern_packing_add_weights(packing, section, m->head.w);
+    if (status != TERN_OK || !m->head.order) return status;
+    return tern_packing_add_bytes(packing, order_section, m->head.order, m->hyper.n_embd * sizeof *m->head.order);
+}
+
+// What AUTO makes of the tensor: codes of fewer than 6 bits stay as they are.
+static tern_recode choose(const tern_block_type *type) {
+    return type->to_u4 || (type->to_codes && type->levels != TERN_LEVELS_MANY) ? TERN_RECODE_NONE : TERN_RECODE_INT6;
 }
 
 tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t) {
     static const tern_recode recodes[] = {
-        [TERN_HEAD_AUTO] = TERN_RECODE_NONE, [TERN_HEAD_INT8] = TERN_RECODE_INT8, [TERN_HEAD_INT4] = TERN_RECODE_INT4};
+        [TERN_HEAD_INT8] = TERN_RECODE_INT8, [TERN_HEAD_INT4] = TERN_RECODE_INT4, [TERN_HEAD_INT6] = TERN_RECODE_INT6};
     tern_model *m = ld->m;
     const size_t n = m->hyper.n_vocab, k = m->hyper.n_embd;
-    if (ld->params->head == TERN_HEAD_EXACT) return load_exact(ld, t);
-    const tern_rows rows = {.n = n, .k = k, .count = n, .recode = recodes[ld->params->head]};
-    const tern_status status = tern_load_rows(ld, t, &rows, &m->head.w);
+    const tern_head_form form = ld->params->head;
+    if (form == TERN_HEAD_EXACT) return load_exact(ld, t);
+    tern_rows rows = {.n = n, .k = k, .count = n};
+    rows.recode = form == TERN_HEAD_AUTO ? choose(tern_block_type_of(t->type, k, n, t->size)) : recodes[form];
+    m->head.norm = m->output_norm;
+    tern_status status = rows.recode == TERN_RECODE_INT6 ? tern_head_find_order(ld, t) : TERN_OK;
+    rows.order = m->head.order;
+    if (status == TERN_OK) status = tern_load_rows(ld, t, &rows, &m->head.w);
     if (status == TERN_OK) describe(&m->head);
     return status;
 }
@@ -164,11 +192,12 @@ static void copy(tern_pass *f, float *target, const float *from, size_t count) {
 // Rows buf.x[0..count-1] to logits[count][n_vocab].
 static void add_product(tern_pass *f, size_t count, float *logits) {
     const tern_model *m = f->m;
-    const tern_input input = tern_input_normed(f, m->buf.x, m->output_norm, m->buf.h);
     if (m->head.exact) {
-        add_exact(f, count, input, logits);
+        add_exact(f, count, tern_input_normed(f, m->buf.x, m->output_norm, m->buf.h), logits);
         return;
     }
+    tern_input input = tern_input_normed(f, m->buf.x, m->head.norm, m->buf.h);
+    input.row.order = m->head.order;
     const tern_product product = {.w = m->head.w, .y = logits, .ldy = f->h->n_vocab, .name = "head"};
     tern_linear_add(f, count, f->h->n_embd, input, &product, 1);
 }

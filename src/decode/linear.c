@@ -20,7 +20,7 @@ static const char *prepare_name(const tern_input_row *a) {
     return a->norm ? "norm, quantize" : "quantize";
 }
 
-// Row t: `out`, or the input itself where it has no step.
+// Row t: `out`, or the input itself where it has no step. With an order `out` is not the input.
 static const float *make_row(const tern_input_row *a, float *out, size_t k, size_t t) {
     const float *x = a->in + t * k;
     if (a->up) {
@@ -28,6 +28,10 @@ static const float *make_row(const tern_input_row *a, float *out, size_t k, size
             TERN_KERNEL(a->kernels, relu2_mul, TERN_LAYOUT_NONE)(out, x, a->up + t * k, k);
         else
             TERN_KERNEL(a->kernels, silu_mul, TERN_LAYOUT_NONE)(out, x, a->up + t * k, k);
+        x = out;
+    }
+    if (a->order) {
+        for (size_t j = 0; j < k; j++) out[j] = x[a->order[j]];
         x = out;
     }
     if (a->norm) {

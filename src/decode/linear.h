@@ -14,12 +14,13 @@ typedef struct tern_pass {
     tern_stop stop; // why the region was stopped; written by a stage of one tile
 } tern_pass;
 
-// How a row of a projection's input is made: norm(gate(in, up)), either part or none.
+// How a row of a projection's input is made: norm(gate(in, up)), either part or none; or norm(in[order]).
 typedef struct tern_input_row {
     const tern_kernels *kernels;
-    const float *in;   // rows of k
-    const float *up;   // rows that the gate multiplies, or NULL: no gate
-    const float *norm; // weights of RMSNorm, or NULL
+    const float *in;       // rows of k
+    const float *up;       // rows that the gate multiplies, or NULL: no gate
+    const float *norm;     // weights of RMSNorm, or NULL
+    const uint32_t *order; // element j is in[order[j]], norm[j] its weight; no gate. NULL: as they are
     tern_gate gate;
     float rms_eps;
 } tern_input_row;

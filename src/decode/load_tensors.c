@@ -79,8 +79,13 @@ tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const ter
         // Each token reads every matrix: they stay in cache all together or not at all.
         .expect_cached = ld->total <= ld->ctx->topology.l3_bytes / 2,
     };
-    const tern_blocks blocks = {
-        .ggml_type = t->type, .data = t->data, .size = t->size, .n = rows->n, .k = rows->k, .in_file = true};
+    const tern_blocks blocks = {.ggml_type = t->type,
+                                .data = t->data,
+                                .size = t->size,
+                                .n = rows->n,
+                                .k = rows->k,
+                                .in_file = true,
+                                .order = rows->order};
     tern_status status = tern_weights_from_blocks(ld->ctx, out, &blocks, rows->recode, &params, &m->weight_allocator);
     if (status != TERN_OK) {
         tern_error cause = ld->ctx->error;
@@ -215,7 +220,8 @@ tern_status tern_load_layers(tern_loader *ld) {
 }
 
 size_t tern_loader_floats(const tern_gguf *gguf, const tern_hyper *h) {
-    size_t floats = h->rope.dim; // frequencies: half as many per table, and there are at most two
+    // Frequencies: half as many per table, and there are at most two. The last norm once more, in the order of the head.
+    size_t floats = (size_t)h->rope.dim + h->n_embd;
     for (size_t i = 0; i < tern_gguf_tensor_count(gguf); i++) {
         const tern_gguf_tensor *t = tern_gguf_tensor_at(gguf, i);
         if (t->n_dims == 1 && t->size > 0) floats += (size_t)t->dims[0]; // size 0: of a type that is not read

@@ -18,6 +18,7 @@ typedef struct tern_loader {
 typedef struct tern_rows {
     size_t n, k, first, count;
     tern_recode recode;
+    const uint32_t *order; // of tern_blocks
 } tern_rows;
 tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const tern_rows *rows, tern_weights **out);
 

@@ -62,8 +62,11 @@ static char *copy_string(const tern_context *ctx, const tern_gguf *gguf, const c
 
 // ---- the file -----------------------------------------------------------------------------------------------------------
 
-static const char *const head_names[] = {
-    [TERN_HEAD_AUTO] = "auto", [TERN_HEAD_EXACT] = "exact", [TERN_HEAD_INT8] = "int8", [TERN_HEAD_INT4] = "int4"};
+static const char *const head_names[] = {[TERN_HEAD_AUTO] = "auto",
+                                         [TERN_HEAD_EXACT] = "exact",
+                                         [TERN_HEAD_INT8] = "int8",
+                                         [TERN_HEAD_INT4] = "int4",
+                                         [TERN_HEAD_INT6] = "int6"};
 enum { HEAD_FORMS = sizeof head_names / sizeof *head_names };
 
 // What is asked for is what was packed, or nothing was asked for.
@@ -159,7 +162,7 @@ tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *p
     tern_model_params p;
     tern_status status = tern_params_read(&p, sizeof p, params, "tern_model_params", &ctx->error);
     if (status != TERN_OK) return status;
-    if (p.head > TERN_HEAD_INT4) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
+    if (p.head > TERN_HEAD_INT6) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
     if (p.load > TERN_LOAD_COPY) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_load %d", (int)p.load);
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
@@ -183,6 +186,7 @@ void tern_model_destroy(tern_model *m) {
     tern_free(allocator, m->buf_memory, m->buf_bytes, 1);
     tern_arena_release(&m->weight_memory); // the matrices of all layers and the head
     tern_free(allocator, m->layers, m->hyper.n_layers, sizeof *m->layers);
+    tern_free(allocator, m->head.order, m->hyper.n_embd, sizeof *m->head.order);
     tern_free(allocator, m->floats, m->n_floats, sizeof *m->floats);
     tern_free(allocator, m->architecture, m->arch_size, 1);
     tern_free(allocator, m->name, m->name_size, 1);

@@ -49,6 +49,8 @@ typedef struct tern_rope_table {
 // The output head: packed, or as it lies in the file.
 typedef struct tern_head {
     tern_weights *w;              // NULL: exact
+    uint32_t *order;              // column j of w meets element order[j] of the hidden state; NULL: j
+    const float *norm;            // the last norm's weights in that order
     const tern_block_type *exact; // of rows; NULL: packed
     const uint8_t *rows;
     uint64_t bytes;     // that one token reads

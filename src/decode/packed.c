@@ -261,6 +261,10 @@ void *tern_packed_bytes(const tern_packed *p, const tern_packed_section *section
     return data + section->offset;
 }
 
+const void *tern_packed_mapped(const tern_packed *p, const tern_packed_section *section) {
+    return p->map + p->header.data_offset + section->offset;
+}
+
 static tern_status open_form(tern_context *ctx, const tern_packed *p, const tern_packed_section *s,
                              const tern_allocator *allocator, tern_weights **w) {
     const tern_status status = tern_stored_open(ctx, w, &s->form, tern_packed_bytes(p, s), (size_t)s->bytes, allocator);

@@ -37,6 +37,8 @@ tern_status tern_packed_verify(tern_context *ctx, const tern_packed *packed);
 
 const tern_packed_section *tern_packed_find(const tern_packed *packed, const char *name); // NULL: none
 void *tern_packed_bytes(const tern_packed *packed, const tern_packed_section *section);
+// The same in the mapping, also before tern_packed_copy.
+const void *tern_packed_mapped(const tern_packed *packed, const tern_packed_section *section);
 
 // The weight of that name, which must be n x k. Errors name the file, the section and the remedy.
 tern_status tern_packed_weights(tern_context *ctx, const tern_packed *packed, const char *name, size_t n, size_t k,

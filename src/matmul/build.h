@@ -16,6 +16,7 @@ typedef struct tern_build {
     bool four_level;       // some code is +2
     bool binary;           // trits without zeros
     tern_layout int4;      // I4B32, I4M32 or I4K for 4-bit codes, scales as tern_pack_i4 takes them; else NONE
+    bool int6;             // codes and scales as tern_pack_i6 takes them
     size_t scale_block;    // as the weight will have it: 0 one scale, k per row, else per block
     float uniform_scale;   // when scale_block is 0
     size_t scales_per_row; // what read gives: 0 when scale_block is 0
@@ -55,11 +56,16 @@ void tern_build_u4_blocks(tern_build *build, const tern_u4_blocks *source);
 // text that says what is wrong with the row.
 const char *tern_quantize_row_int4(int8_t *codes, float *scales, const float *x, size_t k);
 
+// Quantizes a row to the codes and scales of I6B32, as tern_pack_i6 takes them. NULL, or a static text that says what is wrong
+// with the row.
+const char *tern_quantize_row_int6(int8_t *codes, float *scales, const float *x, size_t k);
+
 // What becomes of rows whose type is something else.
 typedef enum tern_recode {
     TERN_RECODE_NONE, // as tern_weights_from_gguf says
     TERN_RECODE_INT8, // INT8 per 32, from their values
-    TERN_RECODE_INT4  // 4-bit with a scale and a min per 32
+    TERN_RECODE_INT4, // 4-bit with a scale and a min per 32
+    TERN_RECODE_INT6  // 6-bit, the first k 8-bit, with a scale per 32 (I6B32)
 } tern_recode;
 
 typedef struct tern_blocks {
@@ -67,6 +73,7 @@ typedef struct tern_blocks {
     const void *data;
     size_t size, n, k;
     bool in_file; // data lies in a mapped file
+    const uint32_t *order; // INT6: column j of the weight is column order[j] of the rows; NULL: as they are
 } tern_blocks;
 
 // tern_weights_from_gguf, also with other codes than the type's, and into memory of another allocator (NULL: the context's).

@@ -6,6 +6,7 @@
 
 #include "format/blocks.h"
 #include "matmul/build.h"
+#include "matmul/pack_int6.h"
 
 // ---- checks shared by all ---------------------------------------------------------------------------------
 
@@ -184,6 +185,12 @@ static const char *read_f32_int8(const void *source, size_t row, int8_t *codes, 
     return tern_quantize_row_int8(codes, scales, s->x + row * s->ld, s->k, s->scale_block);
 }
 
+static const char *read_f32_int6(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    (void)work;
+    const float_source *s = source;
+    return tern_quantize_row_int6(codes, scales, s->x + row * s->ld, s->k);
+}
+
 static const char *read_f32_ternary(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
     (void)scales, (void)work;
     const float_source *s = source;
@@ -209,6 +216,24 @@ tern_status tern_weights_from_f32_int8(tern_context *ctx, tern_weights **w, cons
                               .scale_block = scale_block,
                               .scales_per_row = tern_ceil_div(k, scale_block),
                               .read = read_f32_int8,
+                              .source = &source,
+                              .params = p,
+                              .bad_row = TERN_ERR_ARG};
+    return tern_weights_build(ctx, w, &build);
+}
+
+tern_status tern_weights_from_f32_int6(tern_context *ctx, tern_weights **w, const float *x, size_t n, size_t k, size_t ldw,
+                                       const tern_weights_params *params) {
+    tern_weights_params p;
+    const tern_status status = tern_weights_check(ctx, w, x, n, k, ldw, params, &p);
+    if (status != TERN_OK) return status;
+    const float_source source = {.x = x, .k = k, .ld = ldw};
+    const tern_build build = {.n = n,
+                              .k = k,
+                              .int6 = true,
+                              .scale_block = TERN_I6_BLOCK,
+                              .scales_per_row = tern_i6_scales(k),
+                              .read = read_f32_int6,
                               .source = &source,
                               .params = p,
                               .bad_row = TERN_ERR_ARG};

@@ -7,12 +7,14 @@
 #include "format/half.h"
 #include "matmul/build.h"
 #include "matmul/pack_int4.h"
+#include "matmul/pack_int6.h"
 
 typedef struct block_source {
     const tern_block_type *type;
     const uint8_t *data;
     size_t n, k, row_bytes;
-    bool fold; // all scales are one, or belong to zeros
+    const uint32_t *order; // of columns, or NULL
+    bool fold;             // all scales are one, or belong to zeros
 } block_source;
 
 static size_t scales_per_row(const tern_block_type *type, size_t k) { return type->code_block ? k / type->code_block : 1; }
@@ -29,6 +31,22 @@ static const char *read_floats_int4(const void *source, size_t row, int8_t *code
     const block_source *s = source;
     tern_row_to_f32(s->type, work, s->data, row, s->n, s->k);
     return tern_quantize_row_int4(codes, scales, work, s->k);
+}
+
+static const char *read_floats_int6(const void *source, size_t row, int8_t *codes, float *scales, float *work) {
+    const block_source *s = source;
+    float *in_order = s->order ? work + s->k : work;
+    tern_row_to_f32(s->type, work, s->data, row, s->n, s->k);
+    for (size_t j = 0; s->order && j < s->k; j++) in_order[j] = work[s->order[j]];
+    return tern_quantize_row_int6(codes, scales, in_order, s->k);
+}
+
+static void build_floats_int6(tern_build *build) {
+    build->int6 = true;
+    build->scale_block = TERN_I6_BLOCK;
+    build->scales_per_row = tern_i6_scales(build->k);
+    build->work_floats = 2 * build->k;
+    build->read = read_floats_int6;
 }
 
 static void build_floats_int4(tern_build *build) {
@@ -166,8 +184,25 @@ tern_status tern_weights_from_gguf(tern_context *ctx, tern_weights **w, uint32_t
 
 // Whether the type's codes are of the kind asked for.
 static bool keeps_codes(const tern_block_type *type, tern_recode recode) {
-    if (recode == TERN_RECODE_INT4) return type->to_u4;
-    return recode == TERN_RECODE_NONE || (type->to_codes && type->levels == TERN_LEVELS_MANY);
+    switch (recode) {
+    case TERN_RECODE_NONE:
+        return true;
+    case TERN_RECODE_INT4:
+        return type->to_u4;
+    case TERN_RECODE_INT6:
+        return false;
+    default:
+        return type->to_codes && type->levels == TERN_LEVELS_MANY;
+    }
+}
+
+static void build_floats_as(tern_build *build, tern_recode recode) {
+    if (recode == TERN_RECODE_INT4)
+        build_floats_int4(build);
+    else if (recode == TERN_RECODE_INT6)
+        build_floats_int6(build);
+    else
+        build_floats(build);
 }
 
 tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const tern_blocks *blocks, tern_recode recode,
@@ -191,7 +226,8 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const 
     if (want != size)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "%zu bytes given, but %zu x %zu in %s takes %zu", size, n, k, type->name,
                          want);
-    block_source source = {.type = type, .data = data, .n = n, .k = k, .row_bytes = tern_row_bytes(type, k)};
+    block_source source = {
+        .type = type, .data = data, .n = n, .k = k, .row_bytes = tern_row_bytes(type, k), .order = blocks->order};
     const tern_u4_blocks nibbles = {type, data, source.row_bytes, k};
     tern_build build = {.n = n, .k = k, .params = p, .bad_row = TERN_ERR_FORMAT, .allocator = allocator, .source = &source};
     // Where the source is large, its pages beside the packed weight would be the peak of memory.
@@ -201,7 +237,7 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const 
         build.file_row_bytes = source.row_bytes;
     }
     if (!keeps_codes(type, recode))
-        (recode == TERN_RECODE_INT4 ? build_floats_int4 : build_floats)(&build);
+        build_floats_as(&build, recode);
     else if (type->to_u4)
         tern_build_u4_blocks(&build, &nibbles);
     else if (!type->to_codes)

@@ -11,6 +11,7 @@
 #include "format/blocks.h"
 #include "matmul/build.h"
 #include "matmul/pack_int4.h"
+#include "matmul/pack_int6.h"
 #include "matmul/pack_int8.h"
 #include "matmul/pack_ternary.h"
 #include "matmul/placement.h"
@@ -32,6 +33,7 @@ static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
     [TERN_LAYOUT_I4B32] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4b_bytes, 0, NULL},
     [TERN_LAYOUT_I4M32] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4m_bytes, 0, NULL},
     [TERN_LAYOUT_I4K] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4k_bytes, 0, NULL},
+    [TERN_LAYOUT_I6B32] = {TERN_STAGE_int6_gemm_b32, TERN_I6_PANEL, tern_i6_bytes, 0, NULL},
 };
 
 const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
@@ -58,6 +60,9 @@ static tern_status read_slice(tern_context *ctx, const tern_build *build, tern_s
     if (build->int4 == TERN_LAYOUT_I4K && slice->k % TERN_I4K_SUPER_K)
         return tern_fail(err, TERN_ERR_ARG, "depth = %zu of the slice is not a multiple of %d, Q4_K's block", slice->k,
                          TERN_I4K_SUPER_K);
+    if (build->int6 && slice->k != build->k)
+        return tern_fail(err, TERN_ERR_UNSUPPORTED,
+                         "a slice of k of 6-bit weights: the bits of a code depend on its place in the row");
     return TERN_OK;
 }
 
@@ -70,6 +75,7 @@ static bool is_sliced(const tern_build *build) {
 static tern_layout choose_layout(const tern_context *ctx, const tern_build *build, const tern_slice *slice, size_t m,
                                  tern_form form) {
     if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
+    if (build->int6) return TERN_LAYOUT_I6B32;
     if (!build->ternary)
         return build->scale_block == TERN_I8B_BLOCK && slice->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
     if (build->four_level) return TERN_LAYOUT_M2;                      // tables hold trits only
@@ -181,7 +187,7 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
     const float *scales = row_scales;
     if (b->int4 != TERN_LAYOUT_NONE)
         scales += tern_i4_scales(b->int4, job->slice.k0 - job->slice.k0 % TERN_I4_BLOCK); // a row's only block may be cut
-    else if (b->scale_block && b->scale_block < b->k)
+    else if (!b->int6 && b->scale_block && b->scale_block < b->k)
         scales += job->slice.k0 / b->scale_block;
     const size_t left = w->n_padded - row0;
     const size_t n_written = left < TERN_CHUNK_ROWS ? left : TERN_CHUNK_ROWS;
@@ -190,6 +196,9 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
     } else if (w->layout == TERN_LAYOUT_I8B32) {
         if (!scales_to_f16(halves, row_scales, n_rows * b->scales_per_row)) return "a scale is not finite in float16";
         tern_pack_i8b32(w->packed, codes, ldc, halves + (scales - row_scales), b->scales_per_row, row0, n_rows, n_written, k);
+    } else if (b->int6) {
+        if (!tern_pack_i6(w->packed, codes, ldc, scales, b->scales_per_row, row0, n_rows, n_written, k))
+            return "a scale is NaN or infinite";
     } else if (b->int4 != TERN_LAYOUT_NONE) {
         if (!tern_pack_i4(w->layout, w->packed, codes, ldc, scales, b->scales_per_row, row0, n_rows, n_written, k))
             return "a scale is not finite in float16";
@@ -289,9 +298,9 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
 // Whether the weight can keep row sums that make u8 activations exact.
 static tern_status check_row_sums(tern_context *ctx, const tern_build *build, const tern_slice *slice, tern_layout layout) {
     if (!build->params.row_sums) return TERN_OK;
-    if (layout == TERN_LAYOUT_I8B32 || build->int4 != TERN_LAYOUT_NONE)
+    if (layout == TERN_LAYOUT_I8B32 || build->int6 || build->int4 != TERN_LAYOUT_NONE)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
-                         "row_sums: INT8 and 4-bit weights per 32 take zero points of 128 only");
+                         "row_sums: INT8, 6-bit and 4-bit weights per 32 take zero points of 128 only");
     if (!build->ternary && slice->k > TERN_K_MAX_U8)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "row_sums: k = %zu is above %d, where sums of u8 activations fit int32",
                          slice->k, TERN_K_MAX_U8);
@@ -408,6 +417,10 @@ tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t
         if (!scales) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
         for (size_t n = 0; n < w->n; n++) tern_unpack_i8b32(codes + n * ld, ld, scales, blocks, w->packed, n, 1, w->k);
         tern_free(&ctx->allocator, scales, blocks, sizeof *scales);
+        return TERN_OK;
+    }
+    if (w->layout == TERN_LAYOUT_I6B32) {
+        for (size_t n = 0; n < w->n; n++) tern_unpack_i6(codes + n * ld, NULL, w->packed, n, w->k);
         return TERN_OK;
     }
     if (tern_scales_among_codes(w)) {
