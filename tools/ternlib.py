@@ -12,6 +12,7 @@ DEFAULT_LIBRARY = Path(__file__).resolve().parent.parent / "build/release/libter
 ERROR_SIZE = 1024
 FORMS = {"auto": 0, "lut": 1, "mad": 2}
 KV_TYPES = {"f16": 0, "int8": 1}
+HEADS = {"auto": 0, "exact": 1, "int8": 2, "int4": 3, "int6": 4}
 
 
 class TernError(RuntimeError):
@@ -31,7 +32,7 @@ class ContextParams(Params):
 
 
 class ModelParams(Params):
-    _fields_ = [("struct_size", c_size_t), ("form", c_int), ("progress", c_void_p), ("progress_user", c_void_p)]
+    _fields_ = [("struct_size", c_size_t), ("form", c_int), ("progress", c_void_p), ("progress_user", c_void_p), ("head", c_int)]
 
 
 class SessionParams(Params):
@@ -46,7 +47,7 @@ class ModelInfo(Params):
     _fields_ = ([("struct_size", c_size_t)] + [(n, c_char_p) for n in ("architecture", "name", "tokenizer")] +
                 [(n, c_uint32) for n in ("n_layers", "n_embd", "n_ff", "n_heads", "n_kv_heads", "head_dim", "n_vocab", "n_ctx_train")] +
                 [(n, c_uint64) for n in ("n_params", "file_bytes", "bytes_per_token")] +
-                [("bits_per_weight", c_double), ("n_ternary", c_size_t), ("n_int8", c_size_t)])
+                [("bits_per_weight", c_double), ("n_ternary", c_size_t), ("n_int8", c_size_t), ("head", c_char_p)])
 
 
 class VariantInfo(Params):
@@ -134,9 +135,9 @@ class Session:
 class Model:
     """A loaded model; sessions made by `session` end with it."""
 
-    def __init__(self, tern: "Tern", path: str, form: str):
+    def __init__(self, tern: "Tern", path: str, form: str, head: str):
         self.tern, self.handle, self.sessions = tern, c_void_p(), []
-        tern.check(tern.lib.tern_model_load(tern.handle, byref(self.handle), str(path).encode(), byref(ModelParams(form=FORMS[form]))))
+        tern.check(tern.lib.tern_model_load(tern.handle, byref(self.handle), str(path).encode(), byref(ModelParams(form=FORMS[form], head=HEADS[head]))))
         self.info = ModelInfo()
         tern.check(tern.lib.tern_model_get_info(self.handle, byref(self.info)))
 
@@ -184,8 +185,8 @@ class Tern:
             detail = self.lib.tern_context_error(self.handle).decode()
             raise TernError(detail or self.lib.tern_status_string(status).decode())
 
-    def load(self, path: str | Path, form: str = "auto") -> Model:
-        return Model(self, str(path), form)
+    def load(self, path: str | Path, form: str = "auto", head: str = "auto") -> Model:
+        return Model(self, str(path), form, head)
 
     def variant(self, stage: str) -> str:
         """The tier that runs a stage, e.g. "avx2"."""
