@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Speed and exactness of matrix products: Tern and other libraries on the same inputs, alternately in the same run.
 
-Peers: ggml (TQ1_0, TQ2_0, Q8_0, Q4_0, Q4_1) and ik_llama.cpp (IQ2_BN, IQ2_BN_R4, ...) out of Python packages (--peer-python),
+Peers: ggml (TQ1_0, TQ2_0, Q8_0, Q6_K, Q4_0, Q4_1) and ik_llama.cpp (IQ2_BN, IQ2_BN_R4, ...) out of Python packages (--peer-python),
 ik_llama.cpp and bitnet.cpp (I2_S) built for this CPU from --peer-source, and oneDNN from Debian's libdnnl-dev. What is missing is
 reported as not measured. Each library runs in a process of its own; in every round the limits (reading DRAM, INT8 peak, clock) are
 measured, then each library in turn. "end to end" is from float32 X to float32 Y; "kernel" from int8 X (and ready tables) to sums.
@@ -42,7 +42,7 @@ MODEL_SHAPES = [(2560, 6912), (6912, 2560)]
 
 @dataclass(frozen=True)
 class Case:
-    op: str  # ternary, int8, q8_0, q4_0, q4_1
+    op: str  # ternary, int8, q8_0, q6_k (6 bits: Tern's I6B32), q4_0, q4_1
     m: int
     n: int
     k: int
@@ -62,7 +62,7 @@ class Engine:
 
 
 ENGINES = [
-    Engine("Tern", "Tern", "auto", ("int8", "q8_0", "q4_0", "q4_1")), Engine("Tern kernel", "Tern", "auto kernel", ("int8", "q8_0", "q4_0", "q4_1")),
+    Engine("Tern", "Tern", "auto", ("int8", "q8_0", "q6_k", "q4_0", "q4_1")), Engine("Tern kernel", "Tern", "auto kernel", ("int8", "q8_0", "q6_k", "q4_0", "q4_1")),
     Engine("ggml TQ1_0", "ggml", "tq1_0", ("ternary",)), Engine("ggml TQ2_0", "ggml", "tq2_0", ("ternary",)),
     Engine("ik wheel IQ2_BN", "ik wheel", "iq2_bn", ("ternary",)), Engine("ik wheel IQ2_BN_R4", "ik wheel", "iq2_bn_r4", ("ternary",)),
     Engine("ik native IQ2_BN", "ik native", "iq2_bn", ("ternary",)), Engine("ik native IQ2_BN_R4", "ik native", "iq2_bn_r4", ("ternary",)),

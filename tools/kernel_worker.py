@@ -106,6 +106,9 @@ class TernWorker:
         elif op == "int8":
             scales = np.ones(n, dtype=np.float32)
             self.check(self.lib.tern_weights_from_s8(self.ctx, byref(handle), address(w), scales.ctypes.data_as(POINTER(c_float)), k, n, k, k, byref(params)))
+        elif op == "q6_k":
+            floats = w.astype(np.float32)
+            self.check(self.lib.tern_weights_from_f32_int6(self.ctx, byref(handle), address(floats), n, k, k, byref(params)))
         else:
             self.check(self.lib.tern_weights_from_gguf(self.ctx, byref(handle), self.GGML_TYPES[op], address(blocks), blocks.nbytes, n, k, byref(params)))
         return handle
@@ -115,7 +118,7 @@ class TernWorker:
         form, _, scope = form.partition(" ")
         if integers:
             scope = "kernel"
-        blocks = quantize_blocks(op, w) if op not in ("ternary", "int8") else None
+        blocks = quantize_blocks(op, w) if op not in ("ternary", "int8", "q6_k") else None
         weights, total = [], 0
         info = self.ternlib.WeightsInfo()
         while not weights or total < copies_bytes:

@@ -76,6 +76,7 @@ PROTOTYPES = {
     "tern_force_variant": (c_int, [c_void_p, c_char_p]),
     "tern_weights_from_trits": (c_int, [c_void_p, POINTER(c_void_p), c_void_p, POINTER(c_float)] + [c_size_t] * 4 + [POINTER(WeightsParams)]),
     "tern_weights_from_s8": (c_int, [c_void_p, POINTER(c_void_p), c_void_p, POINTER(c_float)] + [c_size_t] * 4 + [POINTER(WeightsParams)]),
+    "tern_weights_from_f32_int6": (c_int, [c_void_p, POINTER(c_void_p), c_void_p] + [c_size_t] * 3 + [POINTER(WeightsParams)]),
     "tern_weights_from_gguf": (c_int, [c_void_p, POINTER(c_void_p), c_uint32, c_void_p] + [c_size_t] * 3 + [POINTER(WeightsParams)]),
     "tern_weights_get_info": (c_int, [c_void_p, c_void_p, POINTER(WeightsInfo)]),
     "tern_weights_destroy": (None, [c_void_p]),
