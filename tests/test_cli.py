@@ -163,7 +163,7 @@ class Info(unittest.TestCase):
         model = info["model"]
         self.assertEqual((model["architecture"], model["layers"], model["hidden"], model["kv_heads"]), ("llama", 3, 256, 2))
         self.assertEqual(sum(t["bytes"] > 0 for t in model["types"].values()), len(model["types"]))
-        self.assertEqual((model["head"], model["head_bytes"] * 8), ("i8b32", model["vocab"] * 256 * 8.5))
+        self.assertEqual((model["head"], model["head_bytes"] * 8), ("i6b32", model["vocab"] * 256 * 6.875))
         exact = json.loads(tern("info", "--json", "-m", INT8, "--head", "exact").stdout)["model"]
         self.assertEqual((exact["head"], exact["int8_matrices"]), ("Q8_0", model["int8_matrices"] - 1))
 
