@@ -133,7 +133,10 @@ static void parts_multiply_what_was_prepared_and_nothing_else(void **unused) {
 static void wrong_requests_for_stages_are_refused_and_nan_is_told_after_the_region(void **unused) {
     (void)unused;
     tern_context *ctx = create_context(2, NULL);
-    tern_weights *w = make_weights(ctx, 0, 8, false);
+    const tern_weights_params lut = {.struct_size = sizeof lut, .form = TERN_FORM_LUT}; // one form: always three stages
+    memset(codes, 1, sizeof codes);
+    tern_weights *w = NULL;
+    assert_int_equal(tern_weights_from_trits(ctx, &w, codes, &(const float){1}, 0, 8, K, K, &lut), TERN_OK);
     const tern_plan_params p = {.struct_size = sizeof p, .weights = (const tern_weights *const[]){w}, .n_weights = 1};
     tern_plan *plan = NULL;
     assert_int_equal(tern_plan_create(ctx, &plan, &p), TERN_OK);

@@ -84,7 +84,7 @@ static tern_status load_packed_order(tern_loader *ld) {
         return tern_packed_refuse(ld->ctx, packed, TERN_ERR_FORMAT, "%s is missing or of another size", order_section);
     const tern_status status = tern_head_take_order(ld, tern_packed_mapped(packed, s));
     if (status != TERN_ERR_FORMAT) return status;
-    return tern_packed_refuse(ld->ctx, packed, status, "%s names a column that does not exist", order_section);
+    return tern_packed_refuse(ld->ctx, packed, status, "%s is damaged: it names a column that does not exist", order_section);
 }
 
 tern_status tern_head_load_packed(tern_loader *ld) {
