@@ -242,6 +242,47 @@ static void a_hostile_header_with_a_right_checksum_is_refused(void **unused) {
     tear_down(&r);
 }
 
+// Random codes and scales, NaN and infinities among them, under right checksums: the bits of any forgery. What comes of them
+// is nonsense or FORMAT, and stays within its buffers.
+static void hostile_keys_and_values_with_right_checksums_do_no_harm(void **unused) {
+    (void)unused;
+    enum { LENGTH = 9, HEADER = 56, BLOCK = 256, AT_SUMS = 40, PARTS = 4 };
+    rig r;
+    set_up(&r, models[0], TERN_KV_INT8);
+    append(&r, r.session, LENGTH);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    tern_model_info info = {.struct_size = sizeof info};
+    assert_int_equal(tern_model_get_info(r.model, &info), TERN_OK);
+    size_t size;
+    unsigned char *bytes = read_file(&size);
+    const size_t runs = (size_t)info.n_layers * info.n_kv_heads, codes = (size_t)BLOCK * info.head_dim;
+    const size_t run_bytes[PARTS] = {codes, codes, LENGTH * sizeof(float), LENGTH * sizeof(float)};
+    const size_t n_sums = 1 + PARTS * runs;
+    uint64_t *sums = malloc(n_sums * sizeof *sums);
+    assert_non_null(sums);
+    memcpy(sums, bytes + HEADER, n_sums * sizeof *sums);
+    size_t at = HEADER + n_sums * sizeof *sums + LENGTH * sizeof(int32_t), index = 1;
+    for (size_t part = 0; part < PARTS; part++)
+        for (size_t run = 0; run < runs; run++, at += run_bytes[part]) {
+            for (size_t i = 0; i < run_bytes[part]; i++) bytes[at + i] = (unsigned char)random_below(256);
+            sums[index++] = tern_checksum(bytes + at, run_bytes[part]);
+        }
+    assert_int_equal(at, size);
+    memcpy(bytes + HEADER, sums, n_sums * sizeof *sums);
+    uint64_t sum = tern_checksum(sums, n_sums * sizeof *sums);
+    memcpy(bytes + AT_SUMS, &sum, sizeof sum);
+    sum = tern_checksum(bytes, AT_SUM);
+    memcpy(bytes + AT_SUM, &sum, sizeof sum);
+    write_file(bytes, size);
+    if (tern_session_restore(r.session, path) != TERN_OK) fail_msg("%s", tern_context_error(r.ctx));
+    const int32_t token = token_at(&r, LENGTH);
+    const tern_status status = tern_decode_batch(r.model, &r.session, &token, 1);
+    assert_true(status == TERN_OK || status == TERN_ERR_FORMAT);
+    free(sums);
+    free(bytes);
+    tear_down(&r);
+}
+
 static void files_of_another_model_or_type_are_refused_and_change_nothing(void **unused) {
     (void)unused;
     rig r, other;
@@ -260,6 +301,76 @@ static void files_of_another_model_or_type_are_refused_and_change_nothing(void *
     tear_down(&r);
 }
 
+static void a_file_of_another_model_with_more_tokens_is_not_called_damaged(void **unused) {
+    (void)unused;
+    enum { PIECES = 2 }; // of CTX tokens: more than the other model's context has
+    rig r, other;
+    set_up(&r, TERN_TEST_MODELS "/tiny-long.gguf", TERN_KV_F16);
+    set_up(&other, models[0], TERN_KV_F16);
+    tern_session *many = new_session(r.model, TERN_KV_F16, PIECES * CTX);
+    for (size_t i = 0; i < PIECES; i++) append(&r, many, CTX);
+    assert_int_equal(tern_session_save(many, path), TERN_OK);
+    refused(&other, other.session, TERN_ERR_UNSUPPORTED, "another model");
+    tern_session_destroy(many);
+    tear_down(&other);
+    tear_down(&r);
+}
+
+static void the_form_of_the_head_makes_no_other_model(void **unused) {
+    (void)unused;
+    rig r;
+    set_up(&r, models[1], TERN_KV_F16);
+    append(&r, r.session, 5);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    const tern_head_form forms[] = {TERN_HEAD_EXACT, TERN_HEAD_INT8, TERN_HEAD_INT4, TERN_HEAD_INT6};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        const tern_model_params params = {.struct_size = sizeof params, .head = forms[i]};
+        tern_model *model = NULL;
+        assert_int_equal(tern_model_load(r.ctx, &model, models[1], &params), TERN_OK);
+        tern_session *s = new_session(model, TERN_KV_F16, CTX);
+        if (tern_session_restore(s, path) != TERN_OK) fail_msg("form %zu: %s", i, tern_context_error(r.ctx));
+        tern_session_destroy(s);
+        tern_model_destroy(model);
+    }
+    tear_down(&r);
+}
+
+// A model with LongRoPE, and its bytes with another factor on the rotated keys.
+static void keys_that_are_rotated_otherwise_are_refused(void **unused) {
+    (void)unused;
+    enum { SHORT = 64, KEY_ROOM = 4, SMALLER = 0x3F000000 }; // a key's name is followed by its type; 0.5f
+    static const char longrope[] = TERN_TEST_MODELS "/tiny-fused.gguf", key[] = "rope.scaling.attn_factor";
+    rig r, other;
+    set_up(&r, longrope, TERN_KV_F16);
+    tern_session *small = new_session(r.model, TERN_KV_F16, SHORT);
+    append(&r, small, 5);
+    assert_int_equal(tern_session_save(small, path), TERN_OK);
+    refused(&r, r.session, TERN_ERR_UNSUPPORTED, "delete it, or choose such a context");
+
+    char saved[PATH_ROOM], changed[PATH_ROOM];
+    (void)snprintf(saved, sizeof saved, "%s", path);
+    (void)snprintf(changed, sizeof changed, "%s/model", folder);
+    (void)snprintf(path, sizeof path, "%s", longrope);
+    size_t size, at = 0;
+    unsigned char *bytes = read_file(&size);
+    while (at + sizeof key < size && memcmp(bytes + at, key, sizeof key - 1) != 0) at++;
+    assert_true(at + sizeof key < size);
+    const uint32_t factor = SMALLER;
+    memcpy(bytes + at + sizeof key - 1 + KEY_ROOM, &factor, sizeof factor);
+    (void)snprintf(path, sizeof path, "%s", changed);
+    write_file(bytes, size);
+    free(bytes);
+    (void)snprintf(path, sizeof path, "%s", saved);
+    set_up(&other, changed, TERN_KV_F16);
+    tern_session *otherwise = new_session(other.model, TERN_KV_F16, SHORT);
+    refused(&other, otherwise, TERN_ERR_UNSUPPORTED, "another model");
+    tern_session_destroy(otherwise);
+    tern_session_destroy(small);
+    tear_down(&other);
+    tear_down(&r);
+    assert_int_equal(unlink(changed), 0);
+}
+
 static void only_a_saved_session_is_replaced(void **unused) {
     (void)unused;
     rig r;
@@ -271,6 +382,10 @@ static void only_a_saved_session_is_replaced(void **unused) {
     assert_int_equal(st.st_mode & (S_IRWXG | S_IRWXO), 0);
     append(&r, r.session, 2);
     assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    char below[PATH_ROOM]; // where no file can be
+    (void)snprintf(below, sizeof below, "%.200s/file", path);
+    assert_int_equal(tern_session_save(r.session, below), TERN_ERR_IO);
+    assert_non_null(strstr(tern_context_error(r.ctx), "Not a directory"));
     write_file((const unsigned char *)"my only copy", 12);
     assert_int_equal(tern_session_save(r.session, path), TERN_ERR_IO);
     refused(&r, r.session, TERN_ERR_FORMAT, "no saved session");
@@ -311,7 +426,11 @@ int main(void) {
         cmocka_unit_test(forgotten_tokens_are_not_in_the_file),
         cmocka_unit_test(damaged_files_are_refused),
         cmocka_unit_test(a_hostile_header_with_a_right_checksum_is_refused),
+        cmocka_unit_test(hostile_keys_and_values_with_right_checksums_do_no_harm),
         cmocka_unit_test(files_of_another_model_or_type_are_refused_and_change_nothing),
+        cmocka_unit_test(a_file_of_another_model_with_more_tokens_is_not_called_damaged),
+        cmocka_unit_test(the_form_of_the_head_makes_no_other_model),
+        cmocka_unit_test(keys_that_are_rotated_otherwise_are_refused),
         cmocka_unit_test(only_a_saved_session_is_replaced),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

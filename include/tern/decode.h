@@ -181,7 +181,8 @@ TERN_API tern_status tern_session_save(tern_session *session, const char *path);
 // The session holds those tokens afterwards instead of its own, or the first n_ctx of them, and goes on with the bits of the saved
 // one; logits come with the next decode. Model file and kv must be those of the saved session. Errors that leave the session as it
 // was: ARG, UNSUPPORTED (another model, kv, rotation of LongRoPE or version of the format; the message has the remedy), FORMAT (no
-// saved session), MEMORY. Errors that leave it empty: FORMAT (damaged behind its header), IO.
+// saved session, or a damaged header), IO (cannot be opened), MEMORY. Errors that leave it empty: FORMAT (damaged behind its
+// header), IO (cannot be read).
 TERN_API tern_status tern_session_restore(tern_session *session, const char *path);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,

@@ -142,13 +142,14 @@ static bool write_file(session_file *f) {
 }
 
 // Somebody may have mixed up two names: only a saved session, or nothing, is replaced.
-static bool may_replace(const char *path) {
+static tern_status check_replaceable(const session_file *f) {
     char magic[MAGIC_BYTES];
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) return errno == ENOENT;
+    const int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return errno == ENOENT ? TERN_OK : fail_system(f, "write");
     const bool ours = read(fd, magic, sizeof magic) == (ssize_t)sizeof magic && memcmp(magic, MAGIC, sizeof magic) == 0;
     (void)close(fd);
-    return ours;
+    if (ours) return TERN_OK;
+    return tern_fail(f->err, TERN_ERR_IO, "%s is there, is no saved session and stays as it is; give another name", f->path);
 }
 
 // The file appears whole or not at all.
@@ -167,14 +168,13 @@ tern_status tern_session_save(tern_session *session, const char *path) {
     const tern_allocator *allocator = &session->model->ctx->allocator;
     tern_error *err = &session->model->ctx->error;
     if (!path || !*path) return tern_fail(err, TERN_ERR_ARG, "tern_session_save needs a path");
-    if (!may_replace(path))
-        return tern_fail(err, TERN_ERR_IO, "%s is there, is no saved session and stays as it is; give another name", path);
     session_file f;
     const size_t room = strlen(path) + SUFFIX_MAX;
     char *temporary = tern_alloc(allocator, room, 1);
     if (!temporary) errno = ENOMEM;
     const bool ready = begin(&f, session, path) && temporary;
-    const tern_status status = ready ? replace_file(&f, temporary, room) : fail_system(&f, "write");
+    tern_status status = ready ? check_replaceable(&f) : fail_system(&f, "write");
+    if (status == TERN_OK) status = replace_file(&f, temporary, room);
     end(&f);
     tern_free(allocator, temporary, room, 1);
     return status;
@@ -213,16 +213,16 @@ static tern_status check_header(session_file *f) {
         return tern_fail(f->err, TERN_ERR_UNSUPPORTED,
                          "%s holds %s keys and values, the session has %s; choose those, or another file", f->path,
                          kv_name(h->kv), kv_name(s->kv.type));
-    if (h->n_tokens > s->model->hyper.n_ctx) return fail_damaged(f); // no session holds as many
     const file_header own = make_header(s, h->n_tokens, f->n_sums);
     if (h->fingerprint != own.fingerprint)
         return tern_fail(f->err, TERN_ERR_UNSUPPORTED, "%s is of another model than %s; delete it or give another name",
                          f->path, tern_gguf_path(s->model->gguf));
+    if (h->n_tokens > s->model->hyper.n_ctx) return fail_damaged(f); // no session holds as many
     if (h->long_rope != own.long_rope)
         return tern_fail(
             f->err, TERN_ERR_UNSUPPORTED,
-            "%s is of a context of more than %zu tokens or of at most that many, and the session is not; their keys "
-            "differ",
+            "%s is of a context of more than %zu tokens or of at most that many, and the session is not, so that their keys "
+            "differ; delete it, or choose such a context",
             f->path, s->model->long_from);
     struct stat st;
     if (fstat(f->fd, &st) != 0) return fail_system(f, "read");
