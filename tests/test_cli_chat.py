@@ -220,6 +220,12 @@ class FromAPipe(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(result.stdout.count(b'"stop": "context"'), 2)  # the only turn is not dropped
 
+    def test_a_message_that_can_never_have_room_costs_no_turn(self):
+        result = pipe("-m", TINY, "-n", "8", "--ctx", "100", "--context-shift", stdin=b"hello\n" + b"xyz " * 300 + b"\n")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b" of the context's 100 are left", result.stderr)
+        self.assertNotIn(b"100 of the context's 100", result.stderr)
+
     def test_generate_and_chat_answer_alike(self):
         turn = self.turns("--system", "Be a bird.", stdin=b"What do you see?\n")[0]
         args = ["generate", "-m", TINY, "--chat", "--system", "Be a bird.", "-p", "What do you see?", "-n", "8", "--json"]

@@ -134,11 +134,13 @@ int answer_fork(answer *to, const answer *from, size_t n) {
 size_t answer_room(const answer *a) { return a->n_tokens < a->n_ctx ? a->n_ctx - a->n_tokens : 0; }
 
 int answer_replace(answer *a, const int32_t *tokens, size_t n) {
-    const size_t more = a->max_steps + a->n_ctx; // the text may become longer than the context
-    double *step_ms = realloc(a->step_ms, more * sizeof *step_ms);
-    if (!step_ms) return cli_fail("no memory for a longer answer; /reset begins anew");
-    a->step_ms = step_ms;
-    a->max_steps = more;
+    const size_t most = a->n_steps + a->n_ctx + 1; // the text may become longer than the context
+    if (most > a->max_steps) {
+        double *step_ms = realloc(a->step_ms, most * sizeof *step_ms);
+        if (!step_ms) return cli_fail("no memory for a longer answer; /reset begins anew");
+        a->step_ms = step_ms;
+        a->max_steps = most;
+    }
     tern_session_reset(a->session);
     memcpy(a->tokens, tokens, n * sizeof *tokens);
     a->n_tokens = n;

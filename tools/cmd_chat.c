@@ -154,12 +154,20 @@ static int prepare(chat *c, const char *text, size_t size, int32_t **tokens, siz
     bool fits = rc == CLI_OK && *n < answer_room(a);
     if (rc == CLI_OK && !fits) rc = shift(c, *n + 1, &fits);
     if (rc != CLI_OK || fits || !c->options->shift || c->turns.n == 0) return rc;
-    begin_anew(c); // not even the last turn has room beside the message
+    int32_t *alone = NULL; // not even the last turn has room beside the message
+    size_t n_alone = 0;
+    turn.follows = 0;
+    rc = cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, &alone, &n_alone);
+    if (rc != CLI_OK || n_alone >= a->n_ctx) { // nor has the message by itself: nothing is forgotten for it
+        free(alone);
+        return rc;
+    }
+    begin_anew(c);
     note(c, "the context is full: all turns are forgotten");
     free(*tokens);
-    *tokens = NULL;
-    turn.follows = 0;
-    return cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, tokens, n);
+    *tokens = alone;
+    *n = n_alone;
+    return CLI_OK;
 }
 
 static int write_answer(chat *c) {
