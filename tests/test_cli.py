@@ -423,6 +423,11 @@ class Generate(unittest.TestCase):
             self.assertIn(f"--- {i + 1} of 3, seed {i}, 9 tokens, stopped by: length\n".encode(), result.stdout)
         self.assertIn(b"generated  27 tokens in 3 sequences", result.stderr)
 
+    def test_parallel_texts_that_a_timeout_ends_in_the_prompt_are_told_as_well(self):
+        result = tern("generate", "-m", LONG, "-n", "9", "--parallel", "2", "--timeout", "0.001", stdin=b"hello " * 5000)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout.count(b", 0 tokens, stopped by: timeout\n"), 2)
+
     def test_ctrl_c_ends_parallel_texts_as_far_as_they_came(self):
         command = [TERN, "generate", "-m", LONG, "-p", "hello", "-n", "30000", "--parallel", "3", "--json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -81,6 +81,8 @@ int parallel_write(parallel *p, parallel_done_fn *done, void *user) {
     size_t left = p->n;
     double step_ms = 0;
     int rc = CLI_OK;
+    for (size_t i = 0; rc == CLI_OK && i < p->n; i++)
+        if (p->answers[i].stop) rc = done(user, p, i); // while the prompt was read
     const char *stop = stop_of_all(p);
     while (rc == CLI_OK && left > 0 && !stop) {
         rc = step(p, tokens, &step_ms, done, user, &left);
