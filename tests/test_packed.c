@@ -87,6 +87,9 @@ static void check_same(tern_context *ctx, const char *name, const tern_model_par
         if (decode(ctx, to, &p, got) != TERN_OK) fail_msg("%s: %s", name, tern_context_error(ctx));
         if (memcmp(got, want, sizeof got) != 0) fail_msg("%s with load %d differs", name, load);
     }
+    memset(got, 0, sizeof got);
+    if (decode(ctx, to, NULL, got) != TERN_OK) fail_msg("%s: %s", name, tern_context_error(ctx));
+    if (memcmp(got, want, sizeof got) != 0) fail_msg("%s does not keep its forms", name);
 }
 
 static void packed_models_have_the_same_logits(void **unused) {
@@ -109,7 +112,7 @@ static void packed_models_have_the_same_logits(void **unused) {
 static void every_form_of_the_head_is_kept(void **unused) {
     (void)unused;
     tern_context *ctx = context_of(NULL, 2);
-    for (int head = TERN_HEAD_EXACT; head <= TERN_HEAD_INT4; head++) {
+    for (int head = TERN_HEAD_EXACT; head <= TERN_HEAD_INT6; head++) {
         const tern_model_params p = {.struct_size = sizeof p, .head = (tern_head_form)head};
         check_same(ctx, "tiny-head-f16", &p); // a matrix of its own
         check_same(ctx, "tiny-scales", &p);   // tied
@@ -263,6 +266,48 @@ static void lies_with_true_checksums_never_leave_the_file(void **unused) {
     free(bad);
 }
 
+static size_t section_at(const unsigned char *bytes, const char *name) {
+    tern_packed_header h;
+    tern_packed_section s;
+    memcpy(&h, bytes, sizeof h);
+    for (size_t i = 0; i < h.n_sections; i++) {
+        memcpy(&s, bytes + TERN_PACKED_INDEX_AT + i * sizeof s, sizeof s);
+        if (strcmp(s.name, name) == 0) return (size_t)(h.data_offset + s.offset);
+    }
+    fail_msg("no section %s", name);
+    return 0;
+}
+
+// Mapped weights are not verified.
+static void an_order_of_the_head_that_is_none_is_refused(void **unused) {
+    (void)unused;
+    const size_t at = section_at(good, "head.order");
+    unsigned char *bad = copy_of_good();
+    const uint32_t far = 1U << 20;
+    memcpy(bad + at, &far, sizeof far);
+    expect_refusal(bad, good_size, TERN_LOAD_MAP, TERN_ERR_FORMAT, "head.order");
+    memcpy(bad + at, good + at + sizeof far, sizeof far); // one column twice
+    expect_refusal(bad, good_size, TERN_LOAD_MAP, TERN_ERR_FORMAT, "head.order");
+    free(bad);
+}
+
+// They are printed.
+static void names_of_tier_and_version_are_words(void **unused) {
+    (void)unused;
+    static const char *const texts[] = {"a tier of 16 byt", "0123456789abcdef", "\033[2J", ""};
+    unsigned char *bad = copy_of_good();
+    tern_packed_header h;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        memcpy(&h, good, sizeof h);
+        (void)memset(i % 2 ? h.tier : h.tern_version, 0, TERN_PACKED_WORD_MAX);
+        memcpy(i % 2 ? h.tier : h.tern_version, texts[i], strlen(texts[i]));
+        memcpy(bad, &h, sizeof h);
+        sign(bad);
+        expect_refusal(bad, good_size, TERN_LOAD_AUTO, TERN_ERR_FORMAT, "its header");
+    }
+    free(bad);
+}
+
 static void other_formats_tiers_and_forms_are_refused_with_the_remedy(void **unused) {
     (void)unused;
     tern_packed_header h;
@@ -337,8 +382,13 @@ static void a_file_that_cannot_be_written_leaves_nothing(void **unused) {
     assert_int_equal(status, TERN_ERR_IO);
     assert_non_null(strstr(tern_context_error(one), path));
     assert_true(is_empty(own));
+    const mode_t mask = umask(S_IWGRP | S_IRWXO);
     assert_int_equal(tern_model_save(model, path), TERN_OK);
     assert_int_equal(tern_model_save(model, path), TERN_OK); // a packed file is replaced
+    assert_int_equal(umask(mask), S_IWGRP | S_IRWXO);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & (S_IRWXU | S_IRWXG | S_IRWXO), S_IRUSR | S_IWUSR | S_IRGRP); // as other programs' files
     tern_model_destroy(model);
     assert_int_equal(remove(path), 0);
     assert_true(is_empty(own));
@@ -390,6 +440,8 @@ int main(void) {
         cmocka_unit_test(each_flipped_byte_is_found_where_it_is_promised),
         cmocka_unit_test(damaged_weights_are_named),
         cmocka_unit_test(lies_with_true_checksums_never_leave_the_file),
+        cmocka_unit_test(an_order_of_the_head_that_is_none_is_refused),
+        cmocka_unit_test(names_of_tier_and_version_are_words),
         cmocka_unit_test(other_formats_tiers_and_forms_are_refused_with_the_remedy),
         cmocka_unit_test(only_packed_models_are_mapped),
         cmocka_unit_test(a_file_that_cannot_be_written_leaves_nothing),

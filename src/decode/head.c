@@ -84,7 +84,7 @@ static tern_status load_packed_order(tern_loader *ld) {
         return tern_packed_refuse(ld->ctx, packed, TERN_ERR_FORMAT, "%s is missing or of another size", order_section);
     const tern_status status = tern_head_take_order(ld, tern_packed_mapped(packed, s));
     if (status != TERN_ERR_FORMAT) return status;
-    return tern_packed_refuse(ld->ctx, packed, status, "%s is damaged: it names a column that does not exist", order_section);
+    return tern_packed_refuse(ld->ctx, packed, status, "%s is damaged: it is no order of the columns", order_section);
 }
 
 tern_status tern_head_load_packed(tern_loader *ld) {
@@ -113,7 +113,7 @@ tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t) {
         [TERN_HEAD_INT8] = TERN_RECODE_INT8, [TERN_HEAD_INT4] = TERN_RECODE_INT4, [TERN_HEAD_INT6] = TERN_RECODE_INT6};
     tern_model *m = ld->m;
     const size_t n = m->hyper.n_vocab, k = m->hyper.n_embd;
-    const tern_head_form form = ld->params->head;
+    const tern_head_form form = m->head_form;
     if (form == TERN_HEAD_EXACT) return load_exact(ld, t);
     tern_rows rows = {.n = n, .k = k, .count = n};
     rows.recode = form == TERN_HEAD_AUTO ? choose(tern_block_type_of(t->type, k, n, t->size)) : recodes[form];

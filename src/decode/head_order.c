@@ -49,18 +49,30 @@ static void weigh(float *weight, float *row, const tern_block_type *type, const 
     }
 }
 
+// Whether each column is named once. seen: k zeros.
+static bool names_each(bool *seen, const uint32_t *order, size_t k) {
+    for (size_t j = 0; j < k; j++) {
+        if (order[j] >= k || seen[order[j]]) return false;
+        seen[order[j]] = true;
+    }
+    return true;
+}
+
 tern_status tern_head_take_order(tern_loader *ld, const uint32_t *order) {
     tern_model *m = ld->m;
+    const tern_allocator *allocator = &ld->ctx->allocator;
     const size_t k = m->hyper.n_embd;
-    for (size_t j = 0; j < k; j++)
-        if (order[j] >= k)
-            return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "column %zu is said to be %u", j, (unsigned)order[j]);
-    m->head.order = tern_alloc(&ld->ctx->allocator, k, sizeof *m->head.order);
-    if (!m->head.order) return tern_fail(&ld->ctx->error, TERN_ERR_MEMORY, "out of memory");
-    memcpy(m->head.order, order, k * sizeof *order);
+    bool *seen = tern_alloc(allocator, k, sizeof *seen);
+    m->head.order = tern_alloc(allocator, k, sizeof *m->head.order);
+    const bool room = seen && m->head.order;
+    if (room) memcpy(m->head.order, order, k * sizeof *order); // the copy is checked: the file may change
+    const bool right = room && names_each(seen, m->head.order, k);
+    tern_free(allocator, seen, k, sizeof *seen);
+    if (!room) return tern_fail(&ld->ctx->error, TERN_ERR_MEMORY, "out of memory");
+    if (!right) return tern_fail(&ld->ctx->error, TERN_ERR_FORMAT, "the head's columns are not each named once");
     float *norm = m->floats + ld->floats_used;
     ld->floats_used += k;
-    for (size_t j = 0; j < k; j++) norm[j] = m->output_norm[order[j]];
+    for (size_t j = 0; j < k; j++) norm[j] = m->output_norm[m->head.order[j]];
     m->head.norm = norm;
     return TERN_OK;
 }

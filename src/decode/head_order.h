@@ -9,7 +9,7 @@
 // logit vary by, as far as weights tell: the square of the norm's weight times the mean square of the column.
 tern_status tern_head_find_order(tern_loader *ld, const tern_gguf_tensor *t);
 
-// Sets both from an order that was kept. Errors: FORMAT (it names a column that does not exist), MEMORY.
+// Sets both from an order that was kept. Errors: FORMAT (it does not name each column once), MEMORY.
 tern_status tern_head_take_order(tern_loader *ld, const uint32_t *order);
 
 // order[0 .. k-1] = 0 .. k-1, by falling weight; equal ones in their order.

@@ -3,9 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/checksum.h"
@@ -13,7 +11,7 @@
 #include "decode/packed.h"
 #include "decode/packing.h"
 
-enum { COPY_MODE = 0666, SUFFIX_MAX = 16 }; // less the umask, as other programs' files
+enum { FILE_MODE = 0666, SUFFIX_MAX = 48 }; // less the umask, as other programs' files
 
 // ---- what goes into the file ----------------------------------------------------------------------------------------------
 
@@ -187,8 +185,7 @@ static tern_status make_header(tern_packing *p) {
     return p->sums ? TERN_OK : fail_memory(p);
 }
 
-// ---- writing
-// ------------------------------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------------------------------
 
 // The bytes from the GGUF part on, in order, a chunk at a time.
 typedef struct stream {
@@ -216,14 +213,13 @@ static void flush(stream *s) {
     const tern_packed_header *h = &s->p->header;
     const uint64_t past = s->at - h->gguf_offset;
     const size_t bytes = past % TERN_PACKED_CHUNK ? (size_t)(past % TERN_PACKED_CHUNK) : TERN_PACKED_CHUNK;
-    if (past == 0) return;
     s->p->sums[(past - 1) / TERN_PACKED_CHUNK] = tern_checksum(s->chunk, bytes);
-    if (!s->failed) s->failed = !write_all(s->fd, s->chunk, bytes, s->at - bytes);
+    s->failed = !write_all(s->fd, s->chunk, bytes, s->at - bytes);
 }
 
-// bytes NULL: zeros.
+// bytes NULL: zeros. Does nothing once the stream has failed.
 static void append(stream *s, const void *bytes, size_t size) {
-    for (size_t done = 0; done < size;) {
+    for (size_t done = 0; done < size && !s->failed;) {
         const size_t used = (size_t)((s->at - s->p->header.gguf_offset) % TERN_PACKED_CHUNK);
         const size_t n = size - done < TERN_PACKED_CHUNK - used ? size - done : TERN_PACKED_CHUNK - used;
         if (bytes)
@@ -254,7 +250,8 @@ static bool write_file(tern_packing *p, int fd, uint8_t *chunk) {
         append_to(&s, at + p->sections[i].bytes);
     }
     append_to(&s, h->file_bytes);
-    if ((s.at - h->gguf_offset) % TERN_PACKED_CHUNK) flush(&s);
+    if (!s.failed && (s.at - h->gguf_offset) % TERN_PACKED_CHUNK) flush(&s);
+    if (s.failed) return false;
     const size_t sections_bytes = h->n_sections * sizeof *p->sections;
     uint8_t *index = tern_alloc(&p->ctx->allocator, (size_t)h->index_bytes, 1);
     if (!index) {
@@ -265,8 +262,8 @@ static bool write_file(tern_packing *p, int fd, uint8_t *chunk) {
     memcpy(index + sections_bytes, p->sums, p->n_sums * sizeof *p->sums);
     h->index_sum = tern_checksum(index, (size_t)h->index_bytes);
     h->header_sum = tern_checksum(h, offsetof(tern_packed_header, header_sum));
-    const bool ok = !s.failed && write_all(fd, index, (size_t)h->index_bytes, TERN_PACKED_INDEX_AT) &&
-                    write_all(fd, h, sizeof *h, 0) && fsync(fd) == 0;
+    const bool ok =
+        write_all(fd, index, (size_t)h->index_bytes, TERN_PACKED_INDEX_AT) && write_all(fd, h, sizeof *h, 0) && fsync(fd) == 0;
     tern_free(&p->ctx->allocator, index, (size_t)h->index_bytes, 1);
     return ok;
 }
@@ -284,6 +281,18 @@ static tern_status check_target(const tern_packing *p, const char *path) {
                      path);
 }
 
+// A file beside the target that did not exist. mkostemp would make one for its owner alone, and the umask, which belongs to all
+// threads of the process, cannot be asked for without changing it.
+static int create_temporary(char *temporary, size_t room, const char *path) {
+    enum { TRIES = 100 };
+    for (int i = 0; i < TRIES; i++) {
+        (void)snprintf(temporary, room, "%s.%ld-%d", path, (long)getpid(), i);
+        const int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
+    return -1;
+}
+
 // The file appears whole or not at all: a process may have the old one mapped.
 static tern_status replace_file(tern_packing *p, const char *path) {
     const size_t room = strlen(path) + SUFFIX_MAX;
@@ -291,14 +300,8 @@ static tern_status replace_file(tern_packing *p, const char *path) {
     uint8_t *chunk = tern_alloc(&p->ctx->allocator, TERN_PACKED_CHUNK, 1);
     tern_status status = temporary && chunk ? TERN_OK : fail_memory(p);
     if (status == TERN_OK) {
-        (void)snprintf(temporary, room, "%s.XXXXXX", path);
-        const int fd = mkostemp(temporary, O_CLOEXEC);
+        const int fd = create_temporary(temporary, room, path);
         bool ok = fd >= 0 && write_file(p, fd, chunk);
-        if (ok) {
-            const mode_t mask = umask(0);
-            (void)umask(mask);
-            (void)fchmod(fd, COPY_MODE & ~mask);
-        }
         int error = errno;
         if (fd >= 0 && close(fd) != 0 && ok) {
             ok = false;
@@ -319,8 +322,7 @@ static tern_status replace_file(tern_packing *p, const char *path) {
     return status;
 }
 
-// ---- the public call
-// ------------------------------------------------------------------------------------------------------------
+// ---- the public call ----------------------------------------------------------------------------------------------------
 
 static tern_status save(tern_packing *p, const char *path) {
     const tern_allocator *a = &p->ctx->allocator;

@@ -62,6 +62,14 @@ static size_t chunk_count(const tern_packed_header *h) {
     return tern_ceil_div((size_t)(h->file_bytes - h->gguf_offset), TERN_PACKED_CHUNK);
 }
 
+// Others print it.
+static bool is_word(const char text[TERN_PACKED_WORD_MAX]) {
+    const size_t n = strnlen(text, TERN_PACKED_WORD_MAX);
+    for (size_t i = 0; i < n; i++)
+        if (text[i] <= ' ' || text[i] > '~') return false;
+    return n > 0 && n < TERN_PACKED_WORD_MAX;
+}
+
 static tern_status read_header(tern_context *ctx, tern_packed *p) {
     tern_packed_header *h = &p->header;
     memcpy(h, p->map, sizeof *h);
@@ -79,7 +87,7 @@ static tern_status read_header(tern_context *ctx, tern_packed *p) {
         h->index_bytes > h->gguf_offset - TERN_PACKED_INDEX_AT ||
         h->index_bytes != h->n_sections * sizeof(tern_packed_section) + chunk_count(h) * sizeof(uint64_t))
         return fail_damaged(ctx, p, "its header");
-    return TERN_OK;
+    return is_word(h->tier) && is_word(h->tern_version) ? TERN_OK : fail_damaged(ctx, p, "its header");
 }
 
 static tern_status read_index(tern_context *ctx, tern_packed *p) {
