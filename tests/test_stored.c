@@ -66,6 +66,13 @@ static tern_status from_u4(tern_weights **w, const kind *t, size_t n, size_t k) 
     return tern_weights_from_u4(ctx, w, (const uint8_t *)codes, scales, t->least ? NULL : scales, n, k, k, NULL);
 }
 
+static tern_status from_int6(tern_weights **w, const kind *t, size_t n, size_t k) {
+    static float x[N_MAX * K_MAX];
+    (void)t;
+    for (size_t i = 0; i < n * k; i++) x[i] = (float)codes[i] * scales[i / k];
+    return tern_weights_from_f32_int6(ctx, w, x, n, k, k, NULL);
+}
+
 static const kind kinds[] = {
     {"trits", from_trits, 0, -1, 1, TERN_FORM_MAD},
     {"trits, tables", from_trits, 0, -1, 1, TERN_FORM_LUT},
@@ -80,6 +87,7 @@ static const kind kinds[] = {
     {"int8 per 32", from_s8, 32, -128, 127, TERN_FORM_AUTO},
     {"4 bits", from_u4, 32, 1, 15, TERN_FORM_AUTO},
     {"4 bits with mins", from_u4, 32, 0, 15, TERN_FORM_AUTO},
+    {"6 bits", from_int6, 32, -127, 127, TERN_FORM_AUTO},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -136,7 +144,8 @@ static void stored_weights_multiply_with_the_same_bits(void **unused) {
 
 // One field becomes another value, near the right one or anything.
 static void damage(tern_stored_form *f) {
-    static const char *const layouts[] = {"t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k", "", "t5x"};
+    static const char *const layouts[] = {"t5",    "t2n",   "t3",  "b1",    "m2", "i8", "i8b32",
+                                          "i4b32", "i4m32", "i4k", "i6b32", "",   "t5x"};
     uint64_t *const numbers[] = {&f->n, &f->k, &f->unit_rows, &f->scale_block};
     uint64_t *number = numbers[random_below(4)];
     switch (random_below(6)) {
