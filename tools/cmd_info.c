@@ -159,7 +159,7 @@ static void print_model(const tern_model_info *m, const char *path, const json_t
     (void)printf("          head %s, %.2f bits per weight, %.1f MB\n", m->head,
                  (double)m->head_bytes * 8 / ((double)m->n_vocab * (double)m->n_embd), (double)m->head_bytes / mega);
     if (m->packed_tier) (void)printf("          packed for %s and %u threads\n", m->packed_tier, m->packed_threads);
-    (void)printf("          matrices: %zu ternary, %zu of 4 or 8 bits; tensors in the file:", m->n_ternary, m->n_int8);
+    (void)printf("          matrices: %zu ternary, %zu of 4 to 8 bits; tensors in the file:", m->n_ternary, m->n_int8);
     const char *name;
     json_t *type;
     json_object_foreach((json_t *)types, name, type) {
