@@ -306,6 +306,8 @@ class Generate(unittest.TestCase):
             Path(cache).write_text("my only copy of a long letter, which is longer than the header of a saved session is")
             Errors.check(self, FAILED, "generate", "-m", INT8, *args, says=[cache, "no saved session"])
             self.assertTrue(Path(cache).read_text().startswith("my only copy"))
+            for place in ("/missing/cache", f"{cache}/below", ""):  # before any text
+                Errors.check(self, FAILED, "generate", "-m", INT8, *args, "--prompt-cache", place, says=[place, "--prompt-cache"])
 
     def test_keys_and_values_in_int8_are_near_those_in_float16(self):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
