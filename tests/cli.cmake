@@ -4,6 +4,8 @@ if(TARGET tern)
   set(test_cli ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   add_test(NAME test_cli COMMAND ${test_cli} Errors Info Tokenize Generate Tune Q2 Pack)
   set_tests_properties(test_cli PROPERTIES FIXTURES_REQUIRED models)
+  add_test(NAME test_manual COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_manual.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
+  set_tests_properties(test_manual PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_bad_models
            COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_bad_models.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   set_tests_properties(test_bad_models PROPERTIES FIXTURES_REQUIRED models)

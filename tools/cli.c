@@ -114,7 +114,7 @@ static error_t parse_model(int key, char *arg, struct argp_state *state) {
     options->model = arg;
     return 0;
 }
-static const struct argp_option model_options[] = {{"model", 'm', "FILE", 0, "Model, a GGUF file", 0}, {0}};
+static const struct argp_option model_options[] = {{"model", 'm', "FILE", 0, "Model, a GGUF file or one of tern pack", 0}, {0}};
 const struct argp cli_model_argp = {.options = model_options, .parser = parse_model};
 
 static error_t parse_kernel(int key, char *arg, struct argp_state *state) {
