@@ -49,7 +49,7 @@ def make_model(path: Path, shape: str, qtype: str) -> None:
 def measure(args: argparse.Namespace, model: Path, threads: int) -> dict:
     say(f"{threads} thread(s): {args.runs} runs")
     machine = ["-t", threads, "--json"]
-    on_kernel = ["-m", model, "--kernel", args.kernel]
+    on_kernel = ["-m", model, "--kernel", args.kernel, "--head", args.head]
     info = run_json([args.tern, "info", *on_kernel, *machine])["model"]
     bandwidths, speeds, kernels = [], [], {}
     for _ in range(args.runs):
@@ -71,7 +71,7 @@ def print_table(result: dict) -> None:
     first = result["rows"][0]
     print(f"model      {result['model']}: {first['ternary_matrices']} ternary and {first['int8_matrices']} INT8 matrices, "
           f"{first['bits_per_weight']:.3f} bits per weight, {first['bytes_per_token'] / GIGA:.3f} GB per token")
-    print(f"kernels    --kernel {result['kernel']}: {' '.join(f'{stage}={tier}' for stage, tier in first['kernels'].items())}")
+    print(f"kernels    --kernel {result['kernel']} --head {result['head']}: {' '.join(f'{stage}={tier}' for stage, tier in first['kernels'].items())}")
     print(f"{'threads':>7s} {'decode tok/s':>12s} {'DRAM GB/s':>10s} {'limit tok/s':>11s} {'fraction':>8s}   medians of {result['runs']} runs")
     for row in result["rows"]:
         print(f"{row['threads']:7d} {row['decode_tok_per_s']:12.2f} {row['dram_gbps']:10.1f} {row['limit_tok_per_s']:11.2f} {row['fraction']:8.1%}")
@@ -82,6 +82,7 @@ def main() -> int:
     parser.add_argument("--shape", default="bitnet-2b", help="shape of tools/make_model.py (default: bitnet-2b)")
     parser.add_argument("--type", dest="qtype", default="TQ2_0", help="type of its matrices (default: TQ2_0)")
     parser.add_argument("--kernel", choices=("lut", "mad", "auto"), default="lut", help="kernels of ternary matrices (default: lut)")
+    parser.add_argument("--head", choices=("exact", "int8", "int6", "int4", "auto"), default="auto", help="form of the output head (default: auto)")
     parser.add_argument("-t", "--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
     parser.add_argument("-n", "--tokens", type=int, default=32, help="tokens to decode in a run (default: 32)")
     parser.add_argument("--runs", type=int, default=3, help="runs for each thread count (default: 3)")
@@ -96,7 +97,7 @@ def main() -> int:
         rows = [measure(args, model, threads) for threads in args.threads]
     except (NotMeasured, OSError, KeyError, json.JSONDecodeError) as error:
         sys.exit(f"bench_model: not measured: {error}")
-    result = {"schema": SCHEMA, "model": str(model), "kernel": args.kernel, "runs": args.runs, "rows": rows}
+    result = {"schema": SCHEMA, "model": str(model), "kernel": args.kernel, "head": args.head, "runs": args.runs, "rows": rows}
     if args.json:
         print(json.dumps(result, indent=2))
     else:

@@ -83,7 +83,7 @@ def windows_of(tokens: list[int], size: int) -> list[list[int]]:
 
 def measure(args: argparse.Namespace) -> dict:
     tern = ternlib.Tern(args.library, args.threads)
-    model = tern.load(args.model, args.form)
+    model = tern.load(args.model, args.form, args.head)
     windows = [w for text in args.text for w in windows_of(model.tokenize(text.read_text(encoding="utf-8")), args.window)]
     progress("reading the model in float32")
     judge = reference.Reference(str(args.model))
@@ -97,7 +97,7 @@ def measure(args: argparse.Namespace) -> dict:
     all_of = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
     perplexity, tern_perplexity = (float(np.exp(all_of[key].mean())) for key in ("loss", "tern_loss"))
     result = {"schema": SCHEMA, "model": str(args.model), "tokens": len(all_of["kl"]), "window": args.window,
-              "threads": tern.lib.tern_context_threads(tern.handle), "form": args.form, "kv": args.kv,
+              "threads": tern.lib.tern_context_threads(tern.handle), "form": args.form, "head": model.info.head.decode(), "kv": args.kv,
               "mean_kl": float(all_of["kl"].mean()), "max_kl": float(all_of["kl"].max()),
               "agreement_percent": 100 * float(all_of["same"].mean()),
               "perplexity": perplexity, "tern_perplexity": tern_perplexity,
@@ -112,7 +112,7 @@ def judge_gates(result: dict) -> list[dict]:
 
 
 def print_table(result: dict) -> None:
-    print(f"model      {result['model']}\ncompared   Tern ({result['threads']} threads, {result['kv']} keys and values) with a float32 NumPy forward, "
+    print(f"model      {result['model']}\ncompared   Tern ({result['threads']} threads, head {result['head']}, {result['kv']} keys and values) with a float32 NumPy forward, "
           f"windows of {result['window']} tokens")
     for gate, outcome in zip(GATES, result["gates"]):
         print(f"{gate.name:24s} {outcome['value']:10.5g} {gate.unit:5s} {'at most' if gate.at_most else 'at least'} {gate.limit:g}"
@@ -128,6 +128,7 @@ def main() -> int:
     parser.add_argument("--window", type=int, default=512, help="tokens per window (default: 512)")
     parser.add_argument("-t", "--threads", type=int, default=0, help="Tern's threads (default: one per core)")
     parser.add_argument("--form", choices=ternlib.FORMS, default="auto", help="kernels of ternary matrices (default: auto)")
+    parser.add_argument("--head", choices=ternlib.HEADS, default="auto", help="form of the output head (default: auto)")
     parser.add_argument("--kv", choices=ternlib.KV_TYPES, default="f16", help="keys and values of the context (default: f16)")
     parser.add_argument("--library", type=Path, default=ternlib.DEFAULT_LIBRARY, help="libtern.so (default: build/release)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
