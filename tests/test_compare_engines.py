@@ -17,7 +17,7 @@ TINY = "tiny-tq2_0.gguf"
 ROW = {"row": "decode-2b", "case": "a shape, decode 128", "threads": 1, "unit": "tok/s",
        "engines": {"tern": {"median": 30.0, "runs": [29.0, 30.0, 31.0]}, "ik": {"median": 20.0, "runs": [20.0]}, "llama.cpp": {"not_measured": "none here"}},
        "bars": [{"bar": ">= 1.8x ik", "verdict": "NOT MET", "figure": 1.5, "shown": "1.50x"}, {"bar": ">= 1", "verdict": "met", "figure": 2.0, "shown": "2"}]}
-RESULT = {"schema": "tern.compare/2", "runs": 3, "complete": False,
+RESULT = {"schema": "tern.compare_engines/1", "runs": 3, "complete": False,
           "machine": {"cpu": "a CPU", "kernel": "6", "date": "2026-01-01", "compiler": "cc 1", "load_before": 0.0, "command": "tools/compare_engines.py"},
           "peers": {"ik": {"flags": "ik 1, a wheel", "version": "ik 1", "features": "AVX2"}, "llama.cpp": {"not_measured": "none here"}},
           "settings": [{"engine": "ik", "file": "a.gguf", "work": "decode", "settings": "flash attention"}],

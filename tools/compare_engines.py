@@ -23,7 +23,7 @@ from engine_lab import Lab, NotMeasured, describe_settings
 from engine_models import Models
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = "tern.compare/2"
+SCHEMA = "tern.compare_engines/1"
 PLANNED_RUNS = 5  # for which the rows' times are given
 
 
