@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The decode part: load a GGUF model, tokenize, decode, sample. Absent from a library built with -DTERN_DECODE=OFF.
 //
-//   tern_model_load -> tern_session_create -> tern_tokenize -> tern_decode_batch (prompt) -> { tern_sample -> tern_decode_batch
-//   }...
+//   tern_model_load -> tern_session_create -> tern_tokenize -> tern_decode_batch (prompt)
+//   -> { tern_sample -> tern_decode_batch } for each token
 #ifndef TERN_DECODE_H
 #define TERN_DECODE_H
 
@@ -32,8 +32,8 @@ typedef enum tern_head_form {
 
 // Where the weights of a packed model (tern_model_save) lie.
 typedef enum tern_load {
-    TERN_LOAD_AUTO = 0, // a packed model: MAP
-    TERN_LOAD_MAP = 1,  // in the file's pages, shared with other processes: the quickest start. Packed models only
+    TERN_LOAD_AUTO = 0, // MAP for a packed model, COPY for a GGUF file
+    TERN_LOAD_MAP = 1,  // in the file's pages, shared with other processes: the quickest start. UNSUPPORTED for a GGUF file
     TERN_LOAD_COPY = 2  // in memory of their own, on huge pages where the system gives them: the quickest tokens. Every byte is
                         // verified on the way. Weights of a GGUF file always are
 } tern_load;
@@ -175,14 +175,15 @@ TERN_API tern_status tern_session_truncate(tern_session *session, size_t length)
 // thread-safe per model.
 TERN_API tern_status tern_session_copy(tern_session *to, const tern_session *from);
 
-// Writes the session's tokens, keys and values to a file, which appears whole or not at all and replaces only one of its kind. It
-// is readable by its owner alone, since it holds what was said. Errors: ARG, IO (also where something else has that name), MEMORY.
+// Writes the session's tokens, keys and values to a file, which appears whole or not at all and replaces only one of its kind.
+// It is readable by its owner alone, since it holds what was said. Errors: ARG, IO (also where something else has that name),
+// MEMORY.
 TERN_API tern_status tern_session_save(tern_session *session, const char *path);
-// The session holds those tokens afterwards instead of its own, or the first n_ctx of them, and goes on with the bits of the saved
-// one; logits come with the next decode. Model file and kv must be those of the saved session. Errors that leave the session as it
-// was: ARG, UNSUPPORTED (another model, kv, rotation of LongRoPE or version of the format; the message has the remedy), FORMAT (no
-// saved session, or a damaged header), IO (cannot be opened), MEMORY. Errors that leave it empty: FORMAT (damaged behind its
-// header), IO (cannot be read).
+// The session holds those tokens afterwards instead of its own, or the first n_ctx of them, and goes on with the bits of the
+// saved one; logits come with the next decode. Model file and kv must be those of the saved session. Errors that leave the
+// session as it was: ARG, UNSUPPORTED (another model, kv, rotation of LongRoPE or version of the format; the message has the
+// remedy), FORMAT (no saved session, or a damaged header), IO (cannot be opened), MEMORY. Errors that leave it empty: FORMAT
+// (damaged behind its header), IO (cannot be read).
 TERN_API tern_status tern_session_restore(tern_session *session, const char *path);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,
