@@ -34,7 +34,7 @@ typedef enum tern_head_form {
 typedef enum tern_load {
     TERN_LOAD_AUTO = 0, // MAP for a packed model, COPY for a GGUF file
     TERN_LOAD_MAP = 1,  // in the file's pages, shared with other processes: the quickest start. UNSUPPORTED for a GGUF file
-    TERN_LOAD_COPY = 2  // in memory of their own, on huge pages where the system gives them: the quickest tokens. Every byte is
+    TERN_LOAD_COPY = 2  // in memory of their own, on huge pages where the system gives them. Every byte is
                         // verified on the way. Weights of a GGUF file always are
 } tern_load;
 
