@@ -9,7 +9,9 @@ enum {
     SIXTEENS = TERN_I6_BLOCK / TERN_I6_LINES_K, // of a block: k that share three lines, and whose products fit an int16
     SIXTEEN_GROUPS = TERN_I6_LINES_K / GROUP_K,
     SIXTEEN_BYTES = TERN_I6_LINES * TERN_I6_LINE_BYTES,
-    DIRECT_TOKENS = 2, // of the widest tile on packed codes
+    PAIR_TOKENS = 2,    // of the widest tile on packed codes, of one panel
+    FEW_PANELS = 2,     // of that of one token
+    AHEAD_BYTES = 1280, // Zen 3, from DRAM: 1 to 1.75 KB are alike, 2 KB are slower by a twentieth, 4 KB by a sixth
     CHUNK_SUPERS = CHUNK_K / TERN_I6_SUPER_K,
     FEW_BLOCKS = FEW_K / TERN_I6_BLOCK
 };
@@ -79,127 +81,181 @@ TILE_INLINE __m256i add_products(__m256i sum, __m256i code, __m256i x) {
     return sum;
 }
 
-TILE_INLINE void narrow_half(__m256 *y, const uint8_t *super, size_t b, size_t h, __m256 of_row, const x_few *x, size_t block,
-                             size_t tokens) {
-    const uint8_t *codes = super + TERN_I6_SCALES + b * TERN_I6_BLOCK_BYTES;
-    const int8_t *from = x->codes + block * TERN_I6_BLOCK;
-    __m256i dot[DIRECT_TOKENS]; // int32 lane f
-    TERN_UNROLL
-    for (size_t sixteen = 0; sixteen < SIXTEENS; sixteen++) {
-        __m256i sum[DIRECT_TOKENS];
-        TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) sum[t] = _mm256_set1_epi32(x->less[t * x->ld_less + SIXTEENS * block + sixteen]);
-        const sixteen_codes u = load_codes(codes + sixteen * SIXTEEN_BYTES, h);
-        TERN_UNROLL
-        for (size_t g = 0; g < SIXTEEN_GROUPS; g++) {
-            TERN_UNROLL
-            for (size_t t = 0; t < tokens; t++)
-                sum[t] = add_products(sum[t], u.group[g],
-                                      broadcast_four(from + t * x->ldx + (sixteen * SIXTEEN_GROUPS + g) * GROUP_K));
-        }
-        TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) {
-            const __m256i part = _mm256_madd_epi16(sum[t], _mm256_set1_epi16(1));
-            dot[t] = sixteen == 0 ? part : _mm256_add_epi32(dot[t], part);
-        }
-    }
-    const __m256 dw = load_scales(super, b, h, of_row);
-    TERN_UNROLL
-    for (size_t t = 0; t < tokens; t++)
-        y[t] = add_term(y[t], dot[t], dw, _mm256_broadcast_ss(x->scales + t * x->ld_blocks + block));
+// One panel and run of K, or two of one token: they share the broadcast activations, and two forward streams come from DRAM
+// faster than one.
+typedef struct few_panels {
+    const uint8_t *super; // of the first panel
+    size_t apart;         // bytes to the next panel
+    const float *of_row;  // D of the first panel
+    float *y;             // of the first panel
+    size_t y_apart, ld_y;
+} few_panels;
+
+TILE_INLINE const float *row_scales(const few_panels *p, size_t i, size_t h) {
+    return (const float *)(const void *)((const uint8_t *)p->of_row + i * p->apart) + h * HALF;
 }
 
-TILE_INLINE void wide_block(__m256 y[HALVES * DIRECT_TOKENS], const uint8_t *super, size_t b, const __m256 of_row[HALVES],
-                            const x_few *x, size_t block, size_t tokens) {
+TILE_INLINE float *sums_of(const few_panels *p, size_t i, size_t h, size_t t) {
+    return p->y + i * p->y_apart + t * p->ld_y + h * HALF;
+}
+
+// y of one half and all tokens += the terms of block b of a super; `block` counts from the start of the run.
+TILE_INLINE void add_terms(const few_panels *p, size_t i, size_t h, const __m256i *dot, const uint8_t *super, size_t b,
+                           const x_few *x, size_t block, size_t tokens) {
+    const __m256 dw = load_scales(super, b, h, _mm256_load_ps(row_scales(p, i, h)));
+    TERN_UNROLL
+    for (size_t t = 0; t < tokens; t++) {
+        float *y = sums_of(p, i, h, t); // stays in L1 between blocks
+        _mm256_store_ps(y, add_term(_mm256_load_ps(y), dot[t], dw, _mm256_broadcast_ss(x->scales + t * x->ld_blocks + block)));
+    }
+}
+
+// 16 k of one half. kept: the activations of one token, or NULL.
+TILE_INLINE void dot_sixteen(__m256i *dot, const uint8_t *lines, size_t h, const x_few *x, size_t at, const __m256i *kept,
+                             size_t tokens) {
+    __m256i sum[PAIR_TOKENS];
+    TERN_UNROLL
+    for (size_t t = 0; t < tokens; t++) sum[t] = _mm256_set1_epi32(x->less[t * x->ld_less + at]);
+    const sixteen_codes u = load_codes(lines, h);
+    TERN_UNROLL
+    for (size_t g = 0; g < SIXTEEN_GROUPS; g++) {
+        TERN_UNROLL
+        for (size_t t = 0; t < tokens; t++) {
+            const int8_t *from = x->codes + t * x->ldx + at * TERN_I6_LINES_K + g * GROUP_K;
+            sum[t] = add_products(sum[t], u.group[g], kept ? kept[g] : broadcast_four(from));
+        }
+    }
+    TERN_UNROLL
+    for (size_t t = 0; t < tokens; t++) dot[t] = _mm256_madd_epi16(sum[t], _mm256_set1_epi16(1));
+}
+
+TILE_INLINE void fetch_line(const uint8_t *line) { _mm_prefetch((const char *)(line + AHEAD_BYTES), _MM_HINT_T0); }
+
+TILE_INLINE void narrow_block(const few_panels *p, const uint8_t *super, size_t b, const x_few *x, size_t block, size_t panels,
+                              size_t tokens) {
+    __m256i dot[FEW_PANELS][HALVES][PAIR_TOKENS]; // int32 lane f
+    TERN_UNROLL
+    for (size_t sixteen = 0; sixteen < SIXTEENS; sixteen++) {
+        const size_t at = SIXTEENS * block + sixteen;
+        __m256i kept[SIXTEEN_GROUPS];
+        if (tokens == 1) {
+            TERN_UNROLL
+            for (size_t g = 0; g < SIXTEEN_GROUPS; g++) kept[g] = broadcast_four(x->codes + at * TERN_I6_LINES_K + g * GROUP_K);
+        }
+        TERN_UNROLL
+        for (size_t i = 0; i < panels; i++) {
+            const uint8_t *lines = super + i * p->apart + TERN_I6_SCALES + b * TERN_I6_BLOCK_BYTES + sixteen * SIXTEEN_BYTES;
+            fetch_line(lines);
+            fetch_line(lines + 2 * TERN_I6_LINE_BYTES);
+            TERN_UNROLL
+            for (size_t h = 0; h < HALVES; h++) {
+                if (h == 1) fetch_line(lines + TERN_I6_LINE_BYTES); // apart: three in a row are slower by a sixth
+                __m256i part[PAIR_TOKENS];
+                dot_sixteen(part, lines, h, x, at, tokens == 1 ? kept : NULL, tokens);
+                TERN_UNROLL
+                for (size_t t = 0; t < tokens; t++) {
+                    dot[i][h][t] = sixteen == 0 ? part[t] : _mm256_add_epi32(dot[i][h][t], part[t]);
+                    // One after the other: else gcc moves the prefetches together, and spills.
+                    __asm__ volatile("" : "+x"(dot[i][h][t]) : : "memory");
+                }
+            }
+        }
+    }
+    TERN_UNROLL
+    for (size_t i = 0; i < panels; i++) {
+        TERN_UNROLL
+        for (size_t h = 0; h < HALVES; h++) add_terms(p, i, h, dot[i][h], super + i * p->apart, b, x, block, tokens);
+    }
+}
+
+TILE_INLINE void wide_block(const few_panels *p, size_t i, const uint8_t *super, size_t b, const x_few *x, size_t block,
+                            size_t tokens) {
     __m256i sum[HALVES * FEW_TOKENS];
     TERN_UNROLL
-    for (size_t i = 0; i < HALVES * tokens; i++) sum[i] = _mm256_setzero_si256();
+    for (size_t v = 0; v < HALVES * tokens; v++) sum[v] = _mm256_setzero_si256();
     add_groups(sum, super + TERN_I6_SCALES + b * TERN_I6_WIDE_BLOCK_BYTES, x->wide + block * BLOCK, FEW_K, BLOCK_GROUPS,
                tokens);
     TERN_UNROLL
-    for (size_t h = 0; h < HALVES; h++) {
-        const __m256 dw = load_scales(super, b, h, of_row[h]);
-        TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++)
-            y[h * tokens + t] =
-                add_term(y[h * tokens + t], sum[h * tokens + t], dw, _mm256_broadcast_ss(x->scales + t * x->ld_blocks + block));
-    }
+    for (size_t h = 0; h < HALVES; h++) add_terms(p, i, h, sum + h * tokens, super, b, x, block, tokens);
 }
 
-// One panel and one run of K: y (+)= the terms of its blocks, those of `wide` supers first; first: y is written without being
-// read.
-typedef void direct_fn(float *y, size_t ld_y, const float *of_row, const uint8_t *super, const x_few *x, size_t wide,
-                       size_t supers, int first);
+// A run of K: y += the terms of its blocks, those of `wide` supers first.
+typedef void few_fn(const few_panels *p, const x_few *x, size_t wide, size_t supers);
 
-TILE_INLINE void direct_tile(float *y, size_t ld_y, const float *d, const uint8_t *super, const x_few x, size_t wide,
-                             size_t supers, int first, size_t tokens) {
-    const __m256 of_row[HALVES] = {_mm256_load_ps(d), _mm256_load_ps(d + HALF)};
-    __m256 part[HALVES * DIRECT_TOKENS];
-    TERN_UNROLL
-    for (size_t h = 0; h < HALVES; h++) {
-        TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++)
-            part[h * tokens + t] = first ? _mm256_setzero_ps() : _mm256_load_ps(y + t * ld_y + h * HALF);
-    }
+TILE_INLINE void few_tile(const few_panels p, const x_few x, size_t wide, size_t supers, size_t panels, size_t tokens) {
+    const uint8_t *super = p.super;
     size_t block = 0;
     for (size_t s = 0; s < wide; s++, super += TERN_I6_WIDE_BYTES) {
         TERN_NO_UNROLL
-        for (size_t b = 0; b < BLOCKS; b++, block++) wide_block(part, super, b, of_row, &x, block, tokens);
+        for (size_t b = 0; b < BLOCKS; b++, block++) {
+            TERN_UNROLL
+            for (size_t i = 0; i < panels; i++) wide_block(&p, i, super + i * p.apart, b, &x, block, tokens);
+        }
     }
     for (size_t s = wide; s < supers; s++, super += TERN_I6_SUPER_BYTES) {
         TERN_NO_UNROLL
         for (size_t b = 0; b < BLOCKS; b++, block++) {
-            TERN_COST_LOOP("6-bit blocks", TERN_I6_PANEL, tokens, TERN_I6_BLOCK);
-            for (size_t at = 0; at < TERN_I6_BLOCK_BYTES; at += TERN_I6_LINE_BYTES)
-                fetch_ahead(super + b * TERN_I6_BLOCK_BYTES + at);
-            narrow_half(part, super, b, 0, of_row[0], &x, block, tokens);
-            __asm__ volatile("" : : : "memory"); // one half after the other: else gcc keeps x of both, and spills
-            narrow_half(part + tokens, super, b, 1, of_row[1], &x, block, tokens);
+            TERN_COST_LOOP("6-bit blocks", panels * TERN_I6_PANEL, tokens, TERN_I6_BLOCK);
+            narrow_block(&p, super, b, &x, block, panels, tokens);
         }
-    }
-    TERN_UNROLL
-    for (size_t h = 0; h < HALVES; h++) {
-        TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) _mm256_store_ps(y + t * ld_y + h * HALF, part[h * tokens + t]);
     }
 }
 
-#define DIRECT_TILE(tokens)                                                                                                    \
-    TILE_OWN void direct_##tokens(float *y, size_t ld_y, const float *d, const uint8_t *super, const x_few *x, size_t wide,    \
-                                  size_t supers, int first) {                                                                  \
-        direct_tile(y, ld_y, d, super, *x, wide, supers, first, tokens);                                                       \
+#define FEW_TILE(panels, tokens)                                                                                               \
+    TILE_OWN void few_##panels##x##tokens(const few_panels *p, const x_few *x, size_t wide, size_t supers) {                   \
+        few_tile(*p, *x, wide, supers, panels, tokens);                                                                        \
     }
-DIRECT_TILE(1)
-DIRECT_TILE(2)
+FEW_TILE(2, 1)
+FEW_TILE(1, 1)
+FEW_TILE(1, 2)
+
+// The activations of few tokens for a run of K.
+typedef struct run_x {
+    __attribute__((aligned(64))) int16_t wide[FEW_TOKENS][FEW_K];
+    int32_t less[FEW_TOKENS][SIXTEENS * FEW_BLOCKS];
+} run_x;
+
+// `supers` supers from s on, of the panel of feature i and of that `apart` features behind it, or of one panel; tokens from t
+// on.
+static void run_few(few_fn *run, const tern_gemm_b32_args *args, const run_x *of_run, size_t i, size_t apart, size_t t,
+                    size_t s, size_t supers) {
+    const size_t wide_supers = tern_i6_wide_supers(args->k);
+    const uint8_t *panel = args->packed + tern_i6_bytes(i, args->k);
+    const few_panels p = {.super = panel + tern_i6_super_at(args->k, s),
+                          .apart = tern_i6_bytes(apart, args->k),
+                          .of_row = (const float *)(const void *)panel,
+                          .y = args->y + t * args->ld_y + i,
+                          .y_apart = apart,
+                          .ld_y = args->ld_y};
+    const x_few x = {.codes = args->x + t * args->ldx + s * TERN_I6_SUPER_K,
+                     .ldx = args->ldx,
+                     .wide = of_run->wide[t],
+                     .less = of_run->less[t],
+                     .ld_less = SIXTEENS * FEW_BLOCKS,
+                     .scales = args->x_scales + t * args->ld_x_blocks + s * BLOCKS,
+                     .ld_blocks = args->ld_x_blocks};
+    run(&p, &x, s == 0 ? wide_supers : 0, supers);
+}
 
 static void gemm_few(const tern_gemm_b32_args *args) {
-    __attribute__((aligned(64))) int16_t wide_x[FEW_TOKENS][FEW_K];
-    int32_t less[FEW_TOKENS][SIXTEENS * FEW_BLOCKS];
+    run_x x;
     const size_t all_supers = tern_i6_supers(args->k), step = FEW_K / TERN_I6_SUPER_K;
-    const size_t wide_supers = tern_i6_wide_supers(args->k); // at most `step`: TERN_K_MAX / 1024 = 128
+    const size_t wide = tern_i6_wide_supers(args->k); // at most `step`: TERN_K_MAX / 1024 = 128
+    const size_t half = args->m == 1 ? args->n / PANEL / FEW_PANELS * PANEL : 0;
+    for (size_t t = 0; t < args->m; t++) memset(args->y + t * args->ld_y, 0, args->n * sizeof *args->y);
     for (size_t s = 0; s < all_supers; s += step) {
-        const size_t supers = all_supers - s < step ? all_supers - s : step, wide = s == 0 ? wide_supers : 0;
+        const size_t supers = all_supers - s < step ? all_supers - s : step;
         for (size_t t = 0; t < args->m; t++) {
-            const int8_t *x = args->x + t * args->ldx + s * TERN_I6_SUPER_K;
-            (void)widen_row(wide_x[t], x, wide * TERN_I6_SUPER_K);
-            for (size_t i = 0; i < supers * BLOCKS * SIXTEENS; i++) less[t][i] = start_sums(x + i * sizeof(__m128i));
+            const int8_t *from = args->x + t * args->ldx + s * TERN_I6_SUPER_K;
+            if (s == 0) (void)widen_row(x.wide[t], from, wide * TERN_I6_SUPER_K);
+            for (size_t i = 0; i < supers * BLOCKS * SIXTEENS; i++) x.less[t][i] = start_sums(from + i * sizeof(__m128i));
         }
-        for (size_t i = 0; i < args->n; i += PANEL) {
-            const uint8_t *panel = args->packed + tern_i6_bytes(i, args->k), *super = panel + tern_i6_super_at(args->k, s);
+        for (size_t i = 0; i < half; i += PANEL) run_few(few_2x1, args, &x, i, half, 0, s, supers);
+        for (size_t i = FEW_PANELS * half; i < args->n; i += PANEL)
             for (size_t t = 0, tokens; t < args->m; t += tokens) {
-                tokens = args->m - t >= DIRECT_TOKENS ? DIRECT_TOKENS : 1;
-                const x_few x = {args->x + t * args->ldx + s * TERN_I6_SUPER_K,
-                                 args->ldx,
-                                 wide_x[t],
-                                 less[t],
-                                 SIXTEENS * FEW_BLOCKS,
-                                 args->x_scales + t * args->ld_x_blocks + s * BLOCKS,
-                                 args->ld_x_blocks};
-                (tokens == DIRECT_TOKENS ? direct_2 : direct_1)(args->y + t * args->ld_y + i, args->ld_y,
-                                                                (const float *)(const void *)panel, super, &x, wide, supers,
-                                                                s == 0);
+                tokens = args->m - t >= PAIR_TOKENS ? PAIR_TOKENS : 1;
+                run_few(tokens == PAIR_TOKENS ? few_1x2 : few_1x1, args, &x, i, 0, t, s, supers);
             }
-        }
     }
 }
 
