@@ -80,17 +80,13 @@ static int make_buffers(buffers *d) {
 
 // n_queries heads over a block of keys.
 static void attend(tern_attention_fn *fn, const buffers *d, size_t n_queries) {
-    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
-    const tern_attention_args args = {.acc = d->y,
-                                      .ld_acc = HEAD_DIM,
-                                      .most = most,
-                                      .total = total,
-                                      .q = d->a,
-                                      .ld_q = HEAD_DIM,
+    tern_attention_query queries[TERN_ATTN_QUERIES];
+    for (size_t i = 0; i < n_queries; i++)
+        queries[i] = (tern_attention_query){.q = d->a + i * HEAD_DIM, .acc = d->y + i * HEAD_DIM, .n_keys = KEYS};
+    const tern_attention_args args = {.queries = queries,
                                       .n_queries = n_queries,
                                       .keys = d->halves,
                                       .values = d->halves,
-                                      .n_keys = KEYS,
                                       .head_dim = HEAD_DIM,
                                       .scale = 1.0F};
     fn(&args);
@@ -98,9 +94,9 @@ static void attend(tern_attention_fn *fn, const buffers *d, size_t n_queries) {
 
 // The same over INT8 keys and values.
 static void attend_int8(tern_attention_int8_fn *fn, const buffers *d, size_t n_queries) {
-    static const float scales[TERN_ATTN_QUERIES] = {1, 1, 1, 1};
-    static const int32_t no_sums[TERN_ATTN_QUERIES] = {0}; // right for no query, and as fast
-    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
+    static const float scales[TERN_ATTN_INT8_QUERIES] = {1, 1, 1, 1};
+    static const int32_t no_sums[TERN_ATTN_INT8_QUERIES] = {0}; // right for no query, and as fast
+    float most[TERN_ATTN_INT8_QUERIES], total[TERN_ATTN_INT8_QUERIES];
     const tern_attention_int8_args args = {.acc = d->y,
                                            .ld_acc = HEAD_DIM,
                                            .most = most,
@@ -173,7 +169,7 @@ static void run_stage(bench_state *state, const void *arg) {
 
 void bench_register_stages(tern_context *ctx) {
     enum { SIZES = 2 };
-    static const size_t elements[SIZES] = {2560, ROW}, queries[SIZES] = {1, TERN_ATTN_QUERIES};
+    static const size_t elements[SIZES] = {2560, ROW}, queries[SIZES] = {1, TERN_ATTN_INT8_QUERIES};
     static sized_case sized[N_CASES][SIZES];
     for (size_t i = 0; i < N_CASES; i++) {
         tern_variant_info v;

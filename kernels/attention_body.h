@@ -1,163 +1,151 @@
 // SPDX-License-Identifier: MIT
 // Attention of query heads over a block of float16 keys and values, for the tier that includes this (see vector_types.h).
+#include "compiler.h"
+#include "fused.h"
 #include "half_vector.h"
 #include "softmax_body.h"
 
-enum { KEYS_AT_ONCE = 4, VALUE_VECTORS = 8 };
+// Queries that share each load of a key or a value, and vectors of sums for each that keep both multipliers busy.
+enum { TOGETHER = 6, VALUE_VECTORS = 8 };
+
+static inline TERN_VF_INLINE vf widen(const uint16_t *halves) { return half_to_float(load_halves(halves)); }
 
 // ---- scores ---------------------------------------------------------------------------------------------------
 
-// A 4x4 dot product: sums of 16 lanes each of a, b, c, e, in lanes 0..3.
-static inline TERN_VF_INLINE v4f fold_dots(const vf a[PARTS], const vf b[PARTS], const vf c[PARTS], const vf e[PARTS]) {
-    const v4f fa = fold_lanes(a), fb = fold_lanes(b), fc = fold_lanes(c), fe = fold_lanes(e);
-    // Columns of the matrix with rows fa, fb, fc, fe.
-    const v4f ab_low = __builtin_shufflevector(fa, fb, 0, 4, 1, 5), ab_high = __builtin_shufflevector(fa, fb, 2, 6, 3, 7);
-    const v4f ce_low = __builtin_shufflevector(fc, fe, 0, 4, 1, 5), ce_high = __builtin_shufflevector(fc, fe, 2, 6, 3, 7);
-    const v4f lane0 = __builtin_shufflevector(ab_low, ce_low, 0, 1, 4, 5);
-    const v4f lane1 = __builtin_shufflevector(ab_low, ce_low, 2, 3, 6, 7);
-    const v4f lane2 = __builtin_shufflevector(ab_high, ce_high, 0, 1, 4, 5);
-    const v4f lane3 = __builtin_shufflevector(ab_high, ce_high, 2, 3, 6, 7);
-    return (lane0 + lane2) + (lane1 + lane3);
-}
-
-static inline TERN_VF_INLINE vf load_key(const uint16_t *key) { return half_to_float(load_halves(key)); }
-
-// Dot products of one query with four keys. q is padded with zeros to a multiple of LANES; keys are read up to head_dim.
-static inline TERN_VF_INLINE v4f dots_of_keys(const float *q, const uint16_t *const key[KEYS_AT_ONCE], size_t head_dim) {
-    vf sum[KEYS_AT_ONCE][PARTS] = {{{0}}};
-    size_t d = 0;
-    for (; d + LANES <= head_dim; d += LANES) {
-        for (size_t p = 0; p < PARTS; p++) {
-            const vf part = load(q + d + p * WIDTH);
-            for (size_t j = 0; j < KEYS_AT_ONCE; j++) sum[j][p] += part * load_key(key[j] + d + p * WIDTH);
+// scores[i * TERN_ATTN_BLOCK + j] = scale * q_i.k_j for the keys of `panels` panels, a constant as `queries` is.
+// q: [head_dim][queries].
+static inline TERN_VF_INLINE void score_panels(float *scores, const float *q, const uint16_t *keys, size_t head_dim,
+                                               float scale, size_t queries, size_t panels) {
+    vf sum[TOGETHER * PARTS];
+    const size_t vectors = panels * PARTS;
+    TERN_UNROLL
+    for (size_t i = 0; i < queries * vectors; i++) sum[i] = splat(0.0f);
+    TERN_NO_UNROLL
+    for (size_t d = 0; d < head_dim; d++) {
+        vf key[TOGETHER * PARTS];
+        TERN_UNROLL
+        for (size_t v = 0; v < vectors; v++)
+            key[v] = widen(keys + (v / PARTS * head_dim + d) * TERN_ATTN_PANEL + v % PARTS * WIDTH);
+        TERN_UNROLL
+        for (size_t i = 0; i < queries; i++) {
+            const vf element = splat(q[d * queries + i]);
+            TERN_UNROLL
+            for (size_t v = 0; v < vectors; v++) sum[i * vectors + v] = fused(element, key[v], sum[i * vectors + v]);
         }
     }
-    if (d < head_dim) {
-        uint16_t tail[KEYS_AT_ONCE][LANES] = {{0}};
-        for (size_t j = 0; j < KEYS_AT_ONCE; j++) memcpy(tail[j], key[j] + d, (head_dim - d) * sizeof **tail);
-        for (size_t p = 0; p < PARTS; p++) {
-            for (size_t j = 0; j < KEYS_AT_ONCE; j++) sum[j][p] += load(q + d + p * WIDTH) * load_key(tail[j] + p * WIDTH);
-        }
-    }
-    return fold_dots(sum[0], sum[1], sum[2], sum[3]);
-}
-
-// Dot products of `queries` 2..4, a constant, with one key, which is converted once. The same sums in the same order.
-static inline TERN_VF_INLINE v4f dots_of_queries(const float (*q)[TERN_HEAD_DIM_MAX], const uint16_t *key, size_t head_dim,
-                                                 size_t queries) {
-    vf sum[TERN_ATTN_QUERIES][PARTS] = {{{0}}};
-    size_t d = 0;
-    for (; d + LANES <= head_dim; d += LANES) {
-        for (size_t p = 0; p < PARTS; p++) {
-            const vf k = load_key(key + d + p * WIDTH);
-            for (size_t i = 0; i < queries; i++) sum[i][p] += load(q[i] + d + p * WIDTH) * k;
-        }
-    }
-    if (d < head_dim) {
-        uint16_t tail[LANES] = {0};
-        memcpy(tail, key + d, (head_dim - d) * sizeof *tail);
-        for (size_t p = 0; p < PARTS; p++) {
-            const vf k = load_key(tail + p * WIDTH);
-            for (size_t i = 0; i < queries; i++) sum[i][p] += load(q[i] + d + p * WIDTH) * k;
-        }
-    }
-    return fold_dots(sum[0], sum[1], sum[queries > 2 ? 2 : 0], sum[queries > 3 ? 3 : 0]); // unused lanes
-}
-
-static inline TERN_VF_INLINE void score_keys(float (*scores)[TERN_ATTN_BLOCK], const float (*q)[TERN_HEAD_DIM_MAX],
-                                             const tern_attention_args *a, size_t queries) {
-    for (size_t j = 0; j < a->n_keys; j++) {
-        const v4f dots = dots_of_queries(q, a->keys + j * a->head_dim, a->head_dim, queries) * a->scale;
-        for (size_t i = 0; i < queries; i++) scores[i][j] = dots[i];
+    TERN_UNROLL
+    for (size_t i = 0; i < queries; i++) {
+        TERN_UNROLL
+        for (size_t v = 0; v < vectors; v++) store(scores + i * TERN_ATTN_BLOCK + v * WIDTH, sum[i * vectors + v] * scale);
     }
 }
 
-// scores[i][j] = scale * q_i.k_j for j < n; the rest up to a multiple of LANES is -infinity.
-static inline TERN_VF_INLINE void score_block(float (*scores)[TERN_ATTN_BLOCK], const float (*q)[TERN_HEAD_DIM_MAX],
-                                              const tern_attention_args *a) {
-    const size_t n = a->n_keys, dim = a->head_dim;
-    if (a->n_queries == 1) {
-        for (size_t j = 0; j < n; j += KEYS_AT_ONCE) {
-            const uint16_t *key[KEYS_AT_ONCE]; // past the end: the last key again
-            for (size_t i = 0; i < KEYS_AT_ONCE; i++) key[i] = a->keys + (j + i < n ? j + i : n - 1) * dim;
-            const v4f dots = dots_of_keys(q[0], key, dim) * a->scale;
-            memcpy(scores[0] + j, &dots, sizeof dots);
-        }
-    } else if (a->n_queries == 2) {
-        score_keys(scores, q, a, 2);
-    } else if (a->n_queries == 3) {
-        score_keys(scores, q, a, 3);
-    } else {
-        score_keys(scores, q, a, TERN_ATTN_QUERIES);
-    }
-    for (size_t i = 0; i < a->n_queries; i++)
-        for (size_t j = n; j < tern_round_up(n, LANES); j++) scores[i][j] = -INFINITY;
+// Of the panels that hold the first n keys. Few queries take several panels at once.
+static inline TERN_VF_INLINE void score_keys(float *scores, const float *q, const uint16_t *keys, size_t n, size_t head_dim,
+                                             float scale, size_t queries) {
+    const size_t wide = queries == 1 ? 4 : queries == 2 ? 2 : 1, panels = tern_ceil_div(n, TERN_ATTN_PANEL);
+    size_t p = 0;
+    for (; p + wide <= panels; p += wide)
+        score_panels(scores + p * TERN_ATTN_PANEL, q, keys + p * TERN_ATTN_PANEL * head_dim, head_dim, scale, queries, wide);
+    for (; p < panels; p++)
+        score_panels(scores + p * TERN_ATTN_PANEL, q, keys + p * TERN_ATTN_PANEL * head_dim, head_dim, scale, queries, 1);
 }
 
 // ---- values ---------------------------------------------------------------------------------------------------
 
-// acc[i][0 .. vectors * WIDTH) = sum_j weights[i][j] * values_j, keys in order. queries and vectors are constants after
-// inlining.
-static inline TERN_VF_INLINE void add_values(float *acc, size_t ld_acc, const float (*weights)[TERN_ATTN_BLOCK],
+// acc_i[0 .. vectors * WIDTH) = sum_j weights[i][j] * values_j, keys in order. queries and vectors are constants.
+static inline TERN_VF_INLINE void add_values(const tern_attention_query *of, size_t at, const float (*weights)[TERN_ATTN_BLOCK],
                                              const uint16_t *values, size_t stride, size_t n, size_t queries, size_t vectors) {
-    vf sum[VALUE_VECTORS];
+    vf sum[TOGETHER * VALUE_VECTORS];
+    TERN_UNROLL
     for (size_t i = 0; i < queries * vectors; i++) sum[i] = splat(0.0f);
+    TERN_NO_UNROLL
     for (size_t j = 0; j < n; j++) {
-        for (size_t v = 0; v < vectors; v++) {
-            const vf value = load_key(values + j * stride + v * WIDTH);
-            for (size_t i = 0; i < queries; i++) sum[i * vectors + v] += splat(weights[i][j]) * value;
+        vf value[VALUE_VECTORS];
+        TERN_UNROLL
+        for (size_t v = 0; v < vectors; v++) value[v] = widen(values + j * stride + at + v * WIDTH);
+        TERN_UNROLL
+        for (size_t i = 0; i < queries; i++) {
+            const vf weight = splat(weights[i][j]);
+            TERN_UNROLL
+            for (size_t v = 0; v < vectors; v++) sum[i * vectors + v] = fused(weight, value[v], sum[i * vectors + v]);
         }
     }
-    for (size_t i = 0; i < queries; i++)
-        for (size_t v = 0; v < vectors; v++) store(acc + i * ld_acc + v * WIDTH, sum[i * vectors + v]);
+    TERN_UNROLL
+    for (size_t i = 0; i < queries; i++) {
+        TERN_UNROLL
+        for (size_t v = 0; v < vectors; v++) store(of[i].acc + at + v * WIDTH, sum[i * vectors + v]);
+    }
 }
 
 // The same for the last `rest` < WIDTH elements.
-static inline TERN_VF_INLINE void add_value_tail(float *acc, size_t ld_acc, const float (*weights)[TERN_ATTN_BLOCK],
-                                                 const uint16_t *values, size_t stride, size_t n, size_t queries, size_t rest) {
-    vf sum[TERN_ATTN_QUERIES];
+static inline TERN_VF_INLINE void add_value_tail(const tern_attention_query *of, size_t at,
+                                                 const float (*weights)[TERN_ATTN_BLOCK], const uint16_t *values, size_t stride,
+                                                 size_t n, size_t queries, size_t rest) {
+    vf sum[TOGETHER];
     for (size_t i = 0; i < queries; i++) sum[i] = splat(0.0f);
     for (size_t j = 0; j < n; j++) {
         uint16_t padded[WIDTH] = {0};
-        memcpy(padded, values + j * stride, rest * sizeof *padded);
-        const vf value = load_key(padded);
-        for (size_t i = 0; i < queries; i++) sum[i] += splat(weights[i][j]) * value;
+        memcpy(padded, values + j * stride + at, rest * sizeof *padded);
+        const vf value = widen(padded);
+        for (size_t i = 0; i < queries; i++) sum[i] = fused(splat(weights[i][j]), value, sum[i]);
     }
-    for (size_t i = 0; i < queries; i++) store_some(acc + i * ld_acc, sum[i], rest);
+    for (size_t i = 0; i < queries; i++) store_some(of[i].acc + at, sum[i], rest);
 }
 
-// For queries that share values: `queries` of them, a constant.
-static inline TERN_VF_INLINE void sum_values(const tern_attention_args *a, const float (*weights)[TERN_ATTN_BLOCK],
-                                             size_t queries) {
-    float *acc = a->acc;
-    const size_t wide = VALUE_VECTORS / queries, dim = a->head_dim, n = a->n_keys;
+static inline TERN_VF_INLINE void sum_values(const tern_attention_args *a, const tern_attention_query *of,
+                                             const float (*weights)[TERN_ATTN_BLOCK], size_t n, size_t queries) {
+    const size_t wide = queries == 1 ? VALUE_VECTORS : queries == 2 ? VALUE_VECTORS / 2 : 2, dim = a->head_dim;
     size_t d = 0;
-    for (; d + wide * WIDTH <= dim; d += wide * WIDTH)
-        add_values(acc + d, a->ld_acc, weights, a->values + d, dim, n, queries, wide);
-    for (; d + WIDTH <= dim; d += WIDTH) add_values(acc + d, a->ld_acc, weights, a->values + d, dim, n, queries, 1);
-    if (d < dim) add_value_tail(acc + d, a->ld_acc, weights, a->values + d, dim, n, queries, dim - d);
+    for (; d + wide * WIDTH <= dim; d += wide * WIDTH) add_values(of, d, weights, a->values, dim, n, queries, wide);
+    for (; d + WIDTH <= dim; d += WIDTH) add_values(of, d, weights, a->values, dim, n, queries, 1);
+    if (d < dim) add_value_tail(of, d, weights, a->values, dim, n, queries, dim - d);
 }
+
+// ---- a few queries ----------------------------------------------------------------------------------------------
+
+// Scores of one query to weights; zeros up to `end`, a multiple of LANES: keys that others see and this one does not.
+static __attribute__((noinline)) void soften(float *scores, size_t end, tern_attention_query *of) {
+    const size_t n = of->n_keys, padded = tern_round_up(n, LANES);
+    for (size_t j = n; j < padded; j++) scores[j] = -INFINITY;
+    of->most = largest(scores, n);
+    of->total = exponentiate(scores, n, of->most);
+    memset(scores + padded, 0, (end - padded) * sizeof *scores);
+}
+
+static inline TERN_VF_INLINE void attend(const tern_attention_args *a, tern_attention_query *of, size_t queries) {
+    _Alignas(64) float scores[TOGETHER][TERN_ATTN_BLOCK];
+    float q[TERN_HEAD_DIM_MAX * TOGETHER];
+    size_t most_keys = 0;
+    for (size_t i = 0; i < queries; i++) {
+        most_keys = of[i].n_keys > most_keys ? of[i].n_keys : most_keys;
+        for (size_t d = 0; d < a->head_dim; d++) q[d * queries + i] = of[i].q[d];
+    }
+    score_keys(scores[0], q, a->keys, most_keys, a->head_dim, a->scale, queries);
+    for (size_t i = 0; i < queries; i++) soften(scores[i], tern_round_up(most_keys, LANES), &of[i]);
+    sum_values(a, of, (const float(*)[TERN_ATTN_BLOCK])scores, most_keys, queries);
+}
+
+// A function of its own for each number of queries: so gcc 12 keeps the sums in registers.
+#define ATTEND(queries)                                                                                                        \
+    static __attribute__((noinline)) void attend_##queries(const tern_attention_args *a, tern_attention_query *of) {           \
+        attend(a, of, queries);                                                                                                \
+    }
+ATTEND(1)
+ATTEND(2)
+ATTEND(3)
+ATTEND(4)
+ATTEND(5)
+ATTEND(6)
 
 void TERN_VF_NAME(attention)(const tern_attention_args *a) {
-    _Alignas(64) float q[TERN_ATTN_QUERIES][TERN_HEAD_DIM_MAX], scores[TERN_ATTN_QUERIES][TERN_ATTN_BLOCK];
-    const size_t padded = tern_round_up(a->head_dim, LANES);
-    for (size_t i = 0; i < TERN_ATTN_QUERIES; i++) {
-        memset(q[i], 0, padded * sizeof **q);
-        if (i < a->n_queries) memcpy(q[i], a->q + i * a->ld_q, a->head_dim * sizeof **q);
+    static void (*const attend_some[TOGETHER + 1])(const tern_attention_args *, tern_attention_query *) = {
+        NULL, attend_1, attend_2, attend_3, attend_4, attend_5, attend_6};
+    const size_t parts = tern_ceil_div(a->n_queries, TOGETHER);
+    for (size_t part = 0; part < parts; part++) {
+        const size_t begin = a->n_queries * part / parts, end = a->n_queries * (part + 1) / parts;
+        attend_some[end - begin](a, a->queries + begin);
     }
-    score_block(scores, q, a);
-    for (size_t i = 0; i < a->n_queries; i++) {
-        a->most[i] = largest(scores[i], a->n_keys);
-        a->total[i] = exponentiate(scores[i], a->n_keys, a->most[i]);
-    }
-    if (a->n_queries == 1)
-        sum_values(a, scores, 1);
-    else if (a->n_queries == 2)
-        sum_values(a, scores, 2);
-    else if (a->n_queries == 3)
-        sum_values(a, scores, 3);
-    else
-        sum_values(a, scores, TERN_ATTN_QUERIES);
 }
 
 void TERN_VF_NAME(attention_merge)(float *acc, float *most, float *total, const float *block_acc, float block_most,

@@ -30,7 +30,7 @@ typedef struct rows {
     size_t ld;
     const int8_t *magnitudes;
     size_t ld_magnitudes;
-    _Alignas(64) int8_t queries[TERN_ATTN_QUERIES][TERN_HEAD_DIM_MAX]; // their magnitudes
+    _Alignas(64) int8_t queries[TERN_ATTN_INT8_QUERIES][TERN_HEAD_DIM_MAX]; // their magnitudes
 } rows;
 
 static inline void set_queries(rows *x, const tern_attention_int8_args *a) {
@@ -68,7 +68,7 @@ static inline TERN_VF_INLINE void panel_of(int32_t *sums, size_t ld, const int8_
                                            size_t ld_codes, const int8_t *magnitudes, size_t ld_magnitudes, size_t queries,
                                            bool has_signs) {
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum[TERN_ATTN_QUERIES * HALVES]; // lane f: feature f of a half
+    __m256i sum[TERN_ATTN_INT8_QUERIES * HALVES]; // lane f: feature f of a half
     TERN_UNROLL
     for (size_t i = 0; i < queries * HALVES; i++) sum[i] = _mm256_setzero_si256();
     TERN_NO_UNROLL
@@ -114,7 +114,7 @@ PANEL_OF(3)
 PANEL_OF(4)
 
 static inline void add_panel(int32_t *sums, size_t ld, const int8_t *panel, size_t groups, const rows *x, size_t queries) {
-    static void (*const panels[TERN_ATTN_QUERIES])(int32_t *, size_t, const int8_t *, size_t,
+    static void (*const panels[TERN_ATTN_INT8_QUERIES])(int32_t *, size_t, const int8_t *, size_t,
                                                    const rows *) = {panel_of_1, panel_of_2, panel_of_3, panel_of_4};
     panels[queries - 1](sums, ld, panel, groups, x);
 }

@@ -33,7 +33,7 @@ static inline void set_weights(rows *x, const int8_t *codes, size_t ld) { *x = (
 // queries and has_signs are constants after inlining. Sums may wrap on the way; the final value fits int32.
 static inline TERN_VF_INLINE void panel_of(int32_t *to, size_t ld, const int8_t *w, size_t groups, const rows *x,
                                            size_t queries, bool has_signs) {
-    __m512i sum[TERN_ATTN_QUERIES]; // lane f: feature f
+    __m512i sum[TERN_ATTN_INT8_QUERIES]; // lane f: feature f
     TERN_UNROLL
     for (size_t i = 0; i < queries; i++) sum[i] = _mm512_set1_epi32(has_signs ? -BIAS * x->sums[i] : 0);
     const int8_t *codes = x->codes;
@@ -71,7 +71,7 @@ PANEL_OF(3)
 PANEL_OF(4)
 
 static inline void add_panel(int32_t *sums, size_t ld, const int8_t *panel, size_t groups, const rows *x, size_t queries) {
-    static void (*const panels[TERN_ATTN_QUERIES])(int32_t *, size_t, const int8_t *, size_t,
+    static void (*const panels[TERN_ATTN_INT8_QUERIES])(int32_t *, size_t, const int8_t *, size_t,
                                                    const rows *) = {panel_of_1, panel_of_2, panel_of_3, panel_of_4};
     panels[queries - 1](sums, ld, panel, groups, x);
 }

@@ -11,9 +11,9 @@
 static const float CODE_MAX = 127.0f;
 
 typedef struct block_of_queries {
-    _Alignas(64) int32_t dots[TERN_ATTN_QUERIES][TERN_ATTN_BLOCK]; // of keys, then sums of values
-    _Alignas(64) float weights[TERN_ATTN_QUERIES][TERN_ATTN_BLOCK];
-    _Alignas(64) int8_t codes[TERN_ATTN_QUERIES][TERN_ATTN_BLOCK];
+    _Alignas(64) int32_t dots[TERN_ATTN_INT8_QUERIES][TERN_ATTN_BLOCK]; // of keys, then sums of values
+    _Alignas(64) float weights[TERN_ATTN_INT8_QUERIES][TERN_ATTN_BLOCK];
+    _Alignas(64) int8_t codes[TERN_ATTN_INT8_QUERIES][TERN_ATTN_BLOCK];
 } block_of_queries;
 
 static inline vf floats_of(const int32_t *p) {
@@ -60,7 +60,7 @@ void TERN_VF_NAME(attention_int8)(const tern_attention_int8_args *a) {
     rows x;
     set_queries(&x, a);
     multiply(b.dots, a->keys, tern_ceil_div(n, TERN_I8_PANEL), dims, dims / TERN_I8_GROUP_K, &x, a->n_queries);
-    float unit[TERN_ATTN_QUERIES]; // of the sums of values
+    float unit[TERN_ATTN_INT8_QUERIES]; // of the sums of values
     for (size_t i = 0; i < a->n_queries; i++) {
         scale_scores(b.weights[i], b.dots[i], a->q_scales[i] * a->scale, a->key_scales, n);
         a->most[i] = largest(b.weights[i], n);

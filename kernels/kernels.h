@@ -120,7 +120,7 @@ typedef struct tern_epilogue_args {
 typedef void tern_epilogue_fn(const tern_epilogue_args *args);
 
 // ---- vector stages: float32, 16 virtual lanes -----------------------------------------------------------------
-// Lane l takes elements l, l + 16, l + 32, ...; lanes are added in a fixed tree (8, 4, 2, 1 apart). No fma.
+// Lane l takes elements l, l + 16, l + 32, ...; lanes are added in a fixed tree (8, 4, 2, 1 apart). No fma but in attention.
 // Any alignment unless said otherwise; y may be x.
 
 // y = x * (1 / sqrt(mean(x^2) + eps)) * w
@@ -130,20 +130,25 @@ typedef void tern_silu_mul_fn(float *y, const float *a, const float *b, size_t n
 // y = max(a, 0)^2 * b   (the gate of BitNet b1.58)
 typedef void tern_relu2_mul_fn(float *y, const float *a, const float *b, size_t n);
 
-// Attention of query heads that share their keys and values over one block of them, for online softmax:
-//   most[i] = max_j s_ij, total[i] = sum_j e^(s_ij - most[i]), acc[i * ld_acc + d] = sum_j e^(s_ij - most[i]) v_j[d],
-// with s_ij = scale * q_i.k_j. The context is cut into fixed blocks of TERN_ATTN_BLOCK keys from its start, the last one shorter,
-// and blocks are merged in their order, so the result does not depend on threads, on M, or on how the context was filled.
-enum { TERN_ATTN_QUERIES = 4, TERN_HEAD_DIM_MAX = 256 };
+// Attention of queries that share keys and values (heads of a group, tokens of a text) over one block of them, for online
+// softmax. Of query i, which sees the first n_keys:
+//   most = max_j s_ij, total = sum_j e^(s_ij - most), acc[d] = sum_j e^(s_ij - most) v_j[d], with s_ij = (q_i.k_j) * scale.
+// q_i.k_j is summed with d ascending and acc[d] with j ascending, from +0, one fused multiply-add for each term; total over the
+// 16 lanes. The context is cut into fixed blocks of TERN_ATTN_BLOCK keys from its start, the last one shorter, and blocks are
+// merged in their order, so the result does not depend on threads, on M, or on how the context was filled.
+enum { TERN_ATTN_QUERIES = 12, TERN_HEAD_DIM_MAX = 256 };
+typedef struct tern_attention_query {
+    const float *q;    // [head_dim]
+    float *acc;        // [head_dim], written
+    size_t n_keys;     // 1 .. TERN_ATTN_BLOCK
+    float most, total; // written
+} tern_attention_query;
 typedef struct tern_attention_args {
-    float *acc; // [n_queries][ld_acc]
-    size_t ld_acc;
-    float *most, *total; // [n_queries]
-    const float *q;      // [n_queries][ld_q]
-    size_t ld_q, n_queries;        // 1 .. TERN_ATTN_QUERIES
-    const uint16_t *keys, *values; // [n_keys][head_dim], float16
-    size_t n_keys;                 // 1 .. TERN_ATTN_BLOCK
-    size_t head_dim;               // 1 .. TERN_HEAD_DIM_MAX
+    tern_attention_query *queries;
+    size_t n_queries;       // 1 .. TERN_ATTN_QUERIES
+    const uint16_t *keys;   // float16 panels (layout.h), whole ones readable; what stands behind n_keys is not used
+    const uint16_t *values; // float16 [key][head_dim], readable for the largest n_keys; finite where another query sees them
+    size_t head_dim;        // 1 .. TERN_HEAD_DIM_MAX
     float scale;
 } tern_attention_args;
 typedef void tern_attention_fn(const tern_attention_args *args);
@@ -156,6 +161,7 @@ typedef void tern_attention_merge_fn(float *acc, float *most, float *total, cons
 //   most[i], total[i] as above; w_ij = e^(s_ij - most[i]) * value_scales[j]
 //   p_ij = round_half_even(w_ij * (127 / W)), W = max_j w_ij, which lies within 0..127
 //   acc[i * ld_acc + d] = (float)(sum_j p_ij v_j[d]) * (W / 127), the sum exact: at most 256 * 127 * 127 < 2^24
+enum { TERN_ATTN_INT8_QUERIES = 4 };
 typedef struct tern_attention_int8_args {
     float *acc; // [n_queries][ld_acc]
     size_t ld_acc;
@@ -164,7 +170,7 @@ typedef struct tern_attention_int8_args {
     size_t ld_q;           //
     const float *q_scales; // [n_queries]
     const int32_t *q_sums; // [n_queries]: sums of the codes
-    size_t n_queries;      // 1 .. TERN_ATTN_QUERIES
+    size_t n_queries;      // 1 .. TERN_ATTN_INT8_QUERIES
     const int8_t *keys, *values; // a block each, 64-byte aligned, codes within -127..127; what stands behind n_keys is not used
     const float *key_scales, *value_scales; // [tern_round_up(n_keys, 16)], > 0 for each key
     size_t n_keys;                          // 1 .. TERN_ATTN_BLOCK

@@ -125,7 +125,12 @@ static inline size_t tern_i8_bytes(size_t n_padded, size_t k) { return n_padded 
 //   keys:   I8 with keys as features, dims deep: the scores of 16 keys stand in 16 lanes
 //   values: I8 with dims as features, 256 keys deep: sums over the keys stand in 16 lanes
 // Each key and each value has a float32 scale of its own, max|x| / 127.
-enum { TERN_ATTN_BLOCK = 256 };
+// float16: keys in panels of 16, [panel][head_dim][16], values [key][head_dim].
+enum { TERN_ATTN_BLOCK = 256, TERN_ATTN_PANEL = 16 };
+// Element of (key, d) in a run of panels.
+static inline size_t tern_key_at(size_t key, size_t d, size_t head_dim) {
+    return (key / TERN_ATTN_PANEL * head_dim + d) * TERN_ATTN_PANEL + key % TERN_ATTN_PANEL;
+}
 static inline size_t tern_kv_dims(size_t head_dim) { return tern_round_up(head_dim, TERN_I8_PANEL); }
 static inline size_t tern_kv_block_bytes(size_t head_dim) { return TERN_ATTN_BLOCK * tern_kv_dims(head_dim); }
 // Byte of (feature, k) in panels that are `depth` deep.

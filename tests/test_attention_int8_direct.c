@@ -16,7 +16,7 @@
 #include "guard_buffer.h"
 #include "kernel_variants.h"
 
-enum { QUERIES = TERN_ATTN_QUERIES, DIM_MAX = TERN_HEAD_DIM_MAX, BLOCK = TERN_ATTN_BLOCK, LANES = 16, CODE_MAX = 127 };
+enum { QUERIES = TERN_ATTN_INT8_QUERIES, DIM_MAX = TERN_HEAD_DIM_MAX, BLOCK = TERN_ATTN_BLOCK, LANES = 16, CODE_MAX = 127 };
 
 // A block as rows of codes, and one output for each way to compute it.
 typedef struct attention_case {

@@ -115,36 +115,48 @@ static void attention_exact(double *out, const float *q, const uint16_t *keys, c
     free(scores);
 }
 
-// The whole context: blocks in order, then the division.
+// The whole context: blocks in order, then the division. Query i sees all keys but the last i * fewer.
 typedef struct attention_case {
     const float *q;
-    size_t ld_q, n_queries, n_keys, head_dim;
-    const uint16_t *keys, *values;
+    size_t ld_q, n_queries, n_keys, fewer, head_dim;
+    const uint16_t *keys, *values; // [key][head_dim]
     float scale;
 } attention_case;
 
+static size_t keys_seen(const attention_case *c, size_t query) { return c->n_keys - query * c->fewer; }
+
+// A block of keys as kernels read it; what stands behind its last key is not used.
+static uint16_t *panels_of(const uint16_t *keys, size_t n_keys, size_t head_dim) {
+    const size_t elements = tern_round_up(n_keys, TERN_ATTN_PANEL) * head_dim;
+    uint16_t *panels = guard_buffer(GUARD_TABLES, elements * sizeof *panels);
+    memset(panels, 0xff, elements * sizeof *panels); // NaNs
+    for (size_t j = 0; j < n_keys; j++)
+        for (size_t d = 0; d < head_dim; d++) panels[tern_key_at(j, d, head_dim)] = keys[j * head_dim + d];
+    return panels;
+}
+
 static void attend(float *out, const attention_case *c, tern_attention_fn *attention, tern_attention_merge_fn *merge) {
-    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES], block_most[TERN_ATTN_QUERIES], block_total[TERN_ATTN_QUERIES];
-    float *block = guard_buffer(GUARD_OUT, c->n_queries * c->head_dim * sizeof(float));
+    float most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
+    float *sums = guard_buffer(GUARD_OUT, c->n_queries * c->head_dim * sizeof(float));
     memset(out, 0, c->n_queries * c->head_dim * sizeof *out);
     for (size_t i = 0; i < c->n_queries; i++) most[i] = -INFINITY, total[i] = 0;
     for (size_t first = 0; first < c->n_keys; first += TERN_ATTN_BLOCK) {
-        const size_t left = c->n_keys - first;
-        const tern_attention_args args = {block,
-                                          c->head_dim,
-                                          block_most,
-                                          block_total,
-                                          c->q,
-                                          c->ld_q,
-                                          c->n_queries,
-                                          c->keys + first * c->head_dim,
-                                          c->values + first * c->head_dim,
-                                          left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK,
-                                          c->head_dim,
-                                          c->scale};
+        const size_t left = c->n_keys - first, here = left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK;
+        tern_attention_query queries[TERN_ATTN_QUERIES];
+        size_t n = 0; // those that see nothing of the block are the last ones
+        for (; n < c->n_queries && keys_seen(c, n) > first; n++)
+            queries[n] = (tern_attention_query){.q = c->q + n * c->ld_q,
+                                                .acc = sums + n * c->head_dim,
+                                                .n_keys = keys_seen(c, n) - first < here ? keys_seen(c, n) - first : here};
+        const tern_attention_args args = {.queries = queries,
+                                          .n_queries = n,
+                                          .keys = panels_of(c->keys + first * c->head_dim, here, c->head_dim),
+                                          .values = c->values + first * c->head_dim,
+                                          .head_dim = c->head_dim,
+                                          .scale = c->scale};
         attention(&args);
-        for (size_t i = 0; i < c->n_queries; i++)
-            merge(out + i * c->head_dim, &most[i], &total[i], block + i * c->head_dim, block_most[i], block_total[i],
+        for (size_t i = 0; i < n; i++)
+            merge(out + i * c->head_dim, &most[i], &total[i], sums + i * c->head_dim, queries[i].most, queries[i].total,
                   c->head_dim);
     }
     for (size_t i = 0; i < c->n_queries; i++)
@@ -158,11 +170,13 @@ static uint16_t *random_halves(guard_slot place, size_t n, float magnitude) {
 }
 
 static void check_attention(size_t n_queries, size_t n_keys, size_t head_dim, float magnitude) {
+    const size_t fewer = n_keys > n_queries ? random_below(2) : 0; // 1: a token each
     const size_t ld_q = head_dim + random_below(3) * 5;
     const attention_case c = {.q = random_vector(GUARD_X, (n_queries - 1) * ld_q + head_dim, magnitude),
                               .ld_q = ld_q,
                               .n_queries = n_queries,
                               .n_keys = n_keys,
+                              .fewer = fewer,
                               .head_dim = head_dim,
                               .keys = random_halves(GUARD_W, n_keys * head_dim, 2.0f),
                               .values = random_halves(GUARD_SCALES, n_keys * head_dim, 1.0f),
@@ -171,7 +185,7 @@ static void check_attention(size_t n_queries, size_t n_keys, size_t head_dim, fl
     double exact[TERN_HEAD_DIM_MAX];
     attend(want, &c, tern_attention_scalar, tern_attention_merge_scalar);
     for (size_t i = 0; i < n_queries; i++) {
-        attention_exact(exact, c.q + i * ld_q, c.keys, c.values, n_keys, head_dim, (double)c.scale);
+        attention_exact(exact, c.q + i * ld_q, c.keys, c.values, keys_seen(&c, i), head_dim, (double)c.scale);
         for (size_t d = 0; d < head_dim; d++) {
             // Scores of magnitude s carry a rounding error of about s * 2^-24 * sqrt(head_dim); values are at most 1.
             const double y = (double)want[i * head_dim + d];
@@ -182,6 +196,7 @@ static void check_attention(size_t n_queries, size_t n_keys, size_t head_dim, fl
         attention_case one = c; // a query alone has the same bits as among others
         one.q += i * ld_q;
         one.n_queries = 1;
+        one.n_keys = keys_seen(&c, i);
         attend(got, &one, tern_attention_scalar, tern_attention_merge_scalar);
         assert_memory_equal(got, want + i * head_dim, head_dim * sizeof(float));
     }
@@ -206,6 +221,7 @@ static void attention_variants_match_scalar_and_float64(void **unused) {
     for (size_t i = 0; i < sizeof around_blocks / sizeof around_blocks[0]; i++) {
         check_attention(1, around_blocks[i], 64, 1.0f);
         check_attention(3, around_blocks[i], 63, 30.0f);
+        check_attention(TERN_ATTN_QUERIES, around_blocks[i], 64, 4.0f);
     }
 }
 
@@ -220,7 +236,7 @@ static void attention_of_equal_keys_is_the_mean_of_the_values(void **unused) {
         keys[i] = tern_f32_to_f16(q[i % DIM]);
         values[i] = tern_f32_to_f16((float)(i / DIM));
     }
-    const attention_case c = {q, DIM, 1, KEYS, DIM, keys, values, 0.125f};
+    const attention_case c = {q, DIM, 1, KEYS, 0, DIM, keys, values, 0.125f};
     FOR_EACH_VARIANT(attention, attention) {
         attend(out, &c, attention, tern_attention_merge_scalar);
         for (size_t d = 0; d < DIM; d++) assert_true(fabsf(out[d] - (KEYS - 1) / 2.0f) < 1e-3f);

@@ -5,7 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { ATTENTION_TOKENS_PER_TILE = 4 };
+enum { HEADS_TOGETHER = 4 }; // of one token, for one call of a kernel
+_Static_assert((int)HEADS_TOGETHER <= (int)TERN_ATTN_INT8_QUERIES, "a run of heads fits the INT8 kernel");
 
 // What the tiles of one layer get.
 typedef struct layer_args {
@@ -70,12 +71,12 @@ void tern_rope_and_cache_add(tern_pass *f, size_t layer) {
 
 // ---- attention: a few query heads that share keys and values, over blocks of the context -----------------------------
 
-// Up to TERN_ATTN_QUERIES neighbouring query heads of one key and value head.
+// Up to HEADS_TOGETHER neighbouring query heads of one key and value head.
 typedef struct head_run {
     size_t kv_head, first, count;
 } head_run;
 
-static size_t runs_per_kv_head(const tern_hyper *h) { return tern_ceil_div(h->n_heads / h->n_kv_heads, TERN_ATTN_QUERIES); }
+static size_t runs_per_kv_head(const tern_hyper *h) { return tern_ceil_div(h->n_heads / h->n_kv_heads, HEADS_TOGETHER); }
 static size_t head_runs(const tern_hyper *h) { return h->n_kv_heads * runs_per_kv_head(h); }
 
 static head_run head_run_at(const tern_hyper *h, size_t index) {
@@ -86,109 +87,153 @@ static head_run head_run_at(const tern_hyper *h, size_t index) {
 
 static size_t context_blocks(const tern_row *row) { return row->position / TERN_ATTN_BLOCK + 1; }
 
-// One block of the context of token t: partial sums and what they are to be scaled by.
+// Keys of a block that a token sees.
+static size_t keys_of(const tern_row *row, size_t block) {
+    const size_t first = block * TERN_ATTN_BLOCK;
+    if (row->position < first) return 0;
+    const size_t left = row->position + 1 - first;
+    return left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK;
+}
+
+// A run of heads of neighbouring tokens of one session: query i is head i % heads.count of token t0 + i / heads.count.
+typedef struct group {
+    head_run heads;
+    size_t t0, n_tokens;
+} group;
+
+// One block of the context of a group's queries: partial sums, and what they are to be scaled by.
 typedef struct block_sums {
-    float *acc; // [run.count][ld]
+    float *acc; // [query][ld]
     size_t ld;
-    float *most, *total; // [run.count]
+    float *most, *total; // [query]
 } block_sums;
 
-static void attend_f16(const layer_args *a, size_t t, head_run run, size_t first, size_t n_keys, const block_sums *sums) {
+static void attend_f16(const layer_args *a, const group *g, size_t block, const block_sums *sums) {
     const tern_hyper *h = a->f->h;
-    const tern_kv *kv = &a->f->m->buf.rows[t].session->kv;
+    const tern_buffers *buf = &a->f->m->buf;
+    const tern_kv *kv = &buf->rows[g->t0].session->kv;
+    const size_t count = g->heads.count, n = g->n_tokens * count;
+    tern_attention_query queries[TERN_ATTN_QUERIES];
+    size_t seen = 0; // queries from here on see the block
+    for (size_t i = 0; i < n; i++) {
+        const size_t t = g->t0 + i / count, head = g->heads.first + i % count;
+        queries[i] = (tern_attention_query){.q = buf->q + t * tern_q_width(h) + head * h->head_dim,
+                                            .acc = sums->acc + i * sums->ld,
+                                            .n_keys = keys_of(&buf->rows[t], block)};
+        if (queries[i].n_keys == 0) seen = i + 1;
+    }
     const tern_attention_args args = {
-        .acc = sums->acc,
-        .ld_acc = sums->ld,
-        .most = sums->most,
-        .total = sums->total,
-        .q = a->f->m->buf.q + t * tern_q_width(h) + run.first * h->head_dim,
-        .ld_q = h->head_dim,
-        .n_queries = run.count,
-        .keys = tern_kv_at(kv, TERN_KV_KEYS, a->layer, run.kv_head, first),
-        .values = tern_kv_at(kv, TERN_KV_VALUES, a->layer, run.kv_head, first),
-        .n_keys = n_keys,
+        .queries = queries + seen,
+        .n_queries = n - seen,
+        .keys = tern_kv_at(kv, TERN_KV_KEYS, a->layer, g->heads.kv_head, block * TERN_ATTN_BLOCK),
+        .values = tern_kv_at(kv, TERN_KV_VALUES, a->layer, g->heads.kv_head, block * TERN_ATTN_BLOCK),
         .head_dim = h->head_dim,
         .scale = 1.0f / sqrtf((float)h->head_dim),
     };
     TERN_KERNEL(a->f->kernels, attention, TERN_LAYOUT_NONE)(&args);
+    for (size_t i = seen; i < n; i++) {
+        sums->most[i] = queries[i].most;
+        sums->total[i] = queries[i].total;
+    }
 }
 
-static void attend_int8(const layer_args *a, size_t t, head_run run, size_t first, size_t n_keys, const block_sums *sums) {
+// Token by token: the kernel takes queries that see the same keys.
+static void attend_int8(const layer_args *a, const group *g, size_t block, const block_sums *sums) {
     const tern_hyper *h = a->f->h;
     const tern_buffers *buf = &a->f->m->buf;
-    const tern_kv *kv = &buf->rows[t].session->kv;
-    const size_t query = t * h->n_heads + run.first;
-    const tern_attention_int8_args args = {
-        .acc = sums->acc,
-        .ld_acc = sums->ld,
-        .most = sums->most,
-        .total = sums->total,
-        .q = buf->q_codes + query * tern_q_codes(h),
-        .ld_q = tern_q_codes(h),
-        .q_scales = buf->q_scales + query,
-        .q_sums = buf->q_sums + query,
-        .n_queries = run.count,
-        .keys = tern_kv_at(kv, TERN_KV_KEYS, a->layer, run.kv_head, first),
-        .values = tern_kv_at(kv, TERN_KV_VALUES, a->layer, run.kv_head, first),
-        .key_scales = tern_kv_at(kv, TERN_KV_KEY_SCALES, a->layer, run.kv_head, first),
-        .value_scales = tern_kv_at(kv, TERN_KV_VALUE_SCALES, a->layer, run.kv_head, first),
-        .n_keys = n_keys,
-        .head_dim = h->head_dim,
-        .scale = 1.0f / sqrtf((float)h->head_dim),
-    };
-    TERN_KERNEL(a->f->kernels, attention_int8, TERN_LAYOUT_NONE)(&args);
+    const tern_kv *kv = &buf->rows[g->t0].session->kv;
+    const size_t first = block * TERN_ATTN_BLOCK, head = g->heads.kv_head;
+    for (size_t t = 0; t < g->n_tokens; t++) {
+        const size_t query = (g->t0 + t) * h->n_heads + g->heads.first, to = t * g->heads.count;
+        const size_t n_keys = keys_of(&buf->rows[g->t0 + t], block);
+        if (n_keys == 0) continue;
+        const tern_attention_int8_args args = {
+            .acc = sums->acc + to * sums->ld,
+            .ld_acc = sums->ld,
+            .most = sums->most + to,
+            .total = sums->total + to,
+            .q = buf->q_codes + query * tern_q_codes(h),
+            .ld_q = tern_q_codes(h),
+            .q_scales = buf->q_scales + query,
+            .q_sums = buf->q_sums + query,
+            .n_queries = g->heads.count,
+            .keys = tern_kv_at(kv, TERN_KV_KEYS, a->layer, head, first),
+            .values = tern_kv_at(kv, TERN_KV_VALUES, a->layer, head, first),
+            .key_scales = tern_kv_at(kv, TERN_KV_KEY_SCALES, a->layer, head, first),
+            .value_scales = tern_kv_at(kv, TERN_KV_VALUE_SCALES, a->layer, head, first),
+            .n_keys = n_keys,
+            .head_dim = h->head_dim,
+            .scale = 1.0f / sqrtf((float)h->head_dim),
+        };
+        TERN_KERNEL(a->f->kernels, attention_int8, TERN_LAYOUT_NONE)(&args);
+    }
 }
 
-static void attend_block(const layer_args *a, size_t t, head_run run, size_t block, const block_sums *sums) {
-    const tern_row *row = &a->f->m->buf.rows[t];
-    const size_t first = block * TERN_ATTN_BLOCK, left = row->position + 1 - first;
-    const size_t n_keys = left < TERN_ATTN_BLOCK ? left : TERN_ATTN_BLOCK;
-    (row->session->kv.type == TERN_KV_INT8 ? attend_int8 : attend_f16)(a, t, run, first, n_keys, sums);
+static void attend_block(const layer_args *a, const group *g, size_t block, const block_sums *sums) {
+    const tern_kv *kv = &a->f->m->buf.rows[g->t0].session->kv;
+    (kv->type == TERN_KV_INT8 ? attend_int8 : attend_f16)(a, g, block, sums);
 }
 
-// Blocks merged so far, of one run of heads.
+// Blocks merged so far, of the queries of one group.
 typedef struct merged {
     float acc[TERN_ATTN_QUERIES][TERN_HEAD_DIM_MAX], most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
 } merged;
 
-static void merge_begin(merged *m, size_t count, size_t dim) {
-    for (size_t i = 0; i < count; i++) {
-        memset(m->acc[i], 0, dim * sizeof(float));
+static void merge_begin(merged *m, const layer_args *a, const group *g) {
+    for (size_t i = 0; i < g->n_tokens * g->heads.count; i++) {
+        memset(m->acc[i], 0, a->f->h->head_dim * sizeof(float));
         m->most[i] = -INFINITY;
         m->total[i] = 0;
     }
 }
 
-static void merge_block(const tern_pass *f, merged *m, const block_sums *sums, size_t count) {
-    for (size_t i = 0; i < count; i++) TERN_KERNEL(f->kernels, attention_merge, TERN_LAYOUT_NONE)
-    (m->acc[i], &m->most[i], &m->total[i], sums->acc + i * sums->ld, sums->most[i], sums->total[i], f->h->head_dim);
-}
-
-static void merge_end(const layer_args *a, const merged *m, size_t t, head_run run) {
-    const size_t dim = a->f->h->head_dim;
-    float *out = a->f->m->buf.att + t * tern_q_width(a->f->h) + run.first * dim;
-    for (size_t i = 0; i < run.count; i++) {
-        const float norm = 1.0f / m->total[i];
-        for (size_t d = 0; d < dim; d++) out[i * dim + d] = m->acc[i][d] * norm;
+static void merge_block(merged *m, const layer_args *a, const group *g, size_t block, const block_sums *sums) {
+    for (size_t i = 0; i < g->n_tokens * g->heads.count; i++) {
+        if (keys_of(&a->f->m->buf.rows[g->t0 + i / g->heads.count], block) == 0) continue;
+        TERN_KERNEL(a->f->kernels, attention_merge, TERN_LAYOUT_NONE)
+        (m->acc[i], &m->most[i], &m->total[i], sums->acc + i * sums->ld, sums->most[i], sums->total[i], a->f->h->head_dim);
     }
 }
 
-// All blocks of a few tokens.
+static void merge_end(const merged *m, const layer_args *a, const group *g) {
+    const size_t dim = a->f->h->head_dim, count = g->heads.count;
+    for (size_t i = 0; i < g->n_tokens * count; i++) {
+        float *out = a->f->m->buf.att + (g->t0 + i / count) * tern_q_width(a->f->h) + (g->heads.first + i % count) * dim;
+        const float norm = 1.0f / m->total[i];
+        for (size_t d = 0; d < dim; d++) out[d] = m->acc[i][d] * norm;
+    }
+}
+
+// All blocks of a group.
+static void attend_group(const layer_args *a, const group *g) {
+    float acc[TERN_ATTN_QUERIES][TERN_HEAD_DIM_MAX], most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
+    const block_sums sums = {acc[0], TERN_HEAD_DIM_MAX, most, total};
+    merged m;
+    merge_begin(&m, a, g);
+    for (size_t block = 0; block < context_blocks(&a->f->m->buf.rows[g->t0 + g->n_tokens - 1]); block++) {
+        attend_block(a, g, block, &sums);
+        merge_block(&m, a, g, block, &sums);
+    }
+    merge_end(&m, a, g);
+}
+
+// Tokens whose queries fit one call of the kernel.
+static size_t tokens_per_tile(const tern_hyper *h) {
+    const size_t queries = h->n_heads / h->n_kv_heads;
+    return TERN_ATTN_QUERIES / (queries < HEADS_TOGETHER ? queries : HEADS_TOGETHER);
+}
+
+// A few tokens; those of one session together. Their positions ascend.
 static void attention_tile(void *arg, size_t tile) {
     const layer_args *a = arg;
-    const tern_hyper *h = a->f->h;
-    const head_run run = head_run_at(h, tile % head_runs(h));
-    const size_t t0 = tile / head_runs(h) * ATTENTION_TOKENS_PER_TILE;
-    for (size_t t = t0; t < t0 + ATTENTION_TOKENS_PER_TILE && t < a->f->n; t++) {
-        float acc[TERN_ATTN_QUERIES][TERN_HEAD_DIM_MAX], most[TERN_ATTN_QUERIES], total[TERN_ATTN_QUERIES];
-        const block_sums sums = {acc[0], TERN_HEAD_DIM_MAX, most, total};
-        merged m;
-        merge_begin(&m, run.count, h->head_dim);
-        for (size_t block = 0; block < context_blocks(&a->f->m->buf.rows[t]); block++) {
-            attend_block(a, t, run, block, &sums);
-            merge_block(a->f, &m, &sums, run.count);
-        }
-        merge_end(a, &m, t, run);
+    const tern_row *rows = a->f->m->buf.rows;
+    const size_t runs = head_runs(a->f->h), step = tokens_per_tile(a->f->h), first = tile / runs * step;
+    const size_t end = first + step < a->f->n ? first + step : a->f->n;
+    group g = {.heads = head_run_at(a->f->h, tile % runs), .t0 = first};
+    for (; g.t0 < end; g.t0 += g.n_tokens) {
+        g.n_tokens = 1;
+        while (g.t0 + g.n_tokens < end && rows[g.t0 + g.n_tokens].session == rows[g.t0].session) g.n_tokens++;
+        attend_group(a, &g);
     }
 }
 
@@ -201,23 +246,24 @@ static block_sums sums_in_session(const tern_session *s, head_run run, size_t bl
 
 static void attention_block_tile(void *arg, size_t tile) {
     const layer_args *a = arg;
-    const size_t blocks = context_blocks(a->f->m->buf.rows);
-    const head_run run = head_run_at(a->f->h, tile / blocks);
-    const block_sums sums = sums_in_session(a->f->m->buf.rows[0].session, run, tile % blocks);
-    attend_block(a, 0, run, tile % blocks, &sums);
+    const tern_row *row = a->f->m->buf.rows;
+    const size_t blocks = context_blocks(row);
+    const group g = {head_run_at(a->f->h, tile / blocks), 0, 1};
+    const block_sums sums = sums_in_session(row->session, g.heads, tile % blocks);
+    attend_block(a, &g, tile % blocks, &sums);
 }
 
 static void attention_merge_tile(void *arg, size_t tile) {
     const layer_args *a = arg;
     const tern_row *row = a->f->m->buf.rows;
-    const head_run run = head_run_at(a->f->h, tile);
+    const group g = {head_run_at(a->f->h, tile), 0, 1};
     merged m;
-    merge_begin(&m, run.count, a->f->h->head_dim);
+    merge_begin(&m, a, &g);
     for (size_t block = 0; block < context_blocks(row); block++) {
-        const block_sums sums = sums_in_session(row->session, run, block);
-        merge_block(a->f, &m, &sums, run.count);
+        const block_sums sums = sums_in_session(row->session, g.heads, block);
+        merge_block(&m, a, &g, block, &sums);
     }
-    merge_end(a, &m, 0, run);
+    merge_end(&m, a, &g);
 }
 
 void tern_attention_add(tern_pass *f, size_t layer) {
@@ -228,6 +274,6 @@ void tern_attention_add(tern_pass *f, size_t layer) {
         tern_region_add(&f->region, "attention merge", attention_merge_tile, &args, sizeof args, runs);
         return;
     }
-    const size_t tiles = tern_ceil_div(f->n, ATTENTION_TOKENS_PER_TILE) * runs;
+    const size_t tiles = tern_ceil_div(f->n, tokens_per_tile(f->h)) * runs;
     tern_region_add(&f->region, "attention", attention_tile, &args, sizeof args, tiles);
 }

@@ -31,7 +31,8 @@ bool tern_kv_create(tern_kv *kv, const tern_allocator *allocator, tern_kv_type t
                     size_t n_heads, size_t head_dim) {
     *kv = (tern_kv){.type = type, .n_heads = n_heads, .n_runs = n_layers * n_heads, .head_dim = head_dim};
     if (type == TERN_KV_F16)
-        return make_part(kv, TERN_KV_KEYS, allocator, positions, 1, head_dim * sizeof(uint16_t)) &&
+        return make_part(kv, TERN_KV_KEYS, allocator, positions, TERN_ATTN_PANEL,
+                         TERN_ATTN_PANEL * head_dim * sizeof(uint16_t)) &&
                make_part(kv, TERN_KV_VALUES, allocator, positions, 1, head_dim * sizeof(uint16_t));
     const size_t whole = tern_round_up(positions, TERN_ATTN_BLOCK), block = tern_kv_block_bytes(head_dim);
     return make_part(kv, TERN_KV_KEYS, allocator, whole, TERN_ATTN_BLOCK, block) &&
@@ -52,12 +53,16 @@ bool tern_kv_quantize(const tern_kernels *kernels, int8_t *codes, float *scale, 
 }
 
 // Keys are features of an I8 panel and values its depth: four bytes of a key, single bytes of a value stand together.
-static void put_key(int8_t *block, size_t key, const int8_t *codes, size_t dims) {
+static void put_key_codes(int8_t *block, size_t key, const int8_t *codes, size_t dims) {
     for (size_t d = 0; d < dims; d += TERN_I8_GROUP_K) memcpy(block + tern_i8_at(key, d, dims), codes + d, TERN_I8_GROUP_K);
 }
 
-static void put_value(int8_t *block, size_t key, const int8_t *codes, size_t dims) {
+static void put_value_codes(int8_t *block, size_t key, const int8_t *codes, size_t dims) {
     for (size_t d = 0; d < dims; d++) block[tern_i8_at(d, key, TERN_ATTN_BLOCK)] = codes[d];
+}
+
+static void put_key_halves(uint16_t *panel, size_t key, const uint16_t *halves, size_t head_dim) {
+    for (size_t d = 0; d < head_dim; d++) panel[tern_key_at(key, d, head_dim)] = halves[d];
 }
 
 static bool put_int8(const tern_kv *kv, const tern_kernels *kernels, size_t layer, size_t head, size_t position,
@@ -68,31 +73,40 @@ static bool put_int8(const tern_kv *kv, const tern_kernels *kernels, size_t laye
     float *key_scale = tern_kv_at(kv, TERN_KV_KEY_SCALES, layer, head, position);
     float *value_scale = tern_kv_at(kv, TERN_KV_VALUE_SCALES, layer, head, position);
     const bool key_finite = tern_kv_quantize(kernels, codes, key_scale, &sum, key, kv->head_dim);
-    put_key(tern_kv_at(kv, TERN_KV_KEYS, layer, head, position), in_block, codes, dims);
+    put_key_codes(tern_kv_at(kv, TERN_KV_KEYS, layer, head, position), in_block, codes, dims);
     const bool value_finite = tern_kv_quantize(kernels, codes, value_scale, &sum, value, kv->head_dim);
-    put_value(tern_kv_at(kv, TERN_KV_VALUES, layer, head, position), in_block, codes, dims);
+    put_value_codes(tern_kv_at(kv, TERN_KV_VALUES, layer, head, position), in_block, codes, dims);
     return key_finite && value_finite;
 }
 
 bool tern_kv_put(const tern_kv *kv, const tern_kernels *kernels, size_t layer, size_t head, size_t position, const float *key,
                  const float *value) {
     if (kv->type == TERN_KV_INT8) return put_int8(kv, kernels, layer, head, position, key, value);
-    TERN_KERNEL(kernels, to_half, TERN_LAYOUT_NONE)
-    (tern_kv_at(kv, TERN_KV_KEYS, layer, head, position), key, kv->head_dim);
+    uint16_t halves[TERN_HEAD_DIM_MAX];
+    TERN_KERNEL(kernels, to_half, TERN_LAYOUT_NONE)(halves, key, kv->head_dim);
+    put_key_halves(tern_kv_at(kv, TERN_KV_KEYS, layer, head, position), position % TERN_ATTN_PANEL, halves, kv->head_dim);
     TERN_KERNEL(kernels, to_half, TERN_LAYOUT_NONE)
     (tern_kv_at(kv, TERN_KV_VALUES, layer, head, position), value, kv->head_dim);
     return true;
 }
 
-void tern_kv_clear_behind(const tern_kv *kv, size_t length) {
+static void clear_halves(const tern_kv *kv, size_t run, size_t length) {
+    static const uint16_t zeros[TERN_HEAD_DIM_MAX] = {0};
+    uint16_t *panel = tern_kv_at(kv, TERN_KV_KEYS, 0, run, length);
+    for (size_t i = length % TERN_ATTN_PANEL; i < TERN_ATTN_PANEL; i++) put_key_halves(panel, i, zeros, kv->head_dim);
+}
+
+static void clear_codes(const tern_kv *kv, size_t run, size_t length) {
     static const int8_t zeros[TERN_HEAD_DIM_MAX] = {0};
-    const size_t dims = tern_kv_dims(kv->head_dim), in_block = length % TERN_ATTN_BLOCK;
-    if (kv->type != TERN_KV_INT8 || in_block == 0) return;
-    for (size_t run = 0; run < kv->n_runs; run++) {
-        int8_t *keys = tern_kv_at(kv, TERN_KV_KEYS, 0, run, length), *values = tern_kv_at(kv, TERN_KV_VALUES, 0, run, length);
-        for (size_t i = in_block; i < TERN_ATTN_BLOCK; i++) {
-            put_key(keys, i, zeros, dims);
-            put_value(values, i, zeros, dims);
-        }
+    const size_t dims = tern_kv_dims(kv->head_dim);
+    int8_t *keys = tern_kv_at(kv, TERN_KV_KEYS, 0, run, length), *values = tern_kv_at(kv, TERN_KV_VALUES, 0, run, length);
+    for (size_t i = length % TERN_ATTN_BLOCK; i < TERN_ATTN_BLOCK; i++) {
+        put_key_codes(keys, i, zeros, dims);
+        put_value_codes(values, i, zeros, dims);
     }
+}
+
+void tern_kv_clear_behind(const tern_kv *kv, size_t length) {
+    if (length % kv->parts[TERN_KV_KEYS].unit_positions == 0) return; // values stand in units of as many or of one
+    for (size_t run = 0; run < kv->n_runs; run++) (kv->type == TERN_KV_INT8 ? clear_codes : clear_halves)(kv, run, length);
 }

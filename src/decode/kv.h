@@ -7,8 +7,8 @@
 #include "tern/decode.h"
 
 typedef enum tern_kv_part_id {
-    TERN_KV_KEYS, // float16 [head_dim] of each position, or INT8 blocks (kernels/layout.h)
-    TERN_KV_VALUES,
+    TERN_KV_KEYS,       // float16 panels or INT8 blocks (kernels/layout.h)
+    TERN_KV_VALUES,     // float16 [head_dim] of each position, or INT8 blocks
     TERN_KV_KEY_SCALES, // INT8 only: a float32 of each position
     TERN_KV_VALUE_SCALES,
     TERN_KV_PARTS
@@ -32,7 +32,7 @@ bool tern_kv_create(tern_kv *kv, const tern_allocator *allocator, tern_kv_type t
                     size_t n_heads, size_t head_dim);
 void tern_kv_destroy(tern_kv *kv, const tern_allocator *allocator);
 
-// Where a position stands in a part; of INT8 blocks the first of a block only.
+// Where a position stands in a part; of panels and blocks the first of a unit.
 static inline void *tern_kv_at(const tern_kv *kv, tern_kv_part_id part, size_t layer, size_t head, size_t position) {
     const tern_kv_part *p = &kv->parts[part];
     return p->data + (layer * kv->n_heads + head) * p->run_bytes + position / p->unit_positions * p->unit_bytes;

@@ -17,7 +17,7 @@
 #include "decode/fingerprint.h"
 
 #define MAGIC "TERNSESS" // 8 bytes without its NUL
-enum { MAGIC_BYTES = 8, VERSION = 1, SUFFIX_MAX = 16 };
+enum { MAGIC_BYTES = 8, VERSION = 2, SUFFIX_MAX = 16 };
 
 typedef struct file_header {
     char magic[MAGIC_BYTES];
