@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,16 +40,18 @@ class Worker:
     """An engine in its own process."""
 
     def __init__(self, python: str, engine: str, wanted: dict):
-        self.engine = engine
+        self.engine, self.messages = engine, tempfile.TemporaryFile("w+", errors="replace")  # a pipe that nobody reads would fill
         self.process = subprocess.Popen([python, str(TOOLS / "engine_worker.py"), json.dumps({"engine": engine} | wanted)], env=os.environ | HUGE_PAGES,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.messages, text=True)
         self.about = self.read()
 
     def read(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            reason = self.process.stderr.read().strip().splitlines()
-            raise NotMeasured(f"{self.engine} stopped: {reason[-1] if reason else f'exit code {self.process.wait()}'}")
+            code = self.process.wait()
+            self.messages.seek(0)
+            reason = self.messages.read().strip().splitlines()
+            raise NotMeasured(f"{self.engine} stopped: {reason[-1] if reason else f'exit code {code}'}")
         return json.loads(line)
 
     def ask(self, do: str, **how) -> dict:
@@ -60,7 +63,7 @@ class Worker:
         return self.read()
 
     def close(self) -> None:
-        with contextlib.suppress(BrokenPipeError), self.process:  # closes the pipes, and waits
+        with contextlib.suppress(BrokenPipeError), self.messages, self.process:  # closes the pipes, and waits
             pass
 
 

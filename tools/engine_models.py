@@ -16,8 +16,9 @@ ROOT = TOOLS.parent
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BITNET_2B, LLAMA_8B = "bitnet-2b.gguf", "llama3-8b-1.58.gguf"
 BITNET_2B_TQ2, BITNET_2B_IQ2 = "bitnet-2b-tq2_0.gguf", "bitnet-2b-iq2_bn.gguf"
-HEAD, HEAD_Q6 = "head-128256x2560.gguf", "head-128256x2560-q6_k.gguf"
-HEAD_SHAPE = "--shape bitnet-2b --layers 1 --ff 256 --heads 2 --kv-heads 1 --head-dim 128".split()  # a head, and next to nothing before it
+HEAD, HEAD_Q6 = "head-llama-128256x2560.gguf", "head-llama-128256x2560-q6_k.gguf"
+# A head, and next to nothing before it; ik_llama.cpp refuses bitnet-b1.58 whose heads together are not as wide as the hidden state.
+HEAD_SHAPE = "--shape bitnet-2b --arch llama --layers 1 --ff 256 --heads 2 --kv-heads 1 --head-dim 128".split()
 BITNET_2B_PACKED = "bitnet-2b.tern"
 LLAMA_CPP_ARCH = "bitnet"  # llama.cpp knows no bitnet-b1.58: the same tensors, SiLU in place of squared ReLU
 CHUNK_ROWS = 4096

@@ -2,7 +2,7 @@
 """One engine with a loaded model in a process of its own, timed on command; started by tools/compare_engines.py.
 
 The argument is a JSON object: engine, model, threads, context, library, settings. One JSON object per line of stdin is answered with
-one on stdout; the first line written describes the engine. All engines get the same token ids through their C API, so that no Python
+one on stdout; the first line written describes the engine (what a peer itself prints goes to stderr). All engines get the same token ids through their C API, so that no Python
 work but one call per step is timed; a token is fed when the logits of the one before are there.
   {"do": "prefill", "tokens": n}               -> {"seconds"}: n tokens in one go, in an empty context
   {"do": "decode", "context": c, "tokens": n}  -> {"seconds"}: n tokens one by one, after c that are not timed
@@ -19,6 +19,7 @@ Tern alone:
   {"do": "info"}                                -> {"bytes_per_token", "peak_rss", ...}
 """
 import json
+import os
 import sys
 import time
 
@@ -88,12 +89,19 @@ def answer(engine, do: str, **how) -> dict:
     return engine.products(**how) if do == "products" else engine.info()
 
 
+def own_stdout():
+    """This process's stdout for answers alone: ik_llama.cpp prints lines there that no log callback gets."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
 def main() -> None:
-    wanted = json.loads(sys.argv[1])
+    wanted, answers = json.loads(sys.argv[1]), own_stdout()
     engine = create(wanted.pop("engine"), wanted)
-    print(json.dumps(engine.about), flush=True)
+    print(json.dumps(engine.about), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(engine, **json.loads(line))), flush=True)
+        print(json.dumps(answer(engine, **json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
