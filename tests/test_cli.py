@@ -748,6 +748,11 @@ class Bench(unittest.TestCase):
         cases = {(r["op"], r["n"], r["m"], r["scale_block"], r["residency"]) for r in json.loads(result.stdout)["results"]}
         self.assertEqual(cases, {("mad_gemm", n, m, block, "hot") for n in (3, 65) for m in (1, 3) for block in (0, 64)})
 
+    def test_every_stage_that_multiplies_weights_is_measured(self):
+        result = tern("bench", "--shape", "65x256", "--m", "1", "--block", "0", "--residency", "hot", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual({r["op"] for r in json.loads(result.stdout)["results"]}, {stage for stage in STAGES if "_gemm" in stage})
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

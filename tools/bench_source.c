@@ -13,11 +13,16 @@ static const struct {
     const char *name;
     int ternary;
     tern_form form;
-} sources[BENCH_SOURCES] = {
-    [BENCH_TERNARY_LUT] = {"ternary", 1, TERN_FORM_LUT},    [BENCH_TERNARY_MAD] = {"ternary", 1, TERN_FORM_MAD},
-    [BENCH_FOUR_LEVEL] = {"four_level", 1, TERN_FORM_AUTO}, [BENCH_INT8] = {"int8", 0, TERN_FORM_AUTO},
-    [BENCH_INT8_B32] = {"q8_0", 0, TERN_FORM_AUTO},         [BENCH_U4] = {"q4_0", 0, TERN_FORM_AUTO},
-    [BENCH_U4_MINS] = {"q4_1", 0, TERN_FORM_AUTO},          [BENCH_Q4_K] = {"q4_k", 0, TERN_FORM_AUTO}};
+} sources[BENCH_SOURCES] = {[BENCH_TERNARY_LUT] = {"ternary", 1, TERN_FORM_LUT},
+                            [BENCH_TERNARY_MAD] = {"ternary", 1, TERN_FORM_MAD},
+                            [BENCH_FOUR_LEVEL] = {"four_level", 1, TERN_FORM_AUTO},
+                            [BENCH_BINARY] = {"binary", 1, TERN_FORM_AUTO},
+                            [BENCH_INT8] = {"int8", 0, TERN_FORM_AUTO},
+                            [BENCH_INT8_B32] = {"q8_0", 0, TERN_FORM_AUTO},
+                            [BENCH_INT6] = {"int6", 0, TERN_FORM_AUTO},
+                            [BENCH_U4] = {"q4_0", 0, TERN_FORM_AUTO},
+                            [BENCH_U4_MINS] = {"q4_1", 0, TERN_FORM_AUTO},
+                            [BENCH_Q4_K] = {"q4_k", 0, TERN_FORM_AUTO}};
 
 const char *bench_source_name(bench_source source) { return sources[source].name; }
 int bench_source_ternary(bench_source source) { return sources[source].ternary; }
@@ -68,6 +73,26 @@ void bench_data_destroy(bench_data *data) {
     *data = (bench_data){.codes = NULL};
 }
 
+static tern_status create_binary(tern_context *ctx, tern_weights **w, const bench_data *data, bench_matrix s,
+                                 const tern_weights_params *params) {
+    int8_t *signs = malloc(s.n * s.k);
+    if (!signs) return TERN_ERR_MEMORY;
+    for (size_t i = 0; i < s.n * s.k; i++) signs[i] = data->codes[i] < 0 ? -1 : 1;
+    const tern_status status = tern_weights_from_signs(ctx, w, signs, data->scales, s.block, s.n, s.k, s.k, params);
+    free(signs);
+    return status;
+}
+
+static tern_status create_int6(tern_context *ctx, tern_weights **w, const bench_data *data, bench_matrix s,
+                               const tern_weights_params *params) {
+    float *values = malloc(s.n * s.k * sizeof *values);
+    if (!values) return TERN_ERR_MEMORY;
+    for (size_t i = 0; i < s.n * s.k; i++) values[i] = (float)data->codes[i];
+    const tern_status status = tern_weights_from_f32_int6(ctx, w, values, s.n, s.k, s.k, params);
+    free(values);
+    return status;
+}
+
 tern_status bench_source_create(tern_context *ctx, tern_weights **w, bench_source source, const bench_data *data,
                                 bench_matrix s, size_t m) {
     const tern_weights_params params = {.struct_size = sizeof params, .form = sources[source].form, .expect_m = m};
@@ -75,10 +100,14 @@ tern_status bench_source_create(tern_context *ctx, tern_weights **w, bench_sourc
     switch (source) {
     case BENCH_FOUR_LEVEL:
         return tern_weights_from_q2(ctx, w, data->quads, data->scales, s.block, s.n, s.k, s.k, &params);
+    case BENCH_BINARY:
+        return create_binary(ctx, w, data, s, &params);
     case BENCH_INT8:
         return tern_weights_from_s8(ctx, w, data->codes, data->scales, s.k, s.n, s.k, s.k, &params);
     case BENCH_INT8_B32:
         return tern_weights_from_s8(ctx, w, data->codes, data->scales, SCALE_BLOCK, s.n, s.k, s.k, &params);
+    case BENCH_INT6:
+        return create_int6(ctx, w, data, s, &params);
     case BENCH_U4:
         return tern_weights_from_u4(ctx, w, data->nibbles, data->scales, NULL, s.n, s.k, s.k, &params);
     case BENCH_U4_MINS:

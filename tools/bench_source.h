@@ -10,8 +10,10 @@ typedef enum bench_source {
     BENCH_TERNARY_LUT, // trits, for table lookup
     BENCH_TERNARY_MAD, // trits, for multiply-add
     BENCH_FOUR_LEVEL,  // -1, 0, 1, 2
+    BENCH_BINARY,      // -1, 1
     BENCH_INT8,        // int8, one scale per row
     BENCH_INT8_B32,    // int8, one scale per 32 (GGUF Q8_0)
+    BENCH_INT6,        // float32, made 6-bit with scales per 32
     BENCH_U4,          // 0..15, one scale per 32 (GGUF Q4_0)
     BENCH_U4_MINS,     // the same with minima (GGUF Q4_1)
     BENCH_Q4_K,        // GGUF Q4_K

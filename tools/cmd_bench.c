@@ -102,8 +102,8 @@ static const struct argp argp = {
     .parser = parse,
     .children = children,
     .doc =
-        "Measures how fast this machine reads memory and multiplies INT8 numbers, and in turn with that each ternary and INT8 "
-        "kernel on the layer shapes of BitNet-2B. Takes about a minute.\v"
+        "Measures how fast this machine reads memory and multiplies INT8 numbers, and in turn with that each kernel of "
+        "ternary, binary, INT8, 6-bit and 4-bit weights on the layer shapes of BitNet-2B. Takes about a minute.\v"
         "Columns: `dram' cycles through 320 MB or more of weights, `hot' repeats one matrix; m is the number of tokens; block "
         "is the width of ternary block scales; bits are those of a packed weight, scales included; GB/s are packed bytes / "
         "time; MAC/cy are multiply-adds per clock cycle of each thread; the fraction is of the limit that binds: reading DRAM, "
@@ -159,7 +159,7 @@ static void add_matrix(const bench_options *options, bench_plan *plan, bench_mat
 
 // Variations of a form that has been measured on all shapes get two.
 static bool two_shapes(bench_source source) {
-    return source == BENCH_FOUR_LEVEL || source == BENCH_U4_MINS || source == BENCH_Q4_K;
+    return source == BENCH_FOUR_LEVEL || source == BENCH_BINARY || source == BENCH_U4_MINS || source == BENCH_Q4_K;
 }
 
 static bench_plan make_plan(const bench_options *options, bench_source source) {
