@@ -4,6 +4,7 @@
 import copy
 import importlib.util
 import json
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -74,6 +75,42 @@ class Report(unittest.TestCase):
         self.assertTrue(compare_engines.complete([whole]))
 
 
+class LongCommands(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.said, self.log = [], Path(folder.name) / "a.log"
+        self.job = long_command.Job("building a peer", self.log, self.said.append)
+
+    def test_a_failure_names_the_errors_and_the_log(self):
+        with self.assertRaises(long_command.CommandFailed) as failed:
+            self.job.run([sys.executable, "-c", "print('x.c:1: error: no such type'); print('ninja: stopped'); raise SystemExit(3)"])
+        for part in ("building a peer failed", "x.c:1: error: no such type", str(self.log)):
+            self.assertIn(part, str(failed.exception))
+
+    def test_a_program_that_is_missing_is_an_error_of_the_system(self):
+        with self.assertRaises(OSError):
+            self.job.run(["/no/such/program"])
+
+    def test_progress_is_what_ninja_counted_last(self):
+        self.assertEqual(long_command.steps_done(self.log), "")
+        self.log.write_text("[1/20] a.o\n  [19/20] b.o\nwarning: c\n")
+        self.assertEqual(long_command.steps_done(self.log), ", step 19 of 20")
+
+
+class Arguments(unittest.TestCase):
+    def run_tool(self, *args):
+        tool = str(SOURCE / "tools/compare_engines.py")
+        return subprocess.run([sys.executable, tool, "--library", LIBRARY, "--tern", TERN, *args], capture_output=True, text=True)
+
+    def test_what_cannot_work_is_refused_before_anything_is_built(self):
+        for args, part in ((["--library", "/none.so"], "cmake --build"), (["-t", "100000"], "CPUs"), (["--runs", "0"], "at least 1 run"),
+                           (["--document", "/none.md"], "has no lines"), (["--json", "/none/a.json"], "its folder is missing"), (["--rows", "none"], "invalid choice")):
+            done = self.run_tool(*args)
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn(part, done.stderr)
+
+
 class WithTern(unittest.TestCase):
     def setUp(self):
         peers = engine_peers.Peers({"tern": sys.executable}, {"ik": "not here", "llama.cpp": "not here"})
@@ -96,6 +133,19 @@ class WithTern(unittest.TestCase):
         worker = self.lab.worker("tern", TINY, 1, context=64)
         command = {"do": "greedy", "ids": [1, 2, 3], "tokens": 12}
         self.assertEqual(worker.ask(**command), worker.ask(**command))
+
+    def test_tern_runs_with_the_kernels_and_the_head_it_is_told(self):
+        sizes = {}
+        for head in ("int8", "int4"):
+            self.lab.own = {"head": head, "kernel": "mad"}
+            sizes[head] = self.lab.worker("tern", TINY, 1, context=64).ask("info")["bytes_per_token"]
+        self.assertLess(sizes["int4"], sizes["int8"])
+
+    def test_what_a_peer_prints_is_no_answer(self):
+        script = ("import sys; sys.argv[1:] = ['{}']; import engine_worker as w; out = w.own_stdout(); print('from Python'); "
+                  "import os; os.write(1, b'from C'); out.write('answer'); out.flush()")
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=SOURCE / "tools")
+        self.assertEqual((done.stdout, "from C" in done.stderr), ("answer", True), done)
 
     def test_rows_measure_tern_where_peers_are_missing_and_say_so(self):
         compare_rows.models.SMOLLM2, before = TINY, compare_rows.models.SMOLLM2
@@ -129,4 +179,5 @@ if __name__ == "__main__":
     import engine_models
     import engine_peers
     import engine_report
+    import long_command
     unittest.main(argv=[sys.argv[0]])

@@ -306,7 +306,7 @@ def main() -> int:
     cases = wanted_cases(args)
     wanted = lambda name: not args.engine or any(part in name for part in args.engine)
     engines = [e for e in ENGINES if wanted(e.name) and any(c.op in e.ops for c in cases)]
-    peers = kernel_peers.find(args.peer_python, args.peer_source, {e.peer for e in engines})
+    peers = kernel_peers.find(args.peer_python, args.peer_source, {e.peer for e in engines}, say)
     result = {"schema": SCHEMA, "machine": machine.describe("compare_kernels.py", sys.argv[1:]), "peers": {}, "rows": [], "packing": []}
     if warning := machine.busy_warning(result["machine"]["load_before"]):
         say(warning)

@@ -167,7 +167,7 @@ def head(lab: Lab) -> Iterator[dict]:
                 engine["runs"] = [1e3 / value for value in engine["runs"]]
                 engine["median"] = statistics.median(engine["runs"])
         share = turns.ratio("ik")
-        yield {"case": "head 128256x2560 (a model with hardly anything else), default form, one token", "threads": threads, "unit": "ms", "engines": engines,
+        yield {"case": f"head 128256x2560 (a model with hardly anything else), {lab.own.get('head', 'default')} form, one token", "threads": threads, "unit": "ms", "engines": engines,
                "bars": [bar(f"<= {HEAD_BAR:g}x ik's Q6_K", share, HEAD_BAR, "{:.2f}x", at_least=False, why=turns.why("ik"))]}
 
 

@@ -77,6 +77,7 @@ class Lab:
     threads: list[int]
     runs: int
     say: Callable[[str], None]
+    own: dict = field(default_factory=dict)  # what Tern is told to use, in all rows: kernel, head
     workers: dict[str, Worker] = field(default_factory=dict)
     about: dict[str, dict] = field(default_factory=dict)  # each engine's own description
     chosen: dict[tuple, dict] = field(default_factory=dict)  # settings by engine, model and kind of work
@@ -89,7 +90,8 @@ class Lab:
         except (NotMade, OSError) as error:
             raise NotMeasured(str(error)) from error
         native = self.peers.native.get(engine)
-        wanted = {"model": str(path), "threads": threads, "context": context, "library": native or str(self.library), "settings": settings or {}}
+        settings = (self.own if engine == "tern" else {}) | (settings or {})
+        wanted = {"model": str(path), "threads": threads, "context": context, "library": native or str(self.library), "settings": settings}
         key = engine + json.dumps(wanted)
         if key not in self.workers:
             self.workers[key] = Worker(sys.executable, "native", wanted) if native else Worker(self.peers.pythons[engine], engine, wanted)
@@ -151,7 +153,7 @@ class Lab:
 
 def describe_settings(settings: dict) -> str:
     words = {"flash": ("flash attention", "no flash attention"), "repack": ("rows repacked", "rows as in the file"),
-             "mapped": ("weights in the page cache", "weights in huge pages"), "kv": None}
+             "mapped": ("weights in the page cache", "weights in huge pages"), "kv": None, "kernel": None, "head": None}
     return ", ".join(f"{key} {value}" if words[key] is None else words[key][not value] for key, value in settings.items())
 
 

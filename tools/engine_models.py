@@ -6,10 +6,11 @@ A peer's file is made by the peer's quantizer from float16 copies of Tern's weig
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from long_command import CommandFailed, Job
 
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
@@ -41,13 +42,6 @@ os.execv(tool, [tool, "--token-embedding-type", "q6_K", "--output-tensor-type", 
 
 class NotMade(Exception):
     """Why a model is missing."""
-
-
-def run(command: list[str], log: Path) -> None:
-    with open(log, "wb") as output:
-        if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
-            tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise NotMade(f"{Path(command[1]).name} failed (all of its output: {log}): {' '.join(tail)}")
 
 
 def write_f16(source: Path, target: Path, arch: str | None = None) -> None:
@@ -86,15 +80,21 @@ def write_f16(source: Path, target: Path, arch: str | None = None) -> None:
 class Models:
     """The folder of models; what is missing is made when it is asked for."""
 
-    def __init__(self, folder: Path, tern: Path, pythons: dict[str, str], say: Callable[[str], None]):
+    def __init__(self, folder: Path, tern: Path, pythons: dict[str, str], say: Callable[[str], None], own: dict | None = None):
         self.folder, self.tern, self.pythons, self.say = folder, tern, pythons, say
+        self.pack_options = [word for key, value in (own or {}).items() for word in (f"--{key}", value)]  # what Tern is told to use
 
     def __getitem__(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.say(f"making {path}")
-            self.make(name, path)
+            job = Job(f"making {path}", path.with_suffix(".log"), self.say)
+            self.say(job.what)
+            try:
+                self.make(name, path, job)
+            except CommandFailed as error:
+                raise NotMade(str(error)) from error
+            job.log.unlink()
         return path
 
     def remade(self, name: str) -> Path:
@@ -102,31 +102,29 @@ class Models:
         (self.folder / name).unlink(missing_ok=True)
         return self[name]
 
-    def make(self, name: str, path: Path) -> None:
-        log = path.with_suffix(".log")
+    def make(self, name: str, path: Path, job: Job) -> None:
         if name == SMOLLM2:
-            run(["bash", str(TOOLS / "fetch_model.sh")], log)
+            job.run(["bash", str(TOOLS / "fetch_model.sh")])
             if not path.exists():
                 os.link(ROOT / "build/models" / SMOLLM2, path)
         elif name in (BITNET_2B, LLAMA_8B):
-            run([sys.executable, str(TOOLS / "make_model.py"), "--shape", path.stem, str(path)], log)
+            job.run([sys.executable, str(TOOLS / "make_model.py"), "--shape", path.stem, str(path)])
         elif name == HEAD:
-            run([sys.executable, str(TOOLS / "make_model.py"), *HEAD_SHAPE, str(path)], log)
+            job.run([sys.executable, str(TOOLS / "make_model.py"), *HEAD_SHAPE, str(path)])
         elif name == BITNET_2B_PACKED:
-            run([str(self.tern), "pack", str(self[BITNET_2B]), str(path)], log)
+            job.run([str(self.tern), "pack", str(self[BITNET_2B]), str(path), *self.pack_options])
         else:
             source, peer = {BITNET_2B_TQ2: (BITNET_2B, "llama.cpp"), BITNET_2B_IQ2: (BITNET_2B, "ik"), HEAD_Q6: (HEAD, "ik")}[name]
             if peer not in self.pythons:
                 raise NotMade(f"{name} is made by {peer}'s quantizer, and there is no {peer}")
-            self.quantize(self[source], path, peer, log)
-        log.unlink(missing_ok=True)
+            self.quantize(self[source], path, peer, job)
 
-    def quantize(self, source: Path, path: Path, peer: str, log: Path) -> None:
+    def quantize(self, source: Path, path: Path, peer: str, job: Job) -> None:
         arch, code = {"llama.cpp": (LLAMA_CPP_ARCH, QUANTIZE_LLAMA_CPP), "ik": (None, QUANTIZE_IK)}[peer]
         half, partial = path.with_suffix(".f16"), path.with_suffix(".partial")
         try:
             write_f16(source, half, arch)
-            run([self.pythons[peer], "-c", code, str(half), str(partial)], log)
+            job.run([self.pythons[peer], "-c", code, str(half), str(partial)])
             os.replace(partial, path)
         finally:
             half.unlink(missing_ok=True)

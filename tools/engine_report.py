@@ -87,7 +87,7 @@ Command: `{machine['command']}`. Runs of each engine in turn: {result['runs']}. 
 
 {chr(10).join(table)}
 {image}
-Engines, and the settings with which each peer was fastest in a trial:
+Engines, and their settings; a peer's are those with which it was fastest in a trial:
 
 {bullets}
 """
@@ -115,6 +115,10 @@ def draw(result: dict, path: Path) -> None:
             axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def has_section(document: Path) -> bool:
+    return document.is_file() and all(mark in document.read_text(encoding="utf-8") for mark in (BEGIN, END))
 
 
 def replace_section(document: Path, content: str) -> None:

@@ -21,7 +21,7 @@ class TernEngine:
     def __init__(self, model: str, threads: int, context: int, library: str, settings: dict):
         self.settings = settings
         self.tern = ternlib.Tern(library, threads)
-        self.model = self.tern.load(model)
+        self.model = self.tern.load(model, settings.get("kernel", "auto"), settings.get("head", "auto"))
         self.session = self.new_session(context)
         self.probe, self.kept_sessions, self.batch_sessions, self.matrices = None, {}, [], {}
         self.about = {"engine": "tern", "version": self.tern.lib.tern_version().decode(),

@@ -2,18 +2,18 @@
 """Finds and builds the libraries that tools/compare_kernels.py times beside Tern. Nothing of them goes into Tern or its tree."""
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from long_command import CommandFailed, Job
 from machine import compiler_version
 
 HERE = Path(__file__).resolve().parent / "peers"
 BUILD = HERE.parent.parent / "build/peers"
 NATIVE_FLAGS = ["-O3", "-march=native", "-fPIC", "-shared", "-fopenmp", "-DNDEBUG"]
-IK_FLAGS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_IQK_FA_ALL_QUANTS=OFF", "-DLLAMA_CURL=OFF",
+IK_OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_IQK_FA_ALL_QUANTS=OFF", "-DLLAMA_CURL=OFF",
             "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DBUILD_SHARED_LIBS=ON"]
 
 # bitnet.cpp's source includes headers of its own ggml; it uses only this much of them.
@@ -28,8 +28,7 @@ STUB_HEADERS = {
 }
 
 
-class NotBuilt(Exception):
-    """Why a peer cannot be measured."""
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -40,13 +39,6 @@ class Peer:
     libraries: list[str] = field(default_factory=list)
     flags: str = ""
     missing: str = ""
-
-
-def shell(command: list[str], log: Path) -> None:
-    with open(log, "ab") as output:
-        if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
-            lines = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
-            raise NotBuilt(f"{command[0]} failed (all of the output: {log}): {lines[-1] if lines else ''}")
 
 
 def commit_of(source: Path) -> str:
@@ -80,65 +72,74 @@ def from_packages(pythons: list[str]) -> list[Peer]:
     return found
 
 
-def build_ik(source: Path) -> Peer:
-    build, log = BUILD / "ik_llama.cpp", BUILD / "ik_llama.cpp.log"
-    flags = f"ik_llama.cpp {commit_of(source)}, {' '.join(IK_FLAGS[:2])}, {compiler_version('c++')}"
-    stamp = build / "tern.stamp"
-    if not stamp.exists() or stamp.read_text() != flags:
-        print(f"compare_kernels: building ik_llama.cpp in {build}: some minutes, once (output: {log})", file=sys.stderr, flush=True)
-        shell(["cmake", "-S", str(source), "-B", str(build), "-G", "Ninja", *IK_FLAGS], log)
-        shell(["cmake", "--build", str(build), "--target", "ggml"], log)
-        stamp.write_text(flags)
+def build_cmake(source: Path, build: Path, options: list[str], target: str, job: Job) -> None:
+    """One target of the source; only what is not up to date takes time."""
+    job.say(f"{job.what} in {build}: many minutes, the first time (output: {job.log})")
+    stamp, want = build / "tern.stamp", f"{source}\n{' '.join(options)}\n"
+    if not stamp.exists() or stamp.read_text() != want:
+        job.run(["cmake", "--fresh", "-S", str(source), "-B", str(build), "-G", "Ninja", *options])
+        stamp.write_text(want)
+    job.run(["cmake", "--build", str(build), "--target", target])
+
+
+def build_ik(source: Path, target: str, say: Say) -> tuple[Path, str]:
+    """The folder of the build, and how it was built."""
+    build = BUILD / "ik_llama.cpp"
+    build_cmake(source, build, IK_OPTIONS, target, Job("building ik_llama.cpp", BUILD / "ik_llama.cpp.log", say))
+    return build, f"ik_llama.cpp {commit_of(source)}, {' '.join(IK_OPTIONS[:2])}, {compiler_version('c++')}"
+
+
+def build_ik_kernels(source: Path, say: Say) -> Peer:
+    build, flags = build_ik(source, "ggml", say)
     return Peer("ik native", "ggml", [str(build / "ggml/src/libggml.so")], flags)
 
 
-def build_i2s(source: Path) -> Peer:
-    folder, log = BUILD / "i2s", BUILD / "i2s.log"
+def build_i2s(source: Path, say: Say) -> Peer:
+    folder, job = BUILD / "i2s", Job("building bitnet.cpp's products", BUILD / "i2s.log", say)
     folder.mkdir(exist_ok=True)
     for name, text in STUB_HEADERS.items():
         (folder / name).write_text(text)
     objects = [folder / "mad.o", folder / "i2s.o"]
     flags = [flag for flag in NATIVE_FLAGS if flag != "-shared"]
-    shell(["g++", *flags, "-std=c++17", f"-I{folder}", f"-I{source / 'include'}", "-c", str(source / "src/ggml-bitnet-mad.cpp"), "-o", str(objects[0])], log)
-    shell(["gcc", *flags, "-c", str(HERE / "i2s.c"), "-o", str(objects[1])], log)
-    shell(["g++", "-shared", "-fopenmp", *map(str, objects), "-o", str(folder / "libpeer_i2s.so")], log)
+    job.run(["g++", *flags, "-std=c++17", f"-I{folder}", f"-I{source / 'include'}", "-c", str(source / "src/ggml-bitnet-mad.cpp"), "-o", str(objects[0])])
+    job.run(["gcc", *flags, "-c", str(HERE / "i2s.c"), "-o", str(objects[1])])
+    job.run(["g++", "-shared", "-fopenmp", *map(str, objects), "-o", str(folder / "libpeer_i2s.so")])
     return Peer("bitnet.cpp", "i2s", [str(folder / "libpeer_i2s.so")], f"bitnet.cpp {commit_of(source)}, {' '.join(flags)}, {compiler_version('g++')}")
 
 
-def build_onednn() -> Peer:
-    library, log = BUILD / "libpeer_onednn.so", BUILD / "onednn.log"
-    shell(["gcc", *NATIVE_FLAGS, str(HERE / "onednn.c"), "-o", str(library), "-ldnnl"], log)
+def build_onednn(say: Say) -> Peer:
+    library = BUILD / "libpeer_onednn.so"
+    Job("compiling what calls oneDNN", BUILD / "onednn.log", say).run(["gcc", *NATIVE_FLAGS, str(HERE / "onednn.c"), "-o", str(library), "-ldnnl"])
     package = subprocess.run(["dpkg-query", "-W", "-f=${Version}", "libdnnl-dev"], capture_output=True, text=True).stdout
     return Peer("oneDNN", "onednn", [str(library)], f"libdnnl-dev {package}, Debian's build (chooses its ISA at run time)")
 
 
-def from_sources(sources: list[Path], wanted: set[str]) -> list[Peer]:
+def from_sources(sources: list[Path], wanted: set[str], say: Say) -> list[Peer]:
     peers = []
-    for name, marker, build in (("ik native", "ggml/src/iqk/iqk_mul_mat.h", build_ik), ("bitnet.cpp", "src/ggml-bitnet-mad.cpp", build_i2s)):
+    for name, marker, build in (("ik native", "ggml/src/iqk/iqk_mul_mat.h", build_ik_kernels), ("bitnet.cpp", "src/ggml-bitnet-mad.cpp", build_i2s)):
         if name not in wanted:
             continue
         where = [source for source in sources if (source / marker).exists()]
+        if not where:
+            peers.append(Peer(name, missing=f"no --peer-source has {marker}"))
+            continue
         try:
-            if not where:
-                raise NotBuilt(f"no --peer-source has {marker}")
-            peers.append(build(where[0].resolve()))
-        except NotBuilt as error:
+            peers.append(build(where[0].resolve(), say))
+        except (CommandFailed, OSError) as error:
             peers.append(Peer(name, missing=str(error)))
     if "lut_mm" in wanted:
         peers.append(Peer("lut_mm", missing="this tool knows no source of it"))
     return peers
 
 
-def find(pythons: list[str], sources: list[Path], wanted: set[str]) -> list[Peer]:
+def find(pythons: list[str], sources: list[Path], wanted: set[str], say: Say) -> list[Peer]:
     """The wanted ones of the peers; what has to be built is built."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    peers = [peer for peer in from_packages(pythons) if peer.name in wanted] + from_sources(sources, wanted)
+    peers = [peer for peer in from_packages(pythons) if peer.name in wanted] + from_sources(sources, wanted, say)
     if "oneDNN" not in wanted:
         return peers
     try:
-        if not shutil.which("gcc"):
-            raise NotBuilt("there is no gcc")
-        peers.append(build_onednn())
-    except NotBuilt as error:
-        peers.append(Peer("oneDNN", missing=f"{error}; install libdnnl-dev"))
+        peers.append(build_onednn(say))
+    except (CommandFailed, OSError) as error:
+        peers.append(Peer("oneDNN", missing=f"{error}; install gcc and libdnnl-dev"))
     return peers
