@@ -86,6 +86,57 @@ typedef tern_gemm_b32_fn tern_int4_gemm_b32_fn;
 // The arguments and the result of int8_gemm_b32 with dw = D * s_b, for the layout I6B32; n a multiple of TERN_I6_PANEL.
 typedef tern_gemm_b32_fn tern_int6_gemm_b32_fn;
 
+// ---- split_gemm_b32: the same of I8S32 ------------------------------------------------------------------------------
+// The arguments and the bits of int8_gemm_b32, n a multiple of TERN_I8S_PANEL.
+typedef tern_gemm_b32_fn tern_split_gemm_b32_fn;
+
+// The same of one token and the features rows[0 .. n - 1]: y[i] is that of feature rows[i].
+typedef struct tern_screen_rows_args {
+    float *y;              // [n], any alignment
+    const uint8_t *packed; // panel of feature 0
+    const uint32_t *rows;
+    size_t n, k;
+    const int8_t *x; // as in tern_gemm_b32_args
+    const float *x_scales;
+    const int32_t *x_sums;
+} tern_screen_rows_args;
+typedef void tern_screen_rows_fn(const tern_screen_rows_args *args);
+
+// ---- screen, screen_project: products with one half of I8S32's codes --------------------------------------------------
+// Half a product of a feature with x, whose blocks have scales da[b] and shifts z[b]: with s_bl = exact sum over the nibbles of
+// k = 4 l .. 4 l + 3 of block b times x, and dw_b the weight's scale, lane l = 0..7 is, for each 8 blocks in ascending order,
+//   even = even + (dw_(8g + l) * da_(8g + l)) * z_(8g + l), then for their blocks b in ascending order
+//   even or odd (as b is) = that + (float)s_bl * (dw_b * da_b),
+// from +0; and then even + odd. Lanes are added so: ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)). No fma.
+typedef struct tern_half_token {
+    const int8_t *x;    // 32-byte aligned; readable and zero up to tern_round_up(k, 64)
+    const float *scales; // da and z, readable and 0 up to a multiple of 8 blocks
+    const float *shifts; //
+} tern_half_token;
+
+// upper[i] = half product of the high nibbles, to whose lanes (even + odd) is added
+//   (code_i[l] * along[l] + code_i[8 + l] * along[8 + l]) * step_i,   and to the sum   norm_i * rest + (step_i * spread + least)
+// with code, step and norm of the marks.
+typedef struct tern_screen_args {
+    float *upper;          // [n]
+    const uint8_t *packed; // first panel
+    const uint8_t *marks;  // of its first feature
+    size_t n, k;           // n a multiple of TERN_I8S_PANEL
+    tern_half_token token;
+    const float *along; // [TERN_SCREEN_DIRECTIONS]
+    float rest, spread, least;
+} tern_screen_args;
+typedef void tern_screen_fn(const tern_screen_args *args);
+
+// y[i * TERN_SCREEN_DIRECTIONS + d] = half product of the low nibbles with direction d.
+typedef struct tern_screen_project_args {
+    float *y;
+    const uint8_t *packed; // first panel
+    size_t n, k;           // n a multiple of TERN_I8S_PANEL
+    tern_half_token directions[TERN_SCREEN_DIRECTIONS];
+} tern_screen_project_args;
+typedef void tern_screen_project_fn(const tern_screen_project_args *args);
+
 // ---- epilogue: exact sums to scaled outputs -------------------------------------------------------------------
 // For tokens t = 0..m-1 and features i = 0..n-1, each operation rounded on its own (no fma), in this order:
 //   v = (float)acc[t][i] * (x_scale[t] * w_scale[i])       acc NULL: left out
@@ -205,6 +256,7 @@ typedef uint64_t tern_int8_peak_fn(uint64_t iterations);
 
 #define TERN_STAGES(X) \
     X(quantize) X(quantize_f16) X(quantize_bf16) X(lut_build) X(lut_gemm) X(sign_gemm) X(mad_gemm) X(int8_gemm) X(int8_gemm_b32) X(int4_gemm_b32) X(int6_gemm_b32) \
+    X(split_gemm_b32) X(screen_rows) X(screen) X(screen_project) \
     X(epilogue) X(rmsnorm) X(silu_mul) X(relu2_mul) X(attention) X(attention_int8) X(attention_merge) X(to_half) X(dot_f32) X(dot_f16) X(read_sweep) X(int8_peak)
 
 typedef enum tern_stage_id {

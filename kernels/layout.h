@@ -23,6 +23,7 @@ typedef enum tern_layout {
     TERN_LAYOUT_I4M32, // 4-bit codes, float16 scale and min per 32 (GGUF Q4_1)
     TERN_LAYOUT_I4K,   // 4-bit codes, 6-bit scale and min per 32 under float16 ones per 256 (GGUF Q4_K)
     TERN_LAYOUT_I6B32, // 6-bit codes, the first k 8-bit ones, 8-bit scales per 32 under a float32 one per feature
+    TERN_LAYOUT_I8S32, // I8B32's codes and scales by rows, high nibbles apart from low ones: a screened head
     TERN_LAYOUT_COUNT
 } tern_layout;
 
@@ -195,5 +196,29 @@ static inline size_t tern_i6_super_at(size_t k, size_t s) {
 }
 static inline size_t tern_i6_panel_bytes(size_t k) { return tern_i6_super_at(k, tern_i6_supers(k)); }
 static inline size_t tern_i6_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I6_PANEL * tern_i6_panel_bytes(k); }
+
+// ---- I8S32 ----------------------------------------------------------------------------------------------
+// Panel of 64 features: their upper rows, then their lower rows, so that a reader of the upper ones alone meets runs of many
+// pages. u = c + 128 = 0..255 of a code c; float16 scales per 32, and supers of 64 k (two blocks):
+//   upper row: 4 bytes of scales for each super, then 32 bytes for each: byte j holds u >> 4 of k = j (low nibble) and k = 32 + j
+//   lower row:                                        32 bytes for each: the same of u & 15
+// Zero bytes are padding: of features by scales of 0, of k by activations of 0.
+enum { TERN_I8S_PANEL = 64, TERN_I8S_BLOCK = 32, TERN_I8S_SUPER_K = 64, TERN_I8S_SCALES = 4, TERN_I8S_CODES = 32, TERN_I8S_ZERO = 128 };
+static inline size_t tern_i8s_supers(size_t k) { return tern_ceil_div(k, TERN_I8S_SUPER_K); }
+static inline size_t tern_i8s_upper_bytes(size_t k) { return tern_i8s_supers(k) * (TERN_I8S_SCALES + TERN_I8S_CODES); }
+static inline size_t tern_i8s_lower_bytes(size_t k) { return tern_i8s_supers(k) * TERN_I8S_CODES; }
+static inline size_t tern_i8s_panel_bytes(size_t k) { return TERN_I8S_PANEL * (tern_i8s_upper_bytes(k) + tern_i8s_lower_bytes(k)); }
+static inline size_t tern_i8s_bytes(size_t n_padded, size_t k) { return n_padded / TERN_I8S_PANEL * tern_i8s_panel_bytes(k); }
+// Where the rows of feature i begin.
+static inline size_t tern_i8s_upper_at(size_t i, size_t k) {
+    return i / TERN_I8S_PANEL * tern_i8s_panel_bytes(k) + i % TERN_I8S_PANEL * tern_i8s_upper_bytes(k);
+}
+static inline size_t tern_i8s_lower_at(size_t i, size_t k) {
+    return i / TERN_I8S_PANEL * tern_i8s_panel_bytes(k) + TERN_I8S_PANEL * tern_i8s_upper_bytes(k) + i % TERN_I8S_PANEL * tern_i8s_lower_bytes(k);
+}
+
+// Marks: what a screened head keeps of the low nibbles of 8 features. 16 bytes of codes for each, then the upper 16 bits of
+// float32 step[8] and norm[8] (src/decode/screen.h has their meaning).
+enum { TERN_SCREEN_DIRECTIONS = 16, TERN_SCREEN_GROUP = 8, TERN_SCREEN_STEPS = 128, TERN_SCREEN_NORMS = 144, TERN_SCREEN_GROUP_BYTES = 160 };
 
 #endif

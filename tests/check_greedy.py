@@ -32,6 +32,12 @@ class Variant:
 
 # What may change digits: each family has a text of its own.
 FAMILIES = (Variant("float16 keys and values", ()), Variant("INT8 keys and values", ("--kv", "int8")))
+# Heads that write the INT8 head's text.
+INT8_HEADS = (Variant("INT8 head", ("--head", "int8")), Variant("screened head", ("--head", "screened")),
+              Variant("screened head, 5 threads", ("--head", "screened", "-t", "5")),
+              Variant("screened head, 8 guessed tokens", ("--head", "screened", "--draft", "8")),
+              Variant("screened head, 4 sequences at once", ("--head", "screened", "--parallel", "4")),
+              Variant("screened head, top-k", ("--head", "screened", "--temp", "0.0001", "--top-k", "5")))
 # What may not: each alone, on the best tier with 2 threads.
 VARIANTS = (
     Variant("8 guessed tokens at once", ("--draft", "8")),
@@ -99,6 +105,10 @@ def main() -> int:
         for model in args.models:
             tern(args, "pack", model, packed, "-t", "2")
             failures += sum(check(args, model, packed, family, variants) for family in FAMILIES)
+            tern(args, "pack", model, packed, "--head", "screened", "-t", "2")
+            heads = [dataclasses.replace(v, options=("-t", "2", *v.options)) for v in INT8_HEADS]
+            heads += [dataclasses.replace(v, name=f"screened head, {v.name}") for v in variants if v.packed and "--draft" not in v.options]
+            failures += check(args, model, packed, Variant("INT8 head", ()), heads)
     print(f"{failures} differ" if failures else "all the same")
     return 1 if failures else 0
 

@@ -19,7 +19,7 @@ make_test_model(tiny-fused --shape tiny-gqa --arch phi3 --type Q4_0 --rope-scali
 make_test_model(tiny-biases --shape tiny-gqa --arch qwen2 --type TQ1_0 --scales varied --untied --seed 7)
 
 if(TERN_DECODE)
-  foreach(test test_decode test_decode_file test_endurance test_decode_kv test_decode_misuse test_decode_sessions test_decode_stop test_decode_threads test_head test_hostile_model test_packed)
+  foreach(test test_decode test_decode_file test_endurance test_decode_kv test_decode_misuse test_decode_sessions test_decode_stop test_decode_threads test_head test_head_screen test_hostile_model test_packed)
     target_compile_definitions(${test} PRIVATE TERN_TEST_MODELS="${TERN_TEST_MODELS}")
     set_tests_properties(${test} PROPERTIES FIXTURES_REQUIRED models)
   endforeach()

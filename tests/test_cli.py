@@ -19,7 +19,7 @@ from pathlib import Path
 TERN, MODELS = sys.argv[1], Path(sys.argv[2])
 TERNARY, INT8, LONG = (str(MODELS / f"{name}.gguf") for name in ("tiny-tq2_0", "tiny-gqa-q8_0", "tiny-long"))
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-STAGES = {"quantize", "lut_build", "lut_gemm", "sign_gemm", "mad_gemm", "int8_gemm", "int8_gemm_b32", "int4_gemm_b32", "int6_gemm_b32", "rmsnorm", "silu_mul", "relu2_mul", "attention", "attention_int8", "attention_merge", "to_half", "dot_f32", "dot_f16"}
+STAGES = {"quantize", "lut_build", "lut_gemm", "sign_gemm", "mad_gemm", "int8_gemm", "int8_gemm_b32", "int4_gemm_b32", "int6_gemm_b32", "split_gemm_b32", "screen", "screen_rows", "screen_project", "rmsnorm", "silu_mul", "relu2_mul", "attention", "attention_int8", "attention_merge", "to_half", "dot_f32", "dot_f16"}
 
 
 def tern(*args, stdin=b"", **environment):

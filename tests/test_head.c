@@ -20,7 +20,7 @@
 static const char *const models[] = {TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf", TERN_TEST_MODELS "/tiny-head-f16.gguf",
                                      TERN_TEST_MODELS "/tiny-head-f32.gguf"};
 static const char *const tiers[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi"};
-enum { N_MODELS = 3, N_TIERS = 5, TOKENS = 18 /* more than TERN_HEAD_ROWS */, FORMS = TERN_HEAD_INT6 + 1 };
+enum { N_MODELS = 3, N_TIERS = 5, TOKENS = 18 /* more than TERN_HEAD_ROWS */, FORMS = TERN_HEAD_SCREENED + 1 };
 
 typedef struct logits {
     float *rows; // [TOKENS][n_vocab]; NULL: this CPU has no such tier

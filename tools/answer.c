@@ -14,6 +14,13 @@ enum { TRACE_STEP_EVENTS = 1 << 12, TRACE_PROMPT_EVENTS = 1 << 14 };
 
 // ---- Opening ------------------------------------------------------------------------------------------------
 
+// How many of the largest logits decide the next token; 0: all. A bias or penalty may lift any other above them.
+static size_t top_needed(const sampling_options *o) {
+    const bool penalty = o->params.repeat_penalty != 0 && o->params.repeat_penalty != 1;
+    if (penalty || o->params.n_biases) return 0;
+    return o->params.temperature == 0 ? 1 : o->params.top_k;
+}
+
 int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_options *options, size_t n_ctx,
                 tern_kv_type kv) {
     *a = (answer){.ctx = ctx,
@@ -36,6 +43,7 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     tern_sampler_params params = options->params;
     params.biases = options->biases;
     if (status == TERN_OK) status = tern_sampler_create(model, &a->sampler, &params);
+    if (status == TERN_OK) status = tern_session_set_top(a->session, top_needed(options));
     interrupt_cancels(&a->session, 1);
     return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
 }

@@ -136,14 +136,12 @@ static const struct argp_option kernel_options[] = {
 const struct argp cli_kernel_argp = {.options = kernel_options, .parser = parse_kernel};
 
 tern_head_form cli_head_form(const char *option, const char *text) {
-    static const char *const names[] = {[TERN_HEAD_AUTO] = "auto",
-                                        [TERN_HEAD_EXACT] = "exact",
-                                        [TERN_HEAD_INT8] = "int8",
-                                        [TERN_HEAD_INT4] = "int4",
-                                        [TERN_HEAD_INT6] = "int6"};
+    static const char *const names[] = {
+        [TERN_HEAD_AUTO] = "auto", [TERN_HEAD_EXACT] = "exact", [TERN_HEAD_INT8] = "int8",
+        [TERN_HEAD_INT4] = "int4", [TERN_HEAD_INT6] = "int6",   [TERN_HEAD_SCREENED] = "screened"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0) return (tern_head_form)i;
-    cli_usage("%s %s: give auto, exact, int8, int6 or int4", option, text);
+    cli_usage("%s %s: give auto, exact, int8, screened, int6 or int4", option, text);
 }
 
 static tern_load load_of(const char *option, const char *text) {
@@ -163,7 +161,10 @@ static error_t parse_head(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 static const struct argp_option head_options[] = {
-    {"head", CLI_KEY_HEAD, "FORM", 0, "Form of the output head: exact (as in the file), int8, int6, int4 or auto (default)", 1},
+    {"head", CLI_KEY_HEAD, "FORM", 0,
+     "Form of the output head: exact (as in the file), int8, screened (int8 that reads only what may win), int6, int4 or auto "
+     "(default)",
+     1},
     {"load", CLI_KEY_LOAD, "HOW", 0,
      "Weights of a packed model (tern pack): map (used in the file's pages: quick start), copy (read into memory of their own: "
      "quick tokens) or auto (default)",

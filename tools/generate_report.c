@@ -47,13 +47,23 @@ static int print_json(const generate_report *r, const answer *a, size_t n_writte
     return cli_print_json(with(with(head_json(r, a), own), tail_json(r, a, n_written)));
 }
 
+// Of a screened head; else null.
+static json_t *screen_json(const tern_model *model) {
+    tern_screen_info s = {.struct_size = sizeof s};
+    tern_model_info info = {.struct_size = sizeof info};
+    if (tern_model_get_screen(model, &s) != TERN_OK || tern_model_get_info(model, &info) != TERN_OK) return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "tokens", (json_int_t)s.tokens, "rows", (json_int_t)s.rows, "bytes",
+                     (json_int_t)s.bytes, "int8_bytes", (json_int_t)(s.tokens * info.head_bytes), "paused_tokens",
+                     (json_int_t)s.paused);
+}
+
 static int answer_json(const generate_report *r, const answer *a, const speeds *s) {
     return print_json(r, a, a->n_steps,
-                      json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "text", text_json(a), "stop", a->stop,
+                      json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "text", text_json(a), "stop", a->stop,
                                 "generated_tokens", (json_int_t)a->n_generated, "drafted_tokens", (json_int_t)a->n_drafted,
                                 "accepted_tokens", (json_int_t)a->n_accepted, "prefill_tok_per_s", cli_real_json(s->prefill),
                                 "decode_tok_per_s", cli_real_json(s->decode), "first_token_ms", cli_real_json(s->first_ms),
-                                "token_ms", token_ms_json(s)));
+                                "token_ms", token_ms_json(s), "screen", screen_json(a->model)));
 }
 
 // ---- Text -----------------------------------------------------------------------------------------------------
@@ -73,6 +83,16 @@ static void print_kernels(tern_context *ctx) {
     json_decref(kernels);
 }
 
+// What a screened head read.
+static void print_screen(const tern_model *model) {
+    tern_screen_info s = {.struct_size = sizeof s};
+    tern_model_info info = {.struct_size = sizeof info};
+    if (tern_model_get_screen(model, &s) != TERN_OK || tern_model_get_info(model, &info) != TERN_OK || s.tokens == 0) return;
+    (void)fprintf(stderr, "screened   %llu tokens, %.1f %% of the rows whole, %.3f of the int8 head's bytes\n",
+                  (unsigned long long)s.tokens, 100 * (double)s.rows / (double)(s.tokens * info.n_vocab),
+                  (double)s.bytes / (double)(s.tokens * info.head_bytes));
+}
+
 static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
 static void print_prompt(const generate_report *r, const answer *a, const speeds *s) {
@@ -88,6 +108,7 @@ static void print_end(const generate_report *r, const answer *a, size_t n_writte
     if (!r->stats) return;
     stages_print("in prompt", &r->prompt, 1);
     stages_print("per token", &r->write, n_written);
+    print_screen(a->model);
 }
 
 static int answer_text(const generate_report *r, const answer *a, const speeds *s) {

@@ -23,11 +23,13 @@ typedef void (*tern_progress_fn)(void *user, uint64_t done, uint64_t total);
 // The output head, the matrix that makes logits: often the largest one, and stored in more bits than the others.
 // docs/numerics.md has what each form costs in bytes and changes in predictions.
 typedef enum tern_head_form {
-    TERN_HEAD_AUTO = 0,  // ternary or 4-bit where the file has it so; else INT6, the fastest whose KL is at most 0.003
-    TERN_HEAD_EXACT = 1, // as it lies in the file, times activations that are not quantized; read where the file is mapped
-    TERN_HEAD_INT8 = 2,  // 8 bits and a scale per 32
-    TERN_HEAD_INT4 = 3,  // 4 bits, a scale and a min per 32
-    TERN_HEAD_INT6 = 4   // 6 bits and a scale per 32, 8 bits in the columns that weigh most
+    TERN_HEAD_AUTO = 0,    // ternary or 4-bit where the file has it so; else INT6, the fastest whose KL is at most 0.003
+    TERN_HEAD_EXACT = 1,   // as it lies in the file, times activations that are not quantized; read where the file is mapped
+    TERN_HEAD_INT8 = 2,    // 8 bits and a scale per 32
+    TERN_HEAD_INT4 = 3,    // 4 bits, a scale and a min per 32
+    TERN_HEAD_INT6 = 4,    // 6 bits and a scale per 32, 8 bits in the columns that weigh most
+    TERN_HEAD_SCREENED = 5 // INT8, of which a token reads little more than half where the session needs only the largest logits
+                           // (tern_session_set_top); the same bits
 } tern_head_form;
 
 // Where the weights of a packed model (tern_model_save) lie.
@@ -82,6 +84,17 @@ typedef struct tern_model_info {
     uint32_t packed_threads; // and the threads; else 0
 } tern_model_info;
 TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_info *info);
+
+// What a screened head has done since the model was loaded.
+typedef struct tern_screen_info {
+    size_t struct_size;
+    uint64_t tokens; // whose logits were screened
+    uint64_t rows;   // of the matrix that these tokens read whole, over all of them
+    uint64_t bytes;  // of the head that these tokens read; the INT8 head: tokens * head_bytes of tern_model_info
+    uint64_t paused; // tokens whose logits were all computed because too many rows of a token before them had to be read whole
+} tern_screen_info;
+// Not thread-safe per model. Errors: ARG, UNSUPPORTED (another head).
+TERN_API tern_status tern_model_get_screen(const tern_model *model, tern_screen_info *info);
 
 // Tensor i of the file: name, type name (or layout, of packed weights), shape (innermost first). Strings live as long as the
 // model. ARG past the end.
@@ -199,6 +212,12 @@ TERN_API tern_status tern_decode_batch(tern_model *model, tern_session *const se
 // measuring a model (perplexity): each token costs a product with the head. Errors: as tern_decode_batch.
 TERN_API tern_status tern_decode_logits(tern_model *model, tern_session *session, const int32_t tokens[], size_t n,
                                         float *logits, size_t ld);
+
+// The session needs only the `top` largest logits of each token (0, as at creation: all; ties count in full). A screened head
+// then computes those that may be among them: their bits are those of the INT8 head, and each of the others, proven smaller, is
+// -INFINITY. It does so for one session at a time and top <= 64, once it has seen 64 tokens; in other cases, with other heads
+// and in tern_decode_logits all logits are there. Errors: ARG (NULL).
+TERN_API tern_status tern_session_set_top(tern_session *session, size_t top);
 
 // Logits [n_vocab] after the last decode; valid until the next. NULL before the first.
 TERN_API const float *tern_session_logits(const tern_session *session);

@@ -18,7 +18,7 @@ static const char *const stage_names[TERN_STAGE_COUNT] = {
 #undef STAGE_NAME
 };
 
-static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k", "i6b32"};
+static const char *const layout_names[TERN_LAYOUT_COUNT] = {"-", "t5", "t2n", "t3", "b1", "m2", "i8", "i8b32", "i4b32", "i4m32", "i4k", "i6b32", "i8s32"};
 
 const char *tern_stage_name(tern_stage_id stage) { return stage_names[stage]; }
 const char *tern_layout_name(tern_layout layout) { return layout_names[layout]; }
@@ -112,6 +112,12 @@ const tern_variant *tern_kernels_default(const tern_kernels *kernels, tern_stage
         break;
     case TERN_STAGE_int8_gemm_b32:
         layout = TERN_LAYOUT_I8B32;
+        break;
+    case TERN_STAGE_split_gemm_b32:
+    case TERN_STAGE_screen_rows:
+    case TERN_STAGE_screen:
+    case TERN_STAGE_screen_project:
+        layout = TERN_LAYOUT_I8S32;
         break;
     case TERN_STAGE_int4_gemm_b32:
         layout = TERN_LAYOUT_I4B32;

@@ -5,6 +5,7 @@
 #include "decode/chat.h"
 #include "decode/model.h"
 #include "decode/packed.h"
+#include "decode/screen.h"
 
 tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
     if (!m) return TERN_ERR_ARG;
@@ -31,6 +32,14 @@ tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
                                   .packed_tier = m->packed ? m->packed->header.tier : NULL,
                                   .packed_threads = m->packed ? m->packed->header.threads : 0};
     return tern_info_write(info, &full, sizeof full, "tern_model_info", NULL);
+}
+
+tern_status tern_model_get_screen(const tern_model *m, tern_screen_info *info) {
+    if (!m) return TERN_ERR_ARG;
+    if (!m->head.screen) return tern_fail(&m->ctx->error, TERN_ERR_UNSUPPORTED, "the head is not a screened one");
+    const tern_screen_counts c = tern_screen_count(m->head.screen);
+    const tern_screen_info full = {.tokens = c.tokens, .rows = c.rows, .bytes = c.bytes, .paused = c.paused};
+    return tern_info_write(info, &full, sizeof full, "tern_screen_info", &m->ctx->error);
 }
 
 // Packed sections stand behind the tensors of the GGUF part; their types are layouts.

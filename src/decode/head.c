@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "decode/head_order.h"
+#include "decode/head_screen.h"
 #include "decode/packed.h"
 #include "decode/packing.h"
 
@@ -93,6 +94,7 @@ tern_status tern_head_load_packed(tern_loader *ld) {
     if (status != TERN_OK) return status;
     describe(&m->head);
     m->head.norm = m->output_norm;
+    if (m->head_form == TERN_HEAD_SCREENED) return tern_head_screen_create(ld);
     return m->head.w->layout == TERN_LAYOUT_I6B32 ? load_packed_order(ld) : TERN_OK;
 }
 
@@ -109,8 +111,10 @@ static tern_recode choose(const tern_block_type *type) {
 }
 
 tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t) {
-    static const tern_recode recodes[] = {
-        [TERN_HEAD_INT8] = TERN_RECODE_INT8, [TERN_HEAD_INT4] = TERN_RECODE_INT4, [TERN_HEAD_INT6] = TERN_RECODE_INT6};
+    static const tern_recode recodes[] = {[TERN_HEAD_INT8] = TERN_RECODE_INT8,
+                                          [TERN_HEAD_INT4] = TERN_RECODE_INT4,
+                                          [TERN_HEAD_INT6] = TERN_RECODE_INT6,
+                                          [TERN_HEAD_SCREENED] = TERN_RECODE_INT8_SPLIT};
     tern_model *m = ld->m;
     const size_t n = m->hyper.n_vocab, k = m->hyper.n_embd;
     const tern_head_form form = m->head_form;
@@ -121,8 +125,9 @@ tern_status tern_head_load(tern_loader *ld, const tern_gguf_tensor *t) {
     tern_status status = rows.recode == TERN_RECODE_INT6 ? tern_head_find_order(ld, t) : TERN_OK;
     rows.order = m->head.order;
     if (status == TERN_OK) status = tern_load_rows(ld, t, &rows, &m->head.w);
-    if (status == TERN_OK) describe(&m->head);
-    return status;
+    if (status != TERN_OK) return status;
+    describe(&m->head);
+    return form == TERN_HEAD_SCREENED ? tern_head_screen_create(ld) : TERN_OK;
 }
 
 // ---- the exact form -----------------------------------------------------------------------------------------------------
@@ -189,8 +194,8 @@ static void copy(tern_pass *f, float *target, const float *from, size_t count) {
     tern_region_add(&f->region, "copy rows", copy_tile, &args, sizeof args, 1);
 }
 
-// Rows buf.x[0..count-1] to logits[count][n_vocab].
-static void add_product(tern_pass *f, size_t count, float *logits) {
+// Rows buf.x[0..count-1] to logits[count][n_vocab]. top: of one row, as in tern_row.
+static void add_product(tern_pass *f, size_t count, size_t top, float *logits) {
     const tern_model *m = f->m;
     if (m->head.exact) {
         add_exact(f, count, tern_input_normed(f, m->buf.x, m->output_norm, m->buf.h), logits);
@@ -198,6 +203,7 @@ static void add_product(tern_pass *f, size_t count, float *logits) {
     }
     tern_input input = tern_input_normed(f, m->buf.x, m->head.norm, m->buf.h);
     input.row.order = m->head.order;
+    if (count == 1 && tern_head_screen_add(f, input, top, logits)) return;
     const tern_product product = {.w = m->head.w, .y = logits, .ldy = f->h->n_vocab, .name = "head"};
     tern_linear_add(f, count, f->h->n_embd, input, &product, 1);
 }
@@ -206,6 +212,7 @@ void tern_head_add(tern_pass *f) {
     const tern_model *m = f->m;
     const size_t d = f->h->n_embd, vocab = f->h->n_vocab;
     const tern_row *rows = m->buf.rows;
+    tern_head_screen_learn(f);
     for (size_t t = 0; t < f->n;) {
         const tern_row *wanted[TERN_HEAD_ROWS];
         size_t count = 0;
@@ -216,7 +223,7 @@ void tern_head_add(tern_pass *f) {
             }
         if (count == 0) return;
         float *logits = count == 1 ? wanted[0]->logits : m->buf.logits;
-        add_product(f, count, logits);
+        add_product(f, count, wanted[0]->top, logits);
         if (count > 1)
             for (size_t i = 0; i < count; i++) copy(f, wanted[i]->logits, logits + i * vocab, vocab);
     }

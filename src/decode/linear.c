@@ -55,6 +55,14 @@ static void prepare_tile(void *arg, size_t tile) {
 
 static void prepare_own_row(const tern_act_view *view, const void *arg, float *x) { prepare_row(view, arg, x, 0); }
 
+tern_act_view tern_input_add(tern_pass *f, size_t tokens, size_t k, tern_input input, size_t block) {
+    const prepare_args prepare = {.view = tern_act_begin(f->m->act, tokens, k, block),
+                                  .input = input,
+                                  .n_tiles = tern_act_tiles(tokens, k, (size_t)f->m->ctx->threads)};
+    tern_region_add(&f->region, prepare_name(&input.row), prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
+    return prepare.view;
+}
+
 void tern_linear_add(tern_pass *f, size_t tokens, size_t k, tern_input input, const tern_product *products, size_t n_products) {
     bool done[TERN_SHARED_INPUT_MAX] = {false};
     for (size_t i = 0; i < n_products; i++) {
@@ -67,13 +75,11 @@ void tern_linear_add(tern_pass *f, size_t tokens, size_t k, tern_input input, co
                 group[n_group++] = products[j];
                 done[j] = true;
             }
-        prepare_args prepare = {.view = tern_act_begin(f->m->act, tokens, k, block), .input = input};
-        if (tern_products_add_own_rows(&f->region, &prepare.view, group, n_group, prepare_own_row, &input.row,
-                                       sizeof input.row))
+        tern_act_view view = tern_act_begin(f->m->act, tokens, k, block);
+        if (tern_products_add_own_rows(&f->region, &view, group, n_group, prepare_own_row, &input.row, sizeof input.row))
             continue;
-        prepare.n_tiles = tern_act_tiles(tokens, k, (size_t)f->m->ctx->threads);
-        tern_region_add(&f->region, prepare_name(&input.row), prepare_tile, &prepare, sizeof prepare, prepare.n_tiles);
-        tern_products_add(&f->region, &prepare.view, group, n_group, false);
+        view = tern_input_add(f, tokens, k, input, block);
+        tern_products_add(&f->region, &view, group, n_group, false);
     }
 }
 

@@ -38,6 +38,9 @@ enum { TERN_SHARED_INPUT_MAX = 3 }; // Q, K and V share one
 // Appends the products of one input of tokens rows of k. Each activation block that the weights ask for is quantized once.
 void tern_linear_add(tern_pass *f, size_t tokens, size_t k, tern_input input, const tern_product *products, size_t n_products);
 
+// Appends the stage that makes and quantizes rows; the view holds until the next one is begun.
+tern_act_view tern_input_add(tern_pass *f, size_t tokens, size_t k, tern_input input, size_t block);
+
 // Appends the stage that makes rows without quantizing them, into input.out. A NaN or an infinity is noted as in quantizing.
 void tern_rows_add(tern_pass *f, size_t tokens, size_t k, tern_input input);
 

@@ -6,6 +6,7 @@
 
 #include "decode/head.h"
 #include "decode/packed.h"
+#include "decode/screen.h"
 
 // Carves count elements of size bytes out of the model's one work allocation; the first pass (base NULL) only counts.
 static void *carve(unsigned char *base, size_t *used, size_t count, size_t size) {
@@ -62,11 +63,9 @@ static char *copy_string(const tern_context *ctx, const tern_gguf *gguf, const c
 
 // ---- the file -----------------------------------------------------------------------------------------------------------
 
-static const char *const head_names[] = {[TERN_HEAD_AUTO] = "auto",
-                                         [TERN_HEAD_EXACT] = "exact",
-                                         [TERN_HEAD_INT8] = "int8",
-                                         [TERN_HEAD_INT4] = "int4",
-                                         [TERN_HEAD_INT6] = "int6"};
+static const char *const head_names[] = {
+    [TERN_HEAD_AUTO] = "auto", [TERN_HEAD_EXACT] = "exact", [TERN_HEAD_INT8] = "int8",
+    [TERN_HEAD_INT4] = "int4", [TERN_HEAD_INT6] = "int6",   [TERN_HEAD_SCREENED] = "screened"};
 enum { HEAD_FORMS = sizeof head_names / sizeof *head_names };
 
 // What is asked for is what was packed, or nothing was asked for.
@@ -162,7 +161,7 @@ tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *p
     tern_model_params p;
     tern_status status = tern_params_read(&p, sizeof p, params, "tern_model_params", &ctx->error);
     if (status != TERN_OK) return status;
-    if (p.head > TERN_HEAD_INT6) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
+    if (p.head > TERN_HEAD_SCREENED) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
     if (p.load > TERN_LOAD_COPY) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_load %d", (int)p.load);
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
@@ -183,6 +182,7 @@ void tern_model_destroy(tern_model *m) {
     if (!m) return;
     const tern_allocator *allocator = &m->ctx->allocator;
     tern_activations_destroy(m->act);
+    tern_screen_destroy(m->head.screen, allocator);
     tern_free(allocator, m->buf_memory, m->buf_bytes, 1);
     tern_arena_release(&m->weight_memory); // the matrices of all layers and the head
     tern_free(allocator, m->layers, m->hyper.n_layers, sizeof *m->layers);

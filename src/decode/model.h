@@ -51,6 +51,7 @@ typedef struct tern_head {
     tern_weights *w;              // NULL: exact
     uint32_t *order;              // column j of w meets element order[j] of the hidden state; NULL: j
     const float *norm;            // the last norm's weights in that order
+    struct tern_screen *screen;   // of w in the layout I8S32 (screen.h), or NULL
     const tern_block_type *exact; // of rows; NULL: packed
     const uint8_t *rows;
     uint64_t bytes;     // that one token reads
@@ -81,6 +82,7 @@ typedef struct tern_row {
     size_t position;
     int32_t token;
     float *logits; // where those after this token go, or NULL
+    size_t top;    // how many of the largest are needed; 0: all
 } tern_row;
 
 struct tern_model {
@@ -119,11 +121,12 @@ struct tern_session {
     size_t pending; // tokens of the batch being checked
     size_t before;  // length before that batch
     bool has_logits;
+    size_t top;                  // tern_session_set_top
     atomic_bool cancelled;       // stop.c
     _Atomic int64_t deadline_ns; // of CLOCK_MONOTONIC; INT64_MAX: none
     tern_kv kv;
     int32_t *tokens; // [n_ctx], of which the first `length` count
-    float *logits; // [n_vocab]
+    float *logits;   // [n_vocab]
     // Partial sums of a long context, one token's: [blocks of TERN_ATTN_BLOCK keys][n_heads], block_acc [..][head_dim]
     float *block_acc, *block_most, *block_total;
     size_t n_sums; // blocks * n_heads

@@ -83,6 +83,12 @@ tern_status tern_session_truncate(tern_session *s, size_t length) {
     return TERN_OK;
 }
 
+tern_status tern_session_set_top(tern_session *s, size_t top) {
+    if (!s) return TERN_ERR_ARG;
+    s->top = top;
+    return TERN_OK;
+}
+
 const float *tern_session_logits(const tern_session *s) { return s && s->has_logits ? s->logits : NULL; }
 
 // A batch: one session for all tokens, or one for each.
@@ -145,7 +151,8 @@ static tern_status decode(tern_model *model, const batch *b) {
             tern_session *s = session_of(b, start + i);
             float *last = --s->pending == 0 ? s->logits : NULL;
             s->tokens[s->length] = b->tokens[start + i];
-            rows[i] = (tern_row){s, s->length++, b->tokens[start + i], b->logits ? b->logits + (start + i) * b->ld : last};
+            rows[i] = (tern_row){s, s->length++, b->tokens[start + i], b->logits ? b->logits + (start + i) * b->ld : last,
+                                 b->logits ? 0 : s->top};
         }
         status = tern_forward(model, slice);
         if (status != TERN_OK) {

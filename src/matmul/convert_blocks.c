@@ -244,5 +244,6 @@ tern_status tern_weights_from_blocks(tern_context *ctx, tern_weights **w, const 
         build_floats(&build);
     else
         status = build_codes(ctx, &build, &source);
+    build.split = recode == TERN_RECODE_INT8_SPLIT;
     return status == TERN_OK ? tern_weights_build(ctx, w, &build) : status;
 }

@@ -13,6 +13,7 @@
 #include "matmul/pack_int4.h"
 #include "matmul/pack_int6.h"
 #include "matmul/pack_int8.h"
+#include "matmul/pack_split.h"
 #include "matmul/pack_ternary.h"
 #include "matmul/placement.h"
 #include "matmul/region.h"
@@ -34,6 +35,7 @@ static const tern_layout_traits layouts[TERN_LAYOUT_COUNT] = {
     [TERN_LAYOUT_I4M32] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4m_bytes, 0, NULL},
     [TERN_LAYOUT_I4K] = {TERN_STAGE_int4_gemm_b32, TERN_I4_PANEL, tern_i4k_bytes, 0, NULL},
     [TERN_LAYOUT_I6B32] = {TERN_STAGE_int6_gemm_b32, TERN_I6_PANEL, tern_i6_bytes, 0, NULL},
+    [TERN_LAYOUT_I8S32] = {TERN_STAGE_split_gemm_b32, TERN_I8S_PANEL, tern_i8s_bytes, 0, NULL},
 };
 
 const tern_layout_traits *tern_layout_get(tern_layout layout) { return &layouts[layout]; }
@@ -76,8 +78,8 @@ static tern_layout choose_layout(const tern_context *ctx, const tern_build *buil
                                  tern_form form) {
     if (build->int4 != TERN_LAYOUT_NONE) return build->int4;
     if (build->int6) return TERN_LAYOUT_I6B32;
-    if (!build->ternary)
-        return build->scale_block == TERN_I8B_BLOCK && slice->k > TERN_I8B_BLOCK ? TERN_LAYOUT_I8B32 : TERN_LAYOUT_I8;
+    if (!build->ternary && (build->scale_block != TERN_I8B_BLOCK || slice->k <= TERN_I8B_BLOCK)) return TERN_LAYOUT_I8;
+    if (!build->ternary) return build->split ? TERN_LAYOUT_I8S32 : TERN_LAYOUT_I8B32;
     if (build->four_level) return TERN_LAYOUT_M2;                      // tables hold trits only
     if (build->binary && form != TERN_FORM_MAD) return TERN_LAYOUT_B1; // fewest bits, and the fewest operations
     const tern_choice choice = {.n = slice->n,
@@ -193,9 +195,10 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
     const size_t n_written = left < TERN_CHUNK_ROWS ? left : TERN_CHUNK_ROWS;
     if (w->layout == TERN_LAYOUT_I8) {
         tern_pack_i8(w->packed, codes, ldc, row0, n_rows, n_written, k);
-    } else if (w->layout == TERN_LAYOUT_I8B32) {
+    } else if (w->layout == TERN_LAYOUT_I8B32 || w->layout == TERN_LAYOUT_I8S32) {
         if (!scales_to_f16(halves, row_scales, n_rows * b->scales_per_row)) return "a scale is not finite in float16";
-        tern_pack_i8b32(w->packed, codes, ldc, halves + (scales - row_scales), b->scales_per_row, row0, n_rows, n_written, k);
+        (w->layout == TERN_LAYOUT_I8S32 ? tern_pack_i8s32 : tern_pack_i8b32)(
+            w->packed, codes, ldc, halves + (scales - row_scales), b->scales_per_row, row0, n_rows, n_written, k);
     } else if (b->int6) {
         if (!tern_pack_i6(w->packed, codes, ldc, scales, b->scales_per_row, row0, n_rows, n_written, k))
             return "a scale is NaN or infinite";
@@ -298,7 +301,7 @@ static tern_status pack(tern_context *ctx, tern_weights *w, const tern_build *bu
 // Whether the weight can keep row sums that make u8 activations exact.
 static tern_status check_row_sums(tern_context *ctx, const tern_build *build, const tern_slice *slice, tern_layout layout) {
     if (!build->params.row_sums) return TERN_OK;
-    if (layout == TERN_LAYOUT_I8B32 || build->int6 || build->int4 != TERN_LAYOUT_NONE)
+    if (layout == TERN_LAYOUT_I8B32 || layout == TERN_LAYOUT_I8S32 || build->int6 || build->int4 != TERN_LAYOUT_NONE)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
                          "row_sums: INT8, 6-bit and 4-bit weights per 32 take zero points of 128 only");
     if (!build->ternary && slice->k > TERN_K_MAX_U8)
@@ -417,6 +420,10 @@ tern_status tern_weights_unpack(tern_context *ctx, const tern_weights *w, int8_t
         if (!scales) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");
         for (size_t n = 0; n < w->n; n++) tern_unpack_i8b32(codes + n * ld, ld, scales, blocks, w->packed, n, 1, w->k);
         tern_free(&ctx->allocator, scales, blocks, sizeof *scales);
+        return TERN_OK;
+    }
+    if (w->layout == TERN_LAYOUT_I8S32) {
+        for (size_t n = 0; n < w->n; n++) tern_unpack_i8s32(codes + n * ld, NULL, w->packed, n, w->k);
         return TERN_OK;
     }
     if (w->layout == TERN_LAYOUT_I6B32) {

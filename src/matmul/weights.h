@@ -77,10 +77,11 @@ static inline const void *tern_slice_scales(const struct tern_weights *w, size_t
     const size_t at = w->scale_kind == TERN_SCALE_UNIFORM ? 0 : slice * w->n_padded + n0;
     return (const unsigned char *)w->scales + at * tern_scale_bytes(w);
 }
-// The layouts of the stages int8_gemm_b32, int6_gemm_b32 and int4_gemm_b32 hold scales per 32 in the stream of codes.
+// The layouts of the stages int8_gemm_b32, split_gemm_b32, int6_gemm_b32 and int4_gemm_b32 hold scales per 32 in the stream of
+// codes.
 static inline bool tern_scales_among_codes(const struct tern_weights *w) {
     return w->traits->stage == TERN_STAGE_int8_gemm_b32 || w->traits->stage == TERN_STAGE_int6_gemm_b32 ||
-           w->traits->stage == TERN_STAGE_int4_gemm_b32;
+           w->traits->stage == TERN_STAGE_int4_gemm_b32 || w->traits->stage == TERN_STAGE_split_gemm_b32;
 }
 // Activation block this weight needs: 0 = one scale per token.
 static inline size_t tern_weights_act_block(const struct tern_weights *w) {

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: MIT
+// Marks, bounds and threshold of a screened head. screen.h has the proof.
+#include "decode/screen.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "decode/principal.h"
+#include "format/blocks.h"
+
+enum {
+    DIRECTIONS = TERN_SCREEN_DIRECTIONS,
+    PANEL = TERN_I8S_PANEL,
+    LANES = 8, // blocks of scales come in eights
+    GROUP = TERN_SCREEN_GROUP,
+    REFINED = TERN_SCREEN_TOP_MAX + GROUP, // rows that the threshold is taken from, at most
+    ROWS_AT_ONCE = 256,
+    CODE_MAX = 127
+};
+
+// What a tile found: the rows with the largest bounds.
+typedef struct candidates {
+    float bounds[REFINED];
+    uint32_t rows[REFINED];
+    size_t n, least; // least: the smallest of the bounds
+} candidates;
+
+struct tern_screen {
+    const tern_weights *w;
+    size_t k, blocks; // blocks: of scales, a multiple of LANES
+    bool ready;
+    // Directions: values[d * k] = codes[d * ld] * their scale, and what half products need of them.
+    int8_t *codes;
+    float *values, *scales, *shifts;
+    float longest;   // of the directions' lengths
+    float most_norm; // of the rows' |e|
+    size_t ld;
+    uint8_t *marks;
+    float *samples; // [TERN_SCREEN_SAMPLES][k]
+    size_t n_samples;
+    // The token.
+    const int8_t *x;
+    const float *x_scales;
+    const int32_t *x_sums;
+    float *x_values, *half_scales, *half_shifts, *along;
+    tern_screen_args bound;   // all that is the same for each tile
+    size_t top, tiles, asked; // asked: candidates of each tile
+    float threshold;
+    candidates found[TERN_SCREEN_TILES_MAX];
+    uint64_t tokens, paused;
+    uint64_t judged_tokens, judged_rows; // tokens and rows when the last token was judged
+    unsigned pause, pause_left;          // tokens
+    atomic_uint_fast64_t rows;           // relaxed adds: a counter, read between regions
+    size_t memory_bytes;
+    void *memory;
+};
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+static void *carve(unsigned char *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += tern_round_up(bytes, TERN_CACHE_LINE);
+    return p;
+}
+
+static size_t carve_all(tern_screen *s, unsigned char *base) {
+    const size_t f = sizeof(float);
+    size_t used = 0;
+    s->codes = carve(base, &used, DIRECTIONS * s->ld);
+    s->values = carve(base, &used, DIRECTIONS * s->k * f);
+    s->scales = carve(base, &used, DIRECTIONS * s->blocks * f);
+    s->shifts = carve(base, &used, DIRECTIONS * s->blocks * f);
+    s->marks = carve(base, &used, s->w->n_padded / GROUP * TERN_SCREEN_GROUP_BYTES);
+    s->samples = carve(base, &used, TERN_SCREEN_SAMPLES * s->k * f);
+    s->x_values = carve(base, &used, s->k * f);
+    s->half_scales = carve(base, &used, s->blocks * f);
+    s->half_shifts = carve(base, &used, s->blocks * f);
+    s->along = carve(base, &used, DIRECTIONS * f);
+    return used;
+}
+
+tern_screen *tern_screen_create(const tern_context *ctx, const tern_weights *w) {
+    tern_screen *s = tern_alloc(&ctx->allocator, 1, sizeof *s);
+    if (!s) return NULL;
+    s->w = w;
+    s->k = w->k;
+    s->ld = tern_round_up(w->k, TERN_X_ALIGN);
+    s->blocks = tern_round_up(tern_i8s_supers(w->k) * TERN_I8S_SUPER_K / TERN_I8S_BLOCK, LANES);
+    s->memory_bytes = carve_all(s, NULL);
+    s->memory = tern_alloc(&ctx->allocator, s->memory_bytes, 1);
+    if (!s->memory) {
+        tern_screen_destroy(s, &ctx->allocator);
+        return NULL;
+    }
+    memset(s->memory, 0, s->memory_bytes);
+    (void)carve_all(s, s->memory);
+    atomic_init(&s->rows, 0);
+    return s;
+}
+
+void tern_screen_destroy(tern_screen *s, const tern_allocator *allocator) {
+    if (!s) return;
+    tern_free(allocator, s->memory, s->memory_bytes, 1);
+    tern_free(allocator, s, 1, sizeof *s);
+}
+
+// ---- directions -------------------------------------------------------------------------------------------------------
+
+size_t tern_screen_wanted(const tern_screen *s) { return s->ready ? 0 : TERN_SCREEN_SAMPLES - s->n_samples; }
+float *tern_screen_sample(tern_screen *s) { return s->samples + s->n_samples * s->k; }
+void tern_screen_add_sample(tern_screen *s) { s->n_samples++; }
+
+static double length_of(const float *x, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum);
+}
+
+// Direction d as codes; its values become what these are worth.
+static void set_direction(tern_screen *s, const tern_kernels *kernels, size_t d) {
+    static const float low_zero = 7.5F;
+    float *values = s->values + d * s->k, scale;
+    int8_t *codes = s->codes + d * s->ld;
+    int32_t sum;
+    (void)TERN_KERNEL(kernels, quantize, TERN_LAYOUT_NONE)(codes, &scale, &sum, values, s->k, s->ld, 0);
+    for (size_t j = 0; j < s->k; j++) values[j] = (float)codes[j] * scale;
+    const float length = (float)length_of(values, s->k);
+    if (length > s->longest) s->longest = length;
+    for (size_t b = 0; b < s->blocks; b++) {
+        int32_t block_sum = 0;
+        for (size_t j = b * TERN_I8S_BLOCK; j < (b + 1) * TERN_I8S_BLOCK && j < s->k; j++) block_sum += codes[j];
+        const bool there = b * TERN_I8S_BLOCK < s->k;
+        s->scales[d * s->blocks + b] = there ? scale : 0;
+        s->shifts[d * s->blocks + b] = there ? -low_zero * (float)block_sum : 0;
+    }
+}
+
+bool tern_screen_find_directions(tern_screen *s, const tern_kernels *kernels) {
+    for (size_t i = 0; i < s->n_samples * s->k; i++)
+        if (!isfinite(s->samples[i])) {
+            s->n_samples = 0;
+            return false;
+        }
+    tern_principal_directions(s->values, DIRECTIONS, s->samples, TERN_SCREEN_SAMPLES, s->k);
+    s->longest = 0;
+    for (size_t d = 0; d < DIRECTIONS; d++) set_direction(s, kernels, d);
+    return true;
+}
+
+// The upper half of the smallest such float32 that is not below v >= 0.
+static uint16_t upper_half(double v) {
+    enum { UPPER = 16 };
+    static const double most = 0x1p127;
+    const float f = v < most ? (float)v * (1 + 0x1p-22F) + 0x1p-140F : INFINITY; // above v, whatever its rounding; NaN too
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (bits << UPPER && isfinite(f)) bits += 1U << UPPER;
+    return (uint16_t)(bits >> UPPER);
+}
+
+static float widen(uint16_t upper) {
+    enum { UPPER = 16 };
+    const uint32_t bits = (uint32_t)upper << UPPER;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+// |e| of a row.
+static double rest_length(const tern_screen *s, size_t row) {
+    enum { NIBBLE = 4, LOW = 15 };
+    static const double quarter = 0.25;
+    const uint8_t *upper = s->w->packed + tern_i8s_upper_at(row, s->k), *low = s->w->packed + tern_i8s_lower_at(row, s->k);
+    double sum = 0;
+    for (size_t b = 0; b * TERN_I8S_BLOCK < s->k; b++) {
+        const uint8_t *nibbles = low + b / 2 * TERN_I8S_CODES;
+        const unsigned shift = b % 2 ? NIBBLE : 0;
+        const size_t left = s->k - b * TERN_I8S_BLOCK, n = left < TERN_I8S_BLOCK ? left : TERN_I8S_BLOCK;
+        int32_t squares = 0; // of 2 l - 15
+        for (size_t j = 0; j < n; j++) {
+            const int32_t twice = 2 * (int32_t)(nibbles[j] >> shift & LOW) - LOW;
+            squares += twice * twice;
+        }
+        uint16_t half;
+        memcpy(&half, upper + b * sizeof half, sizeof half);
+        const double scale = (double)tern_f16_to_f32(half);
+        sum += scale * scale * quarter * (double)squares;
+    }
+    return sqrt(sum);
+}
+
+static void mark_row(tern_screen *s, size_t row, const float p[DIRECTIONS]) {
+    uint8_t *group = s->marks + row / GROUP * TERN_SCREEN_GROUP_BYTES;
+    int8_t *codes = (int8_t *)group + row % GROUP * DIRECTIONS;
+    double most = 0;
+    for (size_t d = 0; d < DIRECTIONS; d++) most = fabs((double)p[d]) <= most ? most : fabs((double)p[d]); // NaN stays
+    const uint16_t step = upper_half(most / CODE_MAX), norm = upper_half(rest_length(s, row));
+    const double value = (double)widen(step);
+    for (size_t d = 0; d < DIRECTIONS; d++) {
+        const double code = isfinite(value) ? rint((double)p[d] / value) : 0; // |code| <= 127
+        codes[d] = (int8_t)code;
+    }
+    memcpy(group + TERN_SCREEN_STEPS + row % GROUP * sizeof step, &step, sizeof step);
+    memcpy(group + TERN_SCREEN_NORMS + row % GROUP * sizeof norm, &norm, sizeof norm);
+}
+
+void tern_screen_set_ready(tern_screen *s) {
+    s->ready = s->n_samples == TERN_SCREEN_SAMPLES;
+    s->most_norm = 0;
+    for (size_t i = 0; i < s->w->n_padded; i++) {
+        uint16_t norm;
+        memcpy(&norm, s->marks + i / GROUP * TERN_SCREEN_GROUP_BYTES + TERN_SCREEN_NORMS + i % GROUP * sizeof norm,
+               sizeof norm);
+        if (!(widen(norm) <= s->most_norm)) s->most_norm = widen(norm);
+    }
+}
+
+void tern_screen_mark(tern_screen *s, const tern_kernels *kernels, size_t first, size_t end) {
+    float y[PANEL][DIRECTIONS];
+    tern_screen_project_args args = {.y = y[0], .n = PANEL, .k = s->k};
+    for (size_t d = 0; d < DIRECTIONS; d++)
+        args.directions[d] = (tern_half_token){s->codes + d * s->ld, s->scales + d * s->blocks, s->shifts + d * s->blocks};
+    for (size_t panel = first; panel < end; panel++) {
+        args.packed = s->w->packed + panel * tern_i8s_panel_bytes(s->k);
+        TERN_KERNEL(kernels, screen_project, TERN_LAYOUT_I8S32)(&args);
+        for (size_t i = 0; i < PANEL; i++) mark_row(s, panel * PANEL + i, y[i]);
+    }
+}
+
+// ---- whether it pays ------------------------------------------------------------------------------------------------------
+
+bool tern_screen_pays(tern_screen *s) {
+    enum { MANY = 4 /* 1 / the share of the rows */, PAUSE_MAX = 64 };
+    if (!s->ready) return false;
+    const uint64_t rows = atomic_load_explicit(&s->rows, memory_order_relaxed);
+    if (s->tokens > s->judged_tokens) {
+        const bool many = rows - s->judged_rows > s->w->n / MANY * (s->tokens - s->judged_tokens);
+        s->pause = !many ? 0 : s->pause == 0 ? 1 : s->pause < PAUSE_MAX ? 2 * s->pause : PAUSE_MAX;
+        s->pause_left = s->pause;
+        s->judged_tokens = s->tokens;
+        s->judged_rows = rows;
+    }
+    if (s->pause_left == 0) return true;
+    s->pause_left--;
+    s->paused++;
+    return false;
+}
+
+// ---- a token ------------------------------------------------------------------------------------------------------------
+
+// rest, spread and least of the bound, for along = a and x = x_values.
+static void set_slack(tern_screen *s) {
+    static const double unit = 0x1p-24, high_terms = 2 * 16 * (15 + 7.53125), all_terms = 2 * 128, low_terms = 2 * (15 + 7.5);
+    static const double vectors = 0x1p-18;  // roundings of |r|, of its elements and of a_d u_d: 40 of them
+    static const double more = 1 + 0x1p-10; // squares of roundings, and those of this function
+    static const double limit = 0x1p126;
+    static const float tiny = 0x1p-90F;
+    const size_t k = s->k;
+    float *x = s->x_values;
+    const double length = length_of(x, k);
+    double spread = 0;
+    for (size_t d = 0; d < DIRECTIONS; d++) {
+        const float *u = s->values + d * k, a = s->along[d];
+        spread += fabs((double)a);
+        for (size_t j = 0; j < k; j++) x[j] -= a * u[j];
+    }
+    enum { ROUNDINGS = 32 }; // of a term beside those of its blocks: lanes, projections, sums of lanes and of bounds
+    const double roundings = ((double)s->blocks + ROUNDINGS) * unit;
+    const double rest = length_of(x, k) + (vectors + roundings * (high_terms + all_terms)) * length +
+                        (vectors + roundings * low_terms) * spread * (double)s->longest;
+    // Half as many terms again as any sum here has: those below this cannot overflow on their way.
+    const bool safe = 2 * (high_terms + all_terms) * (double)s->most_norm * length < limit;
+    s->bound.rest = safe ? (float)(rest * more) : INFINITY;
+    s->bound.spread = (float)(spread / 2 * more);
+    s->bound.least = tiny;
+}
+
+void tern_screen_begin(tern_screen *s, const tern_kernels *kernels, const tern_act_view *view, size_t top, size_t tiles) {
+    static const float high = 16, high_zero = 7.53125F; // 241/32
+    const size_t k = s->k;
+    s->x = view->q;
+    s->x_scales = view->scales;
+    s->x_sums = view->sums;
+    for (size_t b = 0; b < s->blocks; b++) {
+        const bool there = b * TERN_I8S_BLOCK < k;
+        s->half_scales[b] = there ? high * view->scales[b] : 0;
+        s->half_shifts[b] = there ? -high_zero * (float)view->sums[b] : 0; // exact: |sum| <= 2^12, 13 bits times 8 bits
+    }
+    for (size_t j = 0; j < k; j++) s->x_values[j] = (float)view->q[j] * view->scales[j / TERN_I8S_BLOCK];
+    const tern_dot_args dot = {
+        .y = s->along, .ldy = DIRECTIONS, .x = s->x_values, .ldx = k, .rows = s->values, .n = DIRECTIONS, .m = 1, .k = k};
+    TERN_KERNEL(kernels, dot_f32, TERN_LAYOUT_NONE)(&dot);
+    set_slack(s);
+    s->bound.along = s->along;
+    s->bound.token = (tern_half_token){view->q, s->half_scales, s->half_shifts};
+    s->bound.n = PANEL;
+    s->bound.k = k;
+    s->top = top;
+    s->tiles = tiles;
+    s->asked = tern_round_up(top, GROUP); // as many as are computed at once
+}
+
+static void set_least(candidates *c) {
+    c->least = 0;
+    for (size_t i = 1; i < c->n; i++)
+        if (c->bounds[i] < c->bounds[c->least]) c->least = i;
+}
+
+static void consider(candidates *c, size_t asked, float bound, size_t row) {
+    if (c->n == asked && !(bound > c->bounds[c->least])) return;
+    if (isnan(bound)) return;
+    const size_t at = c->n < asked ? c->n++ : c->least;
+    c->bounds[at] = bound;
+    c->rows[at] = (uint32_t)row;
+    set_least(c);
+}
+
+void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
+    const size_t panels = s->w->n_padded / PANEL, n = s->w->n;
+    const size_t first = tern_line_cut(panels, s->tiles, tile), end = tern_line_cut(panels, s->tiles, tile + 1);
+    candidates *found = &s->found[tile];
+    found->n = 0;
+    for (size_t panel = first; panel < end; panel++) {
+        float bounds[PANEL];
+        tern_screen_args args = s->bound;
+        args.upper = bounds;
+        args.packed = s->w->packed + panel * tern_i8s_panel_bytes(s->k);
+        args.marks = s->marks + panel * (PANEL / GROUP) * TERN_SCREEN_GROUP_BYTES;
+        TERN_KERNEL(kernels, screen, TERN_LAYOUT_I8S32)(&args);
+        const size_t row0 = panel * PANEL, kept = n - row0 < PANEL ? n - row0 : PANEL;
+        memcpy(y + row0, bounds, kept * sizeof *y);
+        for (size_t i = 0; i < kept; i++) consider(found, s->asked, bounds[i], row0 + i);
+    }
+}
+
+static void compute_rows(const tern_screen *s, const tern_kernels *kernels, float *y, const uint32_t *rows, size_t n) {
+    const tern_screen_rows_args args = {.y = y,
+                                        .packed = s->w->packed,
+                                        .rows = rows,
+                                        .n = n,
+                                        .k = s->k,
+                                        .x = s->x,
+                                        .x_scales = s->x_scales,
+                                        .x_sums = s->x_sums};
+    if (n) TERN_KERNEL(kernels, screen_rows, TERN_LAYOUT_I8S32)(&args);
+}
+
+// The top-th largest of n >= top numbers, which change their places; -INFINITY with a NaN among them.
+static float top_of(float *y, size_t n, size_t top) {
+    for (size_t i = 0; i < n; i++)
+        if (isnan(y[i])) return -INFINITY;
+    for (size_t i = 0; i < top; i++) {
+        size_t best = i;
+        for (size_t j = i + 1; j < n; j++)
+            if (y[j] > y[best]) best = j;
+        const float swap = y[i];
+        y[i] = y[best];
+        y[best] = swap;
+    }
+    return y[top - 1];
+}
+
+void tern_screen_decide(tern_screen *s, const tern_kernels *kernels) {
+    candidates all = {.n = 0};
+    for (size_t tile = 0; tile < s->tiles; tile++)
+        for (size_t i = 0; i < s->found[tile].n; i++)
+            consider(&all, s->asked, s->found[tile].bounds[i], s->found[tile].rows[i]);
+    float y[REFINED];
+    compute_rows(s, kernels, y, all.rows, all.n);
+    s->threshold = all.n < s->top ? -INFINITY : top_of(y, all.n, s->top);
+    s->tokens++;
+    (void)atomic_fetch_add_explicit(&s->rows, all.n, memory_order_relaxed);
+}
+
+static void compute_survivors(const tern_screen *s, const tern_kernels *kernels, float *y, const uint32_t *rows, size_t n) {
+    float logits[ROWS_AT_ONCE];
+    compute_rows(s, kernels, logits, rows, n);
+    for (size_t i = 0; i < n; i++) y[rows[i]] = logits[i];
+}
+
+void tern_screen_finish(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
+    const size_t panels = s->w->n_padded / PANEL, n = s->w->n, last = tern_line_cut(panels, s->tiles, tile + 1) * PANEL;
+    const size_t end = last < n ? last : n;
+    uint32_t rows[ROWS_AT_ONCE];
+    size_t waiting = 0, survivors = 0;
+    for (size_t i = tern_line_cut(panels, s->tiles, tile) * PANEL; i < end; i++) {
+        if (y[i] < s->threshold) { // false for a NaN
+            y[i] = -INFINITY;
+            continue;
+        }
+        rows[waiting++] = (uint32_t)i;
+        if (waiting < ROWS_AT_ONCE) continue;
+        compute_survivors(s, kernels, y, rows, waiting);
+        survivors += waiting;
+        waiting = 0;
+    }
+    compute_survivors(s, kernels, y, rows, waiting);
+    (void)atomic_fetch_add_explicit(&s->rows, survivors + waiting, memory_order_relaxed);
+}
+
+// ---- facts --------------------------------------------------------------------------------------------------------------
+
+tern_screen_counts tern_screen_count(const tern_screen *s) {
+    const size_t panel = PANEL * tern_i8s_upper_bytes(s->k) + PANEL / GROUP * TERN_SCREEN_GROUP_BYTES;
+    const size_t row = tern_i8s_upper_bytes(s->k) + tern_i8s_lower_bytes(s->k);
+    const uint64_t rows = atomic_load_explicit(&s->rows, memory_order_relaxed);
+    return (tern_screen_counts){s->tokens, rows, s->tokens * (s->w->n_padded / PANEL * panel) + rows * row, s->paused};
+}
