@@ -38,6 +38,7 @@ INT8_HEADS = (Variant("INT8 head", ("--head", "int8")), Variant("screened head",
               Variant("screened head, 8 guessed tokens", ("--head", "screened", "--draft", "8")),
               Variant("screened head, 4 sequences at once", ("--head", "screened", "--parallel", "4")),
               Variant("screened head, top-k", ("--head", "screened", "--temp", "0.0001", "--top-k", "5")))
+ACT_BLOCKS = Variant("activations per 64", ("--act-block", "64"))  # of ternary models
 # What may not: each alone, on the best tier with 2 threads.
 VARIANTS = (
     Variant("8 guessed tokens at once", ("--draft", "8")),
@@ -109,6 +110,9 @@ def main() -> int:
             heads = [dataclasses.replace(v, options=("-t", "2", *v.options)) for v in INT8_HEADS]
             heads += [dataclasses.replace(v, name=f"screened head, {v.name}") for v in variants if v.packed and "--draft" not in v.options]
             failures += check(args, model, packed, Variant("INT8 head", ()), heads)
+            if tern(args, "info", "-m", model)["model"]["ternary_matrices"] > 0:
+                tern(args, "pack", model, packed, "-t", "2", *ACT_BLOCKS.options)
+                failures += check(args, model, packed, ACT_BLOCKS, variants)
     print(f"{failures} differ" if failures else "all the same")
     return 1 if failures else 0
 

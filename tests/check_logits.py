@@ -49,6 +49,7 @@ class Case:
     options: tuple[str, ...]
     meta: dict[str, float]
     positions: int = POSITIONS
+    act_block: int = 0
 
 
 # eps is made large, so that a wrong one shows in the logits.
@@ -75,6 +76,9 @@ CASES = (
     Case("q4_0_untied", ("--shape", "tiny", "--type", "Q4_0", "--head-type", "Q4_0", "--untied", "--seed", "14"), EPS),
     Case("f32_odd_sizes", (*GQA, "--hidden", "63", "--heads", "6", "--kv-heads", "3", "--head-dim", "14", "--ff", "95",
                            "--type", "F32", "--head-type", "F16", "--seed", "15"), EPS, LONG),
+    Case("ternary_uniform_act_64", (*GQA, "--type", "TQ2_0", "--seed", "16"), EPS, act_block=64),
+    Case("ternary_varied_act_32", (*GQA, "--type", "TQ1_0", "--scales", "varied", "--seed", "17"), EPS, act_block=32),
+    Case("q8_0_act_128", (*GQA, "--type", "Q8_0", "--seed", "18"), EPS, act_block=128),  # which has blocks of 32 as it is
     *arch_cases(),
 )
 
@@ -276,25 +280,26 @@ def check_sharpness(judge: reference.Reference, tokens: list[int], expected: np.
     return found
 
 
-def load(tern: ternlib.Tern, path: Path, form: str) -> ternlib.Model:
+def load(tern: ternlib.Tern, path: Path, form: str, act_block: int) -> ternlib.Model:
     """With the head as the reference has it: small codes as in the file, all else in INT8."""
-    model = tern.load(path, form)
+    model = tern.load(path, form, act_block=act_block)
     if model.info.head != b"i6b32":
         return model
     model.close()
-    return tern.load(path, form, "int8")
+    return tern.load(path, form, "int8", act_block)
 
 
 def check_case(tern: ternlib.Tern, case: Case, folder: Path, seed: int) -> None:
     path = make_model(case, folder)
-    judge = reference.Reference(str(path), quantized=True, dtype=np.float64, session=case.positions)
+    judge = reference.Reference(str(path), quantized=True, dtype=np.float64, session=case.positions, act_block=case.act_block)
     tokens, expected, margin = choose_tokens(judge, case.positions, np.random.default_rng(seed))
     replay, _ = judge.forward(tokens)
     require(relative_error(replay, expected).max() < 1e-9, "the reference disagrees with itself")
-    noise = relative_error(reference.Reference(str(path), quantized=True, session=case.positions).forward(tokens)[0], expected).max()
+    noise = relative_error(reference.Reference(str(path), quantized=True, session=case.positions, act_block=case.act_block).forward(tokens)[0],
+                           expected).max()
     mistakes = check_sharpness(judge, tokens, expected)
     for form in ("lut", "mad") if "ternary" in case.name or "TQ" in case.name else ("auto",):
-        model = load(tern, path, form)
+        model = load(tern, path, form, case.act_block)
         actual = check_ways_are_identical(model, tokens, tokens[::-1])
         error = relative_error(actual, expected)
         model.close()

@@ -59,6 +59,9 @@ class Errors(unittest.TestCase):
         self.check(USAGE, "generate", "-m", TERNARY, "--head", "none", says=["--head none", "int4"])
         self.check(USAGE, "generate", "-m", TERNARY, "--kv", "f64", says=["--kv f64", "int8"])
         self.check(USAGE, "compare", "a", "b", "--kv-b", "f64", says=["--kv-b f64", "int8"])
+        for size in ("0", "48", "512", "row", "-32"):
+            self.check(USAGE, "generate", "-m", TERNARY, f"--act-block={size}", says=[f"--act-block {size}", "256"])
+        self.check(USAGE, "compare", "a", "b", "--act-block-b", "1", says=["--act-block-b 1", "256"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "2", "--prompt-cache", "c", says=["--prompt-cache"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "2", "--draft", "2", says=["--draft", "--parallel"])
         self.check(USAGE, "generate", "-m", TERNARY, "-p", "x", "--parallel", "0", says=["--parallel 0"])
@@ -166,6 +169,8 @@ class Info(unittest.TestCase):
         self.assertEqual((model["head"], model["head_bytes"] * 8), ("i6b32", model["vocab"] * 256 * 6.875))
         exact = json.loads(tern("info", "--json", "-m", INT8, "--head", "exact").stdout)["model"]
         self.assertEqual((exact["head"], exact["int8_matrices"]), ("Q8_0", model["int8_matrices"] - 1))
+        self.assertEqual(model["act_block"], 0)
+        self.assertEqual(json.loads(tern("info", "--json", "-m", INT8, "--act-block", "64").stdout)["model"]["act_block"], 64)
 
     def test_people_see_the_same_tier_as_scripts(self):
         for tier in ("scalar", None):
@@ -668,6 +673,14 @@ class Pack(unittest.TestCase):
             self.assertIn(b"verified", tern("pack", "--verify", self.packed).stdout)
             self.assertEqual(os.listdir(self.folder), ["model.tern"])
 
+    def test_a_packed_model_keeps_its_blocks_of_activations(self):
+        self.assertEqual(tern("pack", TERNARY, self.packed, "--act-block", "32").returncode, 0)
+        want = self.generate("-m", TERNARY, "--act-block", "32")
+        for options in ([], ["--act-block", "32"], ["--act-block", "auto"]):
+            self.assertEqual(self.generate("-m", self.packed, *options), want)
+        self.assertIn(b"activations in blocks of 32", tern("info", "-m", self.packed).stdout)
+        self.check(FAILED, "generate", "-m", self.packed, "--act-block", "64", says=["act-block 32", "64", "tern pack"])
+
     def test_info_tells_what_a_packed_model_was_packed_for(self):
         self.assertEqual(tern("pack", TERNARY, self.packed, "-t", "1", "--isa", "scalar").returncode, 0)
         model = json.loads(tern("info", "-m", self.packed, "--isa", "scalar", "-t", "1", "--json").stdout)["model"]
@@ -686,6 +699,7 @@ class Pack(unittest.TestCase):
         self.check(FAILED, "pack", "--verify", TERNARY, says=["tern pack"])
         self.check(FAILED, "generate", "-m", TERNARY, "--load", "map", says=["tern pack"])
         self.check(FAILED, "generate", "-m", self.packed, "--head", "int4", says=["int4", "tern pack"])
+        self.check(FAILED, "generate", "-m", self.packed, "--act-block", "64", says=["act-block 64", "tern pack"])
         bytes_of = bytearray(Path(self.packed).read_bytes())
         bytes_of[-1] ^= 1
         Path(self.packed).write_bytes(bytes_of)

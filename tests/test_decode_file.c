@@ -335,6 +335,29 @@ static void the_form_of_the_head_makes_no_other_model(void **unused) {
     tear_down(&r);
 }
 
+// Keys and values depend on it, the model's file does not.
+static void files_of_another_act_block_are_refused_with_its_name(void **unused) {
+    (void)unused;
+    rig r;
+    set_up(&r, models[0], TERN_KV_F16);
+    append(&r, r.session, 5);
+    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    const tern_model_params params = {.struct_size = sizeof params, .act_block = 64};
+    rig other = {.ctx = r.ctx};
+    assert_int_equal(tern_model_load(r.ctx, &other.model, models[0], &params), TERN_OK);
+    tern_session *s = new_session(other.model, TERN_KV_F16, CTX);
+    refused(&other, s, TERN_ERR_UNSUPPORTED, "act-block auto");
+    other.n_vocab = r.n_vocab;
+    append(&other, s, 5);
+    assert_int_equal(tern_session_save(s, path), TERN_OK);
+    refused(&r, r.session, TERN_ERR_UNSUPPORTED, "act-block 64");
+    tern_session_reset(s);
+    assert_int_equal(tern_session_restore(s, path), TERN_OK);
+    tern_session_destroy(s);
+    tern_model_destroy(other.model);
+    tear_down(&r);
+}
+
 // A model with LongRoPE, and its bytes with another factor on the rotated keys.
 static void keys_that_are_rotated_otherwise_are_refused(void **unused) {
     (void)unused;
@@ -430,6 +453,7 @@ int main(void) {
         cmocka_unit_test(files_of_another_model_or_type_are_refused_and_change_nothing),
         cmocka_unit_test(a_file_of_another_model_with_more_tokens_is_not_called_damaged),
         cmocka_unit_test(the_form_of_the_head_makes_no_other_model),
+        cmocka_unit_test(files_of_another_act_block_are_refused_with_its_name),
         cmocka_unit_test(keys_that_are_rotated_otherwise_are_refused),
         cmocka_unit_test(only_a_saved_session_is_replaced),
     };

@@ -104,6 +104,8 @@ static void packed_models_have_the_same_logits(void **unused) {
                 const tern_model_params lut = {.struct_size = sizeof lut, .form = TERN_FORM_LUT};
                 check_same(ctx, models[i], NULL);
                 if (i == 0) check_same(ctx, models[i], &lut);
+                const tern_model_params blocks = {.struct_size = sizeof blocks, .act_block = 64};
+                if (i < 2) check_same(ctx, models[i], &blocks);
             }
             tern_context_destroy(ctx);
         }
@@ -340,6 +342,16 @@ static void other_formats_tiers_and_forms_are_refused_with_the_remedy(void **unu
     assert_int_equal(decode(one, packed_path, &head, got), TERN_ERR_UNSUPPORTED);
     assert_non_null(strstr(tern_context_error(one), "int4"));
     assert_int_equal(decode(one, packed_path, &form, got), TERN_ERR_UNSUPPORTED);
+    const tern_model_params blocks = {.struct_size = sizeof blocks, .act_block = 64},
+                            others = {.struct_size = sizeof others, .act_block = 32},
+                            none = {.struct_size = sizeof none, .act_block = 48};
+    assert_int_equal(decode(one, packed_path, &blocks, got), TERN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(tern_context_error(one), "act-block 64"));
+    assert_int_equal(decode(one, packed_path, &none, got), TERN_ERR_ARG);
+    save(one, TERN_TEST_MODELS "/tiny-tq2_0.gguf", bad_path, &blocks);
+    assert_int_equal(decode(one, bad_path, &others, got), TERN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(tern_context_error(one), "tern pack"));
+    assert_int_equal(decode(one, bad_path, NULL, got), TERN_OK); // as it was packed
     free(bad);
 }
 

@@ -46,6 +46,11 @@ static tern_status from_trits(tern_weights **w, const kind *t, size_t n, size_t 
     const tern_weights_params p = params_of(t);
     return tern_weights_from_trits(ctx, w, codes, scales, block_of(t, k), n, k, k, &p);
 }
+static tern_status from_act_blocks(tern_weights **w, const kind *t, size_t n, size_t k) {
+    tern_weights_params p = params_of(t);
+    p.act_block = 32;
+    return tern_weights_from_trits(ctx, w, codes, scales, block_of(t, k), n, k, k, &p);
+}
 static tern_status from_two_forms(tern_weights **w, const kind *t, size_t n, size_t k) {
     tern_weights_params p = params_of(t);
     p.many_tokens = 2;
@@ -79,6 +84,9 @@ static const kind kinds[] = {
     {"trits per row", from_trits, SIZE_MAX, -1, 1, TERN_FORM_LUT},
     {"trits per 64", from_trits, 64, -1, 1, TERN_FORM_MAD},
     {"trits per 16, tables", from_trits, 16, -1, 1, TERN_FORM_LUT},
+    {"trits, activations per 32", from_act_blocks, 0, -1, 1, TERN_FORM_MAD},
+    {"trits per row, activations per 32, tables", from_act_blocks, SIZE_MAX, -1, 1, TERN_FORM_LUT},
+    {"trits per 64, activations per 32", from_act_blocks, 64, -1, 1, TERN_FORM_MAD},
     {"trits in two forms", from_two_forms, 0, -1, 1, TERN_FORM_LUT},
     {"four levels", from_q2, 64, -1, 2, TERN_FORM_AUTO},
     {"signs", from_signs, SIZE_MAX, -1, 0, TERN_FORM_AUTO},
@@ -148,13 +156,13 @@ static void damage(tern_stored_form *f) {
                                           "i4b32", "i4m32", "i4k", "i6b32", "",   "t5x"};
     uint64_t *const numbers[] = {&f->n, &f->k, &f->unit_rows, &f->scale_block};
     uint64_t *number = numbers[random_below(4)];
-    switch (random_below(6)) {
+    switch (random_below(7)) {
     case 0:
         memset(f->layout, 0, sizeof f->layout);
         strcpy(f->layout, layouts[random_below(sizeof layouts / sizeof *layouts)]);
         break;
     case 1:
-        f->scale_kind = (uint32_t)random_below(4);
+        f->scale_kind = (uint16_t)random_below(4);
         break;
     case 2:
         f->codes = (uint32_t)random_below(4);
@@ -163,6 +171,9 @@ static void damage(tern_stored_form *f) {
         *number += next_random() % 257 - 128; // wraps
         break;
     case 4:
+        f->act_block = (uint16_t)(random_below(40) * 16);
+        break;
+    case 5:
         *number = next_random() >> random_below(64);
         break;
     default:

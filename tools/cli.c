@@ -151,14 +151,28 @@ static tern_load load_of(const char *option, const char *text) {
     cli_usage("%s %s: give auto, map or copy", option, text);
 }
 
+size_t cli_act_block(const char *option, const char *text) {
+    static const char *const names[] = {"auto", "32", "64", "128", "256"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) return i ? (size_t)strtoul(text, NULL, 10) : 0;
+    cli_usage("%s %s: give auto, 32, 64, 128 or 256", option, text);
+}
+
 static error_t parse_head(int key, char *arg, struct argp_state *state) {
-    if (key == CLI_KEY_LOAD) {
-        ((cli_options *)state->input)->load = load_of("--load", arg);
+    cli_options *options = state->input;
+    switch (key) {
+    case CLI_KEY_HEAD:
+        options->head = cli_head_form("--head", arg);
         return 0;
+    case CLI_KEY_LOAD:
+        options->load = load_of("--load", arg);
+        return 0;
+    case CLI_KEY_ACT_BLOCK:
+        options->act_block = cli_act_block("--act-block", arg);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
-    if (key != CLI_KEY_HEAD) return ARGP_ERR_UNKNOWN;
-    ((cli_options *)state->input)->head = cli_head_form("--head", arg);
-    return 0;
 }
 static const struct argp_option head_options[] = {
     {"head", CLI_KEY_HEAD, "FORM", 0,
@@ -168,6 +182,11 @@ static const struct argp_option head_options[] = {
     {"load", CLI_KEY_LOAD, "HOW", 0,
      "Weights of a packed model (tern pack): map (used in the file's pages: quick start), copy (read into memory of their own: "
      "quick tokens) or auto (default)",
+     1},
+    {"act-block", CLI_KEY_ACT_BLOCK, "SIZE", 0,
+     "Elements of a row that get a scale of their own where activations are quantized: 32, 64, 128, 256 or auto (default: as "
+     "the "
+     "weights ask for, whole rows where they have one scale); smaller is more exact and slower",
      1},
     {0}};
 const struct argp cli_head_argp = {.options = head_options, .parser = parse_head};
@@ -248,6 +267,7 @@ int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **m
                                       .form = options->form,
                                       .head = options->head,
                                       .load = options->load,
+                                      .act_block = options->act_block,
                                       .progress = show_loading,
                                       .progress_user = &l};
     const tern_status status = tern_model_load(ctx, model, options->model, &params);

@@ -35,7 +35,7 @@ int cli_fail_status(const tern_context *ctx, tern_status status);
 // ---- Options ----------------------------------------------------------------------------------------------
 
 // Keys of options without a short form; argp wants them outside the range of characters.
-enum { CLI_KEY_ISA = 0x100, CLI_KEY_JSON, CLI_KEY_KERNEL, CLI_KEY_HEAD, CLI_KEY_LOAD, CLI_KEY_KV, CLI_KEY_OWN };
+enum { CLI_KEY_ISA = 0x100, CLI_KEY_JSON, CLI_KEY_KERNEL, CLI_KEY_HEAD, CLI_KEY_LOAD, CLI_KEY_KV, CLI_KEY_ACT_BLOCK, CLI_KEY_OWN };
 
 // Options that several commands take. A command whose struct begins with this one puts the argps it wants among its children.
 typedef struct cli_options {
@@ -50,11 +50,12 @@ typedef struct cli_options {
     tern_head_form head;
     tern_load load;
     tern_kv_type kv;
+    size_t act_block;
 } cli_options;
 extern const struct argp cli_machine_argp; // -t, --isa, --json, --help
 extern const struct argp cli_model_argp;   // -m
 extern const struct argp cli_kernel_argp;  // --kernel
-extern const struct argp cli_head_argp;    // --head, --load
+extern const struct argp cli_head_argp;    // --head, --load, --act-block
 extern const struct argp cli_kv_argp;      // --kv
 
 #define CLI_ENVIRONMENT                                                                                                        \
@@ -74,6 +75,7 @@ long long cli_integer(const char *option, const char *text, long long min, long 
 void cli_shape(const char *option, const char *text, size_t *n, size_t *k);
 tern_head_form cli_head_form(const char *option, const char *text);
 tern_kv_type cli_kv_type(const char *option, const char *text);
+size_t cli_act_block(const char *option, const char *text);
 double cli_real(const char *option, const char *text, double min, double max);
 
 // ---- Context, model ---------------------------------------------------------------------------------------

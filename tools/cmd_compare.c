@@ -14,9 +14,11 @@ typedef struct compare_options {
     bool other_head_given;
     tern_kv_type other_kv;
     bool other_kv_given;
+    size_t other_act_block;
+    bool other_act_block_given;
 } compare_options;
 
-enum { KEY_HEAD_B = CLI_KEY_OWN, KEY_KV_B };
+enum { KEY_HEAD_B = CLI_KEY_OWN, KEY_KV_B, KEY_ACT_BLOCK_B };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     compare_options *o = state->input;
@@ -39,6 +41,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->other_kv = cli_kv_type("--kv-b", arg);
         o->other_kv_given = true;
         return 0;
+    case KEY_ACT_BLOCK_B:
+        o->other_act_block = cli_act_block("--act-block-b", arg);
+        o->other_act_block_given = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -46,6 +52,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 static const struct argp_option own_options[] = {
     {"head-b", KEY_HEAD_B, "FORM", 0, "Form of B's output head, where it is another one than A's", 1},
     {"kv-b", KEY_KV_B, "TYPE", 0, "Keys and values of B's context, where they are others than A's", 1},
+    {"act-block-b", KEY_ACT_BLOCK_B, "SIZE", 0, "Blocks of B's activations, where they are others than A's", 1},
     {0}};
 static const struct argp_child children[] = {{&windows_argp, 0, NULL, 0},     {&cli_kernel_argp, 0, NULL, 0},
                                              {&cli_head_argp, 0, NULL, 0},    {&cli_kv_argp, 0, NULL, 0},
@@ -64,6 +71,7 @@ static const struct argp argp = {
         "  tern compare model-f16.gguf model-q4.gguf -f book.txt\n"
         "  tern compare model.gguf model.gguf --head exact --head-b int4 -f book.txt\n"
         "  tern compare model.gguf model.gguf --kv-b int8 -f book.txt\n"
+        "  tern compare model.gguf model.gguf --act-block 32 --act-block-b auto -f book.txt\n"
         "  tern compare a.gguf b.gguf -f book.txt --json | jq .mean_kl_nats\n"
         "\n" CLI_ENVIRONMENT};
 
@@ -197,6 +205,7 @@ int cmd_compare(int argc, char **argv) {
     second.model = options.other;
     if (options.other_head_given) second.head = options.other_head;
     if (options.other_kv_given) second.kv = options.other_kv;
+    if (options.other_act_block_given) second.act_block = options.other_act_block;
     tern_context *ctx = NULL;
     windows w = {.n = 0};
     result r = {.a.kv = options.windows.base.kv, .b.kv = second.kv};

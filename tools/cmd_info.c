@@ -126,7 +126,7 @@ static json_t *tensor_types(const tern_model *model) {
 
 static json_t *model_json(const tern_model_info *m, const char *path, json_t *types) {
     return json_pack("{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:s, s:I, "
-                     "s:o, s:I, s:O}", //
+                     "s:o, s:I, s:I, s:O}", //
                      "path", cli_text_json(path), "architecture", cli_text_json(m->architecture), "name",
                      cli_text_json(m->name), "tokenizer", m->tokenizer, //
                      "layers", (json_int_t)m->n_layers, "hidden", (json_int_t)m->n_embd, "ffn", (json_int_t)m->n_ff, "heads",
@@ -137,7 +137,7 @@ static json_t *model_json(const tern_model_info *m, const char *path, json_t *ty
                      "ternary_matrices", (json_int_t)m->n_ternary, "int8_matrices", (json_int_t)m->n_int8, "head", m->head,
                      "head_bytes", (json_int_t)m->head_bytes, "packed_for",
                      m->packed_tier ? cli_text_json(m->packed_tier) : json_null(), "packed_threads",
-                     (json_int_t)m->packed_threads, "types", types);
+                     (json_int_t)m->packed_threads, "act_block", (json_int_t)m->act_block, "types", types);
 }
 
 // A name out of a file: no control character of it reaches the terminal.
@@ -158,6 +158,7 @@ static void print_model(const tern_model_info *m, const char *path, const json_t
                  (double)m->bytes_per_token / mega);
     (void)printf("          head %s, %.2f bits per weight, %.1f MB\n", m->head,
                  (double)m->head_bytes * 8 / ((double)m->n_vocab * (double)m->n_embd), (double)m->head_bytes / mega);
+    if (m->act_block) (void)printf("          activations in blocks of %zu, or less\n", m->act_block);
     if (m->packed_tier) (void)printf("          packed for %s and %u threads\n", m->packed_tier, m->packed_threads);
     (void)printf("          matrices: %zu ternary, %zu of 4 to 8 bits; tensors in the file:", m->n_ternary, m->n_int8);
     const char *name;

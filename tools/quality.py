@@ -83,7 +83,7 @@ def windows_of(tokens: list[int], size: int) -> list[list[int]]:
 
 def measure(args: argparse.Namespace) -> dict:
     tern = ternlib.Tern(args.library, args.threads)
-    model = tern.load(args.model, args.form, args.head)
+    model = tern.load(args.model, args.form, args.head, args.act_block)
     windows = [w for text in args.text for w in windows_of(model.tokenize(text.read_text(encoding="utf-8")), args.window)]
     progress("reading the model in float32")
     judge = reference.Reference(str(args.model))
@@ -98,6 +98,7 @@ def measure(args: argparse.Namespace) -> dict:
     perplexity, tern_perplexity = (float(np.exp(all_of[key].mean())) for key in ("loss", "tern_loss"))
     result = {"schema": SCHEMA, "model": str(args.model), "tokens": len(all_of["kl"]), "window": args.window,
               "threads": tern.lib.tern_context_threads(tern.handle), "form": args.form, "head": model.info.head.decode(), "kv": args.kv,
+              "act_block": args.act_block,
               "mean_kl": float(all_of["kl"].mean()), "max_kl": float(all_of["kl"].max()),
               "agreement_percent": 100 * float(all_of["same"].mean()),
               "perplexity": perplexity, "tern_perplexity": tern_perplexity,
@@ -130,6 +131,7 @@ def main() -> int:
     parser.add_argument("--form", choices=ternlib.FORMS, default="auto", help="kernels of ternary matrices (default: auto)")
     parser.add_argument("--head", choices=ternlib.HEADS, default="auto", help="form of the output head (default: auto)")
     parser.add_argument("--kv", choices=ternlib.KV_TYPES, default="f16", help="keys and values of the context (default: f16)")
+    parser.add_argument("--act-block", type=int, default=0, metavar="SIZE", help="blocks of activations (default: 0, as the weights ask for)")
     parser.add_argument("--library", type=Path, default=ternlib.DEFAULT_LIBRARY, help="libtern.so (default: build/release)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()

@@ -145,11 +145,13 @@ def uniform_ternary_scale(tensor) -> bool:
     return len(np.unique(scales[scales != 0])) <= 1
 
 
-def quantized_matrix(tensor) -> Matrix:
-    """A matrix as Tern multiplies it."""
+def quantized_matrix(tensor, act_block: int) -> Matrix:
+    """A matrix as Tern multiplies it, with activations in blocks of act_block (0: any) or smaller ones."""
     w = dequantize(tensor)
     if tensor.tensor_type in TERNARY:
-        return Matrix(w, ROW if uniform_ternary_scale(tensor) else TERNARY_BLOCK)
+        block = w.shape[1] if uniform_ternary_scale(tensor) else TERNARY_BLOCK
+        block = min(block, act_block or block)
+        return Matrix(w, ROW if block == w.shape[1] else block)
     return Matrix(w if tensor.tensor_type in EXACT_PER_32 else to_int8_blocks(w), INT8_BLOCK)
 
 
@@ -170,11 +172,11 @@ def round_activations(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray
 class Reference:
     """A model and its forward pass; every step is a method, so that a test can break one on purpose."""
 
-    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32, session: int | None = None):
-        """session: tokens that the session holds (LongRoPE has other rotations for long ones)."""
+    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32, session: int | None = None, act_block: int = 0):
+        """session: tokens that the session holds (LongRoPE has other rotations for long ones); act_block: as of tern_model_params."""
         meta, self.tensors = read_file(path)
         self.config = read_config(meta, self.tensors, session)
-        self.quantized = quantized
+        self.quantized, self.act_block = quantized, act_block
         self.dtype = np.dtype(dtype)
         self.tie_margin = np.empty(0)  # of the last forward: per token, over all of its rounded activations
         self.embd = dequantize(self.tensors["token_embd.weight"])
@@ -209,7 +211,7 @@ class Reference:
 
     def matrix(self, name: str) -> Matrix:
         tensor = self.tensors[name]
-        found = quantized_matrix(tensor) if self.quantized else Matrix(dequantize(tensor), ROW)
+        found = quantized_matrix(tensor, self.act_block) if self.quantized else Matrix(dequantize(tensor), ROW)
         return dataclasses.replace(found, w=found.w.astype(self.dtype))
 
     def round(self, x: np.ndarray, block: int) -> np.ndarray:

@@ -32,7 +32,8 @@ class ContextParams(Params):
 
 
 class ModelParams(Params):
-    _fields_ = [("struct_size", c_size_t), ("form", c_int), ("progress", c_void_p), ("progress_user", c_void_p), ("head", c_int)]
+    _fields_ = [("struct_size", c_size_t), ("form", c_int), ("progress", c_void_p), ("progress_user", c_void_p), ("head", c_int),
+                ("load", c_int), ("act_block", c_size_t)]
 
 
 class SessionParams(Params):
@@ -136,9 +137,10 @@ class Session:
 class Model:
     """A loaded model; sessions made by `session` end with it."""
 
-    def __init__(self, tern: "Tern", path: str, form: str, head: str):
+    def __init__(self, tern: "Tern", path: str, form: str, head: str, act_block: int):
         self.tern, self.handle, self.sessions = tern, c_void_p(), []
-        tern.check(tern.lib.tern_model_load(tern.handle, byref(self.handle), str(path).encode(), byref(ModelParams(form=FORMS[form], head=HEADS[head]))))
+        params = ModelParams(form=FORMS[form], head=HEADS[head], act_block=act_block)
+        tern.check(tern.lib.tern_model_load(tern.handle, byref(self.handle), str(path).encode(), byref(params)))
         self.info = ModelInfo()
         tern.check(tern.lib.tern_model_get_info(self.handle, byref(self.info)))
 
@@ -186,8 +188,8 @@ class Tern:
             detail = self.lib.tern_context_error(self.handle).decode()
             raise TernError(detail or self.lib.tern_status_string(status).decode())
 
-    def load(self, path: str | Path, form: str = "auto", head: str = "auto") -> Model:
-        return Model(self, str(path), form, head)
+    def load(self, path: str | Path, form: str = "auto", head: str = "auto", act_block: int = 0) -> Model:
+        return Model(self, str(path), form, head, act_block)
 
     def variant(self, stage: str) -> str:
         """The tier that runs a stage, e.g. "avx2"."""

@@ -47,12 +47,15 @@ typedef struct tern_model_params {
     void *progress_user;
     tern_head_form head;
     tern_load load;
+    size_t act_block; // elements of a row that get a scale of their own where activations are quantized: 32, 64, 128 or 256, or 0:
+                      // as each matrix asks for, whole rows where it has one scale. Matrices with smaller blocks keep those.
+                      // Smaller blocks bring predictions nearer to those of float activations and cost time (docs/numerics.md)
 } tern_model_params;
 
-// Maps the file, checks every size in it, packs the weights for this context's kernels, unless tern_model_save() wrote it. Form
-// and head of a packed model are those it was packed with; asking for others is UNSUPPORTED. The file stays mapped while the
+// Maps the file, checks every size in it, packs the weights for this context's kernels, unless tern_model_save() wrote it. Form,
+// head and act_block of a packed model are those it was packed with; asking for others is UNSUPPORTED. The file stays mapped while the
 // model lives and must not be changed or shortened meanwhile: reading a page that is gone ends the process with SIGBUS. Errors:
-// IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
+// ARG, IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
 TERN_API tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *path, const tern_model_params *params);
 // After its sessions and samplers, before its context.
 TERN_API void tern_model_destroy(tern_model *model);
@@ -82,6 +85,7 @@ typedef struct tern_model_info {
     const char
         *packed_tier; // of a packed model: the instruction set that it was packed for (lives as long as the model); else NULL
     uint32_t packed_threads; // and the threads; else 0
+    size_t act_block;        // as it was asked for when the model was loaded or packed
 } tern_model_info;
 TERN_API tern_status tern_model_get_info(const tern_model *model, tern_model_info *info);
 
@@ -193,8 +197,8 @@ TERN_API tern_status tern_session_copy(tern_session *to, const tern_session *fro
 // MEMORY.
 TERN_API tern_status tern_session_save(tern_session *session, const char *path);
 // The session holds those tokens afterwards instead of its own, or the first n_ctx of them, and goes on with the bits of the
-// saved one; logits come with the next decode. Model file and kv must be those of the saved session. Errors that leave the
-// session as it was: ARG, UNSUPPORTED (another model, kv, rotation of LongRoPE or version of the format; the message has the
+// saved one; logits come with the next decode. Model file, act_block and kv must be those of the saved session. Errors that leave the
+// session as it was: ARG, UNSUPPORTED (another model, act_block, kv, rotation of LongRoPE or version of the format; the message has the
 // remedy), FORMAT (no saved session, or a damaged header), IO (cannot be opened), MEMORY. Errors that leave it empty: FORMAT
 // (damaged behind its header), IO (cannot be read).
 TERN_API tern_status tern_session_restore(tern_session *session, const char *path);

@@ -57,6 +57,9 @@ typedef struct tern_weights_params {
     // reported apart.
     size_t many_tokens;
     tern_form many_tokens_form;
+    size_t act_block; // activations of the products get a scale for each act_block elements of a row, where the weight would have
+                      // larger blocks of them, or whole rows: 0 (none smaller), or a multiple of 16 that divides larger blocks
+                      // of scales. More exact and slower, with the same bytes. INT8, 6-bit and 4-bit weights per 32 stay with 32
 } tern_weights_params;
 
 // Ternary weights. trits[n * ldw + k] in {-1, 0, +1}; ldw >= k. The real weight is trit * scale.
@@ -119,7 +122,7 @@ typedef struct tern_weights_info {
     size_t bytes;           // of packed codes, scales and corrections: what one product reads
     double bits_per_weight; // bytes * 8 / (n * k)
     size_t scale_block;     // 0: one scale; k: per row; else per block
-    size_t act_block;       // the activation block this weight needs: 0 (one scale per token) or scale_block
+    size_t act_block;       // the activation block this weight needs: 0 (one scale per token), scale_block, or what was asked for
     const char *layout;     // name of the byte layout (kernels/layout.h), e.g. "t5"; static
     const char *kernel;     // symbol of the variant that this context runs on it, e.g. "tern_lut_gemm_t5_avx512vbmi"; static
     size_t huge_page_bytes; // of the packed codes of the first form: how many lie on huge pages now, as /proc/self/smaps tells

@@ -8,7 +8,7 @@
 // What is known of a ternary weight when it is packed.
 typedef struct tern_choice {
     size_t n, k;
-    size_t scale_block; // 0: no ternary block scales
+    size_t scale_block; // depth of K-slices: of ternary block scales, or of blocks of activations; 0: one slice
     size_t m;           // tokens expected in one product; 0: not known, one or many
     bool cached;        // it is expected to stay in cache from one product to the next
     int threads;

@@ -30,7 +30,8 @@ tern_status tern_model_get_info(const tern_model *m, tern_model_info *info) {
                                   .head = m->head.layout,
                                   .head_bytes = m->head.bytes,
                                   .packed_tier = m->packed ? m->packed->header.tier : NULL,
-                                  .packed_threads = m->packed ? m->packed->header.threads : 0};
+                                  .packed_threads = m->packed ? m->packed->header.threads : 0,
+                                  .act_block = m->act_block};
     return tern_info_write(info, &full, sizeof full, "tern_model_info", NULL);
 }
 

@@ -74,6 +74,7 @@ tern_status tern_load_rows(tern_loader *ld, const tern_gguf_tensor *t, const ter
     const tern_weights_params params = {
         .struct_size = sizeof params,
         .form = ld->params->form,
+        .act_block = ld->params->act_block,
         .first_row = rows->first,
         .n_rows = rows->count,
         // Each token reads every matrix: they stay in cache all together or not at all.

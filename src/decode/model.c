@@ -68,6 +68,8 @@ static const char *const head_names[] = {
     [TERN_HEAD_INT4] = "int4", [TERN_HEAD_INT6] = "int6",   [TERN_HEAD_SCREENED] = "screened"};
 enum { HEAD_FORMS = sizeof head_names / sizeof *head_names };
 
+static bool is_act_block(size_t block) { return block == 0 || block == 32 || block == 64 || block == 128 || block == 256; }
+
 // What is asked for is what was packed, or nothing was asked for.
 static tern_status check_forms(const tern_loader *ld) {
     static const char *const form_names[] = {[TERN_FORM_AUTO] = "auto", [TERN_FORM_LUT] = "lut", [TERN_FORM_MAD] = "mad"};
@@ -83,7 +85,14 @@ static tern_status check_forms(const tern_loader *ld) {
     if (p->form != TERN_FORM_AUTO && (uint32_t)p->form != h->form)
         return tern_packed_refuse(ld->ctx, packed, TERN_ERR_UNSUPPORTED, "kernels %s were packed for, and %s are asked for",
                                   form_names[h->form], form_names[p->form]);
-    return TERN_OK;
+    if (!is_act_block(h->act_block))
+        return tern_packed_refuse(ld->ctx, packed, TERN_ERR_FORMAT, "its header has blocks of activations that do not exist");
+    if (p->act_block == 0 || p->act_block == h->act_block) return TERN_OK;
+    if (h->act_block == 0)
+        return tern_packed_refuse(ld->ctx, packed, TERN_ERR_UNSUPPORTED,
+                                  "it was packed without blocks of activations, and act-block %zu is asked for", p->act_block);
+    return tern_packed_refuse(ld->ctx, packed, TERN_ERR_UNSUPPORTED, "it was packed with act-block %u, and %zu is asked for",
+                              (unsigned)h->act_block, p->act_block);
 }
 
 static tern_status open_packed(tern_loader *ld, const char *path) {
@@ -93,6 +102,7 @@ static tern_status open_packed(tern_loader *ld, const char *path) {
     if (status != TERN_OK) return status;
     m->form = (tern_form)h->form;
     m->head_form = (tern_head_form)h->head;
+    m->act_block = h->act_block;
     status = tern_gguf_open_bytes(&m->gguf, path, m->packed->map + h->gguf_offset, (size_t)h->gguf_bytes, &ld->ctx->allocator,
                                   &ld->ctx->error);
     if (status != TERN_OK) return status;
@@ -108,6 +118,7 @@ static tern_status open_file(tern_loader *ld, const char *path) {
     if (m->packed) return open_packed(ld, path);
     m->form = ld->params->form;
     m->head_form = ld->params->head;
+    m->act_block = ld->params->act_block;
     if (ld->params->load == TERN_LOAD_MAP)
         return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
                          "%s is not a packed model, and only those are used where they are mapped; make one with tern pack",
@@ -162,6 +173,8 @@ tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *p
     tern_status status = tern_params_read(&p, sizeof p, params, "tern_model_params", &ctx->error);
     if (status != TERN_OK) return status;
     if (p.head > TERN_HEAD_SCREENED) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_head_form %d", (int)p.head);
+    if (!is_act_block(p.act_block))
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "act_block = %zu is neither 0, 32, 64, 128 nor 256", p.act_block);
     if (p.load > TERN_LOAD_COPY) return tern_fail(&ctx->error, TERN_ERR_ARG, "unknown tern_load %d", (int)p.load);
     tern_model *m = tern_alloc(&ctx->allocator, 1, sizeof *m);
     if (!m) return tern_fail(&ctx->error, TERN_ERR_MEMORY, "out of memory");

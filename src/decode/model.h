@@ -91,6 +91,7 @@ struct tern_model {
     tern_gguf *gguf;            // the file, or the part of a packed one
     tern_form form;             // as they were asked for, or as the packed file has them
     tern_head_form head_form;   //
+    size_t act_block;           //
     tern_tokenizer *tokenizer;
     tern_hyper hyper;
     const tern_gguf_tensor *token_embd;

@@ -171,7 +171,8 @@ static tern_status make_header(tern_packing *p) {
     h->threads = (uint32_t)p->ctx->threads;
     h->n_params = p->m->n_params;
     h->head = (uint32_t)p->m->head_form;
-    h->form = (uint32_t)p->m->form;
+    h->form = (uint16_t)p->m->form;
+    h->act_block = (uint16_t)p->m->act_block;
     (void)snprintf(h->tier, sizeof h->tier, "%s", tern_tier_name(p->ctx->kernels.tier));
     (void)snprintf(h->tern_version, sizeof h->tern_version, "%s", tern_version());
     // The checksums stand before what they are of, so their number decides where that begins, and not the other way round.

@@ -35,7 +35,8 @@ typedef struct tern_packed_header {
     uint64_t small_bytes; // of the GGUF part before the rows of embeddings: verified at each start
     uint64_t data_offset, data_bytes;
     uint64_t n_params;
-    uint32_t head, form;                     // tern_head_form, tern_form that were asked for
+    uint32_t head;                           // tern_head_form that was asked for
+    uint16_t form, act_block;                // tern_form, and blocks of activations
     char tier[TERN_PACKED_WORD_MAX];         // of the context that packed it
     char tern_version[TERN_PACKED_WORD_MAX]; //
     uint64_t header_sum;                     // of what stands before it

@@ -22,7 +22,8 @@ enum { MAGIC_BYTES = 8, VERSION = 2, SUFFIX_MAX = 16 };
 typedef struct file_header {
     char magic[MAGIC_BYTES];
     uint32_t version; // another one is refused: changes with this file, with the layout of keys and values and with their order
-    uint32_t kv;      // tern_kv_type
+    uint16_t kv;      // tern_kv_type
+    uint16_t act_block; // of the model, on which keys and values depend
     uint64_t fingerprint;
     uint32_t long_rope; // nonzero: keys are rotated with the frequencies of long contexts
     uint32_t n_tokens;
@@ -65,7 +66,8 @@ static file_header make_header(const tern_session *s, size_t n_tokens, size_t n_
     for (size_t i = 0; i < TERN_KV_PARTS; i++)
         if (s->kv.parts[i].data) bytes += s->kv.n_runs * tern_kv_used(&s->kv.parts[i], n_tokens);
     file_header h = {.version = VERSION,
-                     .kv = s->kv.type,
+                     .kv = (uint16_t)s->kv.type,
+                     .act_block = (uint16_t)s->model->act_block,
                      .fingerprint = tern_model_fingerprint(s->model),
                      .long_rope = long_rope(s),
                      .n_tokens = (uint32_t)n_tokens,
@@ -199,7 +201,14 @@ static tern_status fail_read(const session_file *f) { return errno ? fail_system
 
 static const char *kv_name(uint32_t type) { return type == TERN_KV_F16 ? "f16" : type == TERN_KV_INT8 ? "int8" : "other"; }
 
+enum { BLOCK_NAME_MAX = 24 };
+static const char *block_name(size_t act_block, char name[BLOCK_NAME_MAX]) {
+    (void)snprintf(name, BLOCK_NAME_MAX, act_block ? "%zu" : "auto", act_block);
+    return name;
+}
+
 static tern_status check_header(session_file *f) {
+    char names[2][BLOCK_NAME_MAX];
     const file_header *h = &f->header;
     const tern_session *s = f->s;
     if (memcmp(h->magic, MAGIC, MAGIC_BYTES) != 0)
@@ -213,6 +222,11 @@ static tern_status check_header(session_file *f) {
         return tern_fail(f->err, TERN_ERR_UNSUPPORTED,
                          "%s holds %s keys and values, the session has %s; choose those, or another file", f->path,
                          kv_name(h->kv), kv_name(s->kv.type));
+    if (h->act_block != s->model->act_block)
+        return tern_fail(
+            f->err, TERN_ERR_UNSUPPORTED,
+            "%s was saved with act-block %s, the model was loaded with %s; load it with that, or choose another file", f->path,
+            block_name(h->act_block, names[0]), block_name(s->model->act_block, names[1]));
     const file_header own = make_header(s, h->n_tokens, f->n_sums);
     if (h->fingerprint != own.fingerprint)
         return tern_fail(f->err, TERN_ERR_UNSUPPORTED, "%s is of another model than %s; delete it or give another name",

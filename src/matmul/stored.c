@@ -11,7 +11,8 @@ void tern_stored_describe(tern_stored_form *form, const tern_weights *w) {
                                .k = w->k,
                                .unit_rows = w->traits->table_bytes ? w->unit_rows : 0,
                                .scale_block = w->scale_block,
-                               .scale_kind = (uint32_t)w->scale_kind,
+                               .scale_kind = (uint16_t)w->scale_kind,
+                               .act_block = (uint16_t)w->act_block,
                                .codes = w->four_level ? TERN_STORED_FOUR_LEVEL
                                         : w->ternary  ? TERN_STORED_TRITS
                                                       : TERN_STORED_MANY};
@@ -34,6 +35,12 @@ static bool slabs_are_right(const tern_stored_form *f, const tern_layout_traits 
     return f->unit_rows > 0 && f->unit_rows <= TERN_SLAB_MAX && f->unit_rows % TERN_SLAB_ALIGN == 0;
 }
 
+// Blocks of activations that make slices: smaller than what is one slice without them, and parts of blocks of scales.
+static bool act_block_is_right(const tern_stored_form *f) {
+    const uint64_t block = f->act_block, whole = f->scale_block ? f->scale_block : f->k;
+    return block == 0 || (block % TERN_ACT_BLOCK_MIN == 0 && block < whole && (whole == f->k || whole % block == 0));
+}
+
 // Whether a layout holds such codes with such scales.
 static bool codes_are_right(const tern_stored_form *f, tern_layout layout) {
     const uint64_t small_block = f->k < TERN_I8B_BLOCK ? f->k : TERN_I8B_BLOCK; // of a row with one block
@@ -43,11 +50,12 @@ static bool codes_are_right(const tern_stored_form *f, tern_layout layout) {
     case TERN_STAGE_mad_gemm:
         return (f->codes == TERN_STORED_TRITS || (f->codes == TERN_STORED_FOUR_LEVEL && layout == TERN_LAYOUT_M2)) &&
                (f->scale_block == 0 || f->scale_block == f->k ||
-                (f->scale_block < f->k && f->scale_block % TERN_ACT_BLOCK_MIN == 0));
+                (f->scale_block < f->k && f->scale_block % TERN_ACT_BLOCK_MIN == 0)) &&
+               act_block_is_right(f);
     case TERN_STAGE_int8_gemm:
-        return f->codes == TERN_STORED_MANY && (f->scale_block == 0 || f->scale_block == f->k);
+        return f->codes == TERN_STORED_MANY && f->act_block == 0 && (f->scale_block == 0 || f->scale_block == f->k);
     default: // scales per 32 among the codes
-        return f->codes == TERN_STORED_MANY && f->scale_block == small_block &&
+        return f->codes == TERN_STORED_MANY && f->act_block == 0 && f->scale_block == small_block &&
                (layout != TERN_LAYOUT_I4K || f->k % TERN_I4K_SUPER_K == 0);
     }
 }
@@ -90,6 +98,7 @@ static tern_status read_form(tern_context *ctx, tern_weights *w, const tern_stor
     w->k = (size_t)f->k;
     w->unit_rows = (size_t)f->unit_rows;
     w->scale_block = (size_t)f->scale_block;
+    w->act_block = f->act_block;
     w->scale_kind = (tern_scale_kind)f->scale_kind;
     return tern_weights_derive(w) ? check_fit(ctx, w) : fail_damaged(ctx);
 }
@@ -116,7 +125,7 @@ tern_status tern_stored_open(tern_context *ctx, tern_weights **out, const tern_s
 
 tern_status tern_stored_join(tern_context *ctx, tern_weights *w, tern_weights *many, size_t many_from) {
     if (many->n != w->n || many->k != w->k || many->ternary != w->ternary || many->four_level != w->four_level ||
-        many->scale_block != w->scale_block || w->many || many_from < 2)
+        many->scale_block != w->scale_block || many->act_block != w->act_block || w->many || many_from < 2)
         return fail_damaged(ctx);
     w->many = many;
     w->many_from = many_from;

@@ -14,8 +14,9 @@ typedef struct tern_stored_form {
     uint64_t n, k;
     uint64_t unit_rows; // of slabs; 0: the layout has panels
     uint64_t scale_block;
-    uint32_t scale_kind;
-    uint32_t codes; // tern_stored_codes
+    uint16_t scale_kind;
+    uint16_t act_block; // of activations, where it makes slices; else 0
+    uint32_t codes;     // tern_stored_codes
 } tern_stored_form;
 _Static_assert(sizeof(tern_stored_form) == 56, "a description has no padding");
 

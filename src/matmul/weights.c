@@ -9,6 +9,7 @@
 
 #include "cpu/choice.h"
 #include "format/blocks.h"
+#include "matmul/activations.h"
 #include "matmul/build.h"
 #include "matmul/pack_int4.h"
 #include "matmul/pack_int6.h"
@@ -68,9 +69,29 @@ static tern_status read_slice(tern_context *ctx, const tern_build *build, tern_s
     return TERN_OK;
 }
 
-// Ternary block scales: each block of K is packed like a matrix of its own.
-static bool is_sliced(const tern_build *build) {
-    return build->ternary && build->scale_block != 0 && build->scale_block < build->k;
+// Depth of the K-slices, each of which is packed like a matrix of its own: the block of ternary block scales, or of
+// activations. k: there is one.
+static size_t slice_depth(bool ternary, size_t k, size_t scale_block, size_t act_block) {
+    const size_t depth = ternary && scale_block && scale_block < k ? scale_block : k;
+    return ternary && act_block && act_block < depth ? act_block : depth;
+}
+
+// Whether the weight can have activations in such blocks.
+static tern_status check_act_block(tern_context *ctx, const tern_build *build, const tern_slice *slice) {
+    const size_t block = build->params.act_block, scales = build->scale_block;
+    if (block == 0 || block >= slice->k) return TERN_OK;
+    if (block % TERN_ACT_BLOCK_MIN != 0)
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "act_block = %zu is neither 0 nor a multiple of %d", block,
+                         TERN_ACT_BLOCK_MIN);
+    if (build->ternary) {
+        if (scales == 0 || block >= scales || scales >= build->k || scales % block == 0) return TERN_OK;
+        return tern_fail(&ctx->error, TERN_ERR_ARG, "act_block = %zu does not divide the scale block of %zu", block, scales);
+    }
+    if (scales == TERN_I8B_BLOCK && block >= scales) return TERN_OK;
+    return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED,
+                     "act_block = %zu: INT8 weights with one scale or one per row have activations of whole rows, those with "
+                     "scales per %d have blocks of %d; leave it 0, or give scale_block = %d",
+                     block, TERN_I8B_BLOCK, TERN_I8B_BLOCK, TERN_I8B_BLOCK);
 }
 
 // For products of m tokens (0: not known).
@@ -82,9 +103,10 @@ static tern_layout choose_layout(const tern_context *ctx, const tern_build *buil
     if (!build->ternary) return build->split ? TERN_LAYOUT_I8S32 : TERN_LAYOUT_I8B32;
     if (build->four_level) return TERN_LAYOUT_M2;                      // tables hold trits only
     if (build->binary && form != TERN_FORM_MAD) return TERN_LAYOUT_B1; // fewest bits, and the fewest operations
+    const size_t depth = slice_depth(true, slice->k, build->scale_block, build->params.act_block);
     const tern_choice choice = {.n = slice->n,
                                 .k = slice->k,
-                                .scale_block = is_sliced(build) ? build->scale_block : 0,
+                                .scale_block = depth < slice->k ? depth : 0,
                                 .m = m,
                                 .cached = build->params.expect_cached != 0,
                                 .threads = ctx->threads,
@@ -108,7 +130,7 @@ bool tern_weights_derive(tern_weights *w) {
     w->n_padded = tern_round_up(w->n, w->traits->row_align);
     if (!w->traits->table_bytes) w->unit_rows = w->traits->row_align;
     w->n_units = tern_ceil_div(w->n_padded, w->unit_rows);
-    w->slice_k = w->scale_block && (w->ternary || w->four_level) ? w->scale_block : w->k;
+    w->slice_k = slice_depth(w->ternary || w->four_level, w->k, w->scale_block, w->act_block);
     w->n_slices = tern_ceil_div(w->k, w->slice_k);
     size_t slice_bytes; // an upper bound of every slice: the bytes of n_padded x slice_k codes at one byte per weight and more
     if (!tern_mul_size(w->n_padded, 2 * tern_round_up(w->slice_k, TERN_I4K_SUPER_K), &slice_bytes) ||
@@ -117,7 +139,7 @@ bool tern_weights_derive(tern_weights *w) {
     const size_t last = w->n_slices - 1;
     w->packed_bytes =
         last * w->traits->bytes(w->n_padded, w->slice_k) + w->traits->bytes(w->n_padded, tern_slice_depth(w, last));
-    w->n_scales = tern_scales_among_codes(w) ? 0 : w->scale_block == 0 ? 1 : w->n_slices * w->n_padded;
+    w->n_scales = tern_scales_among_codes(w) ? 0 : w->scale_block == 0 ? 1 : tern_ceil_div(w->k, w->scale_block) * w->n_padded;
     return true;
 }
 
@@ -219,8 +241,9 @@ static const char *pack_chunk(const pack_job *job, tern_weights *w, size_t row0,
         for (size_t s = 0; s < w->n_slices; s++)
             w->row_sums[s * w->n_padded + row0 + i] = sum_codes(codes + i * ldc + s * w->slice_k, tern_slice_depth(w, s));
     if (w->n_scales && w->scale_kind != TERN_SCALE_UNIFORM) {
+        const size_t n_blocks = tern_ceil_div(k, w->scale_block);
         for (size_t i = 0; i < n_rows; i++)
-            for (size_t s = 0; s < w->n_slices; s++) {
+            for (size_t s = 0; s < n_blocks; s++) {
                 if (!put_scale(w, s * w->n_padded + row0 + i, scales[i * b->scales_per_row + s]))
                     return w->scale_kind == TERN_SCALE_F16 ? "a scale is not finite in float16" : "a scale is NaN or infinite";
             }
@@ -324,6 +347,9 @@ static tern_status create(tern_context *ctx, tern_weights **out, const tern_buil
     w->k = slice->k;
     if (layouts[layout].table_bytes) w->unit_rows = tern_slab_rows(layout, w->n, (size_t)ctx->threads);
     w->scale_block = build->scale_block < w->k ? build->scale_block : w->k; // 0 stays 0
+    const bool finer = slice_depth(build->ternary, w->k, w->scale_block, build->params.act_block) <
+                       slice_depth(build->ternary, w->k, w->scale_block, 0);
+    w->act_block = finer ? build->params.act_block : 0;
     w->scale_kind = w->scale_block == 0 ? TERN_SCALE_UNIFORM : build->half_scales ? TERN_SCALE_F16 : TERN_SCALE_F32;
     const tern_status status = allocate(ctx, w, build->params.row_sums != 0);
     if (status != TERN_OK) {
@@ -343,6 +369,8 @@ tern_status tern_weights_build(tern_context *ctx, tern_weights **out, const tern
                          "lookup tables hold trits, and this weight has codes of +2; ask for TERN_FORM_AUTO or TERN_FORM_MAD");
     tern_slice slice;
     tern_status status = read_slice(ctx, build, &slice);
+    if (status != TERN_OK) return status;
+    status = check_act_block(ctx, build, &slice);
     if (status != TERN_OK) return status;
     const size_t m = p->expect_m || !p->many_tokens ? p->expect_m : 1; // with a second layout for many, the first is for one
     const tern_layout layout = choose_layout(ctx, build, &slice, m, p->form);

@@ -24,12 +24,14 @@ struct tern_weights {
     size_t n_padded;  // rows with padding, over all units
     size_t unit_rows; // rows of a unit (the last one may have fewer): a slab, or one panel
     size_t n_units;
-    size_t slice_k; // depth of a K-slice: k, or the block of ternary block scales
+    size_t slice_k; // depth of a K-slice: k, the block of ternary block scales, or act_block where that is less
     size_t n_slices;
     size_t scale_block; // as in tern_weights_info
+    size_t act_block;   // as in tern_weights_params, where it makes slices: a divisor of larger blocks of scales; else 0
     uint8_t *packed;
     size_t packed_bytes;
-    tern_scale_kind scale_kind; // of scales: one float32, or [n_slices][n_padded] float32, or float16 where that is exact
+    tern_scale_kind scale_kind; // of scales: one float32, or [ceil(k / scale_block)][n_padded] float32, or float16 where that
+                                // is exact
     void *scales;               // NULL where tern_scales_among_codes
     size_t n_scales;
     int32_t *row_sums; // [n_slices][n_padded]: sums of codes, or NULL if they were not asked for
@@ -74,7 +76,8 @@ static inline size_t tern_scale_bytes(const struct tern_weights *w) {
 }
 // Scales of the features from n0 on in a slice, as w->scale_kind says.
 static inline const void *tern_slice_scales(const struct tern_weights *w, size_t slice, size_t n0) {
-    const size_t at = w->scale_kind == TERN_SCALE_UNIFORM ? 0 : slice * w->n_padded + n0;
+    // A block of scales is one slice or several.
+    const size_t at = w->scale_kind == TERN_SCALE_UNIFORM ? 0 : slice * w->slice_k / w->scale_block * w->n_padded + n0;
     return (const unsigned char *)w->scales + at * tern_scale_bytes(w);
 }
 // The layouts of the stages int8_gemm_b32, split_gemm_b32, int6_gemm_b32 and int4_gemm_b32 hold scales per 32 in the stream of
