@@ -87,7 +87,7 @@ TILE_INLINE block_scales load_scales(tern_layout layout, const uint8_t *super, b
 // ---- one block ------------------------------------------------------------------------------------------------
 
 // Four activations of one token in every 32-bit lane.
-TILE_INLINE __m256i broadcast_four(const int8_t *x) {
+TILE_INLINE __m256i broadcast_four(const void *x) {
     int32_t four;
     memcpy(&four, x, sizeof four);
     return _mm256_set1_epi32(four);
@@ -113,7 +113,7 @@ TILE_INLINE void split_line(__m256i *low, __m256i *high, const uint8_t *line, si
 TILE_INLINE __m256 add_term(__m256 y, __m256i dot, block_scales w, int has_min, __m256 da, __m256 x_sum) {
     const __m256 code_sum = _mm256_cvtepi32_ps(dot);
     if (!has_min) return _mm256_add_ps(y, _mm256_mul_ps(code_sum, _mm256_mul_ps(w.d, da)));
-    return _mm256_add_ps(y, _mm256_mul_ps(_mm256_add_ps(_mm256_mul_ps(w.d, code_sum), _mm256_mul_ps(w.m, x_sum)), da));
+    return _mm256_fmadd_ps(_mm256_fmadd_ps(w.d, code_sum, _mm256_mul_ps(w.m, x_sum)), da, y);
 }
 
 // int32 lane f: the two int16 lanes of feature f together.
@@ -258,8 +258,10 @@ static void start_sums(int16_t start[2], const int8_t *x) {
 
 static void copy_activations(x_chunk *to, const x_tile *x, size_t tokens, size_t blocks, int has_min) {
     for (size_t t = 0; t < tokens; t++) {
-        memcpy(to->codes[t], x->codes + t * x->ldx, blocks * TERN_I4_BLOCK);
+        const int8_t *from = x->codes + t * x->ldx;
         for (size_t b = 0; b < blocks; b++) {
+            const __m256i codes = _mm256_load_si256((const __m256i *)(from + b * TERN_I4_BLOCK));
+            _mm256_store_si256((__m256i *)(to->codes[t] + b * TERN_I4_BLOCK), codes);
             x_block *block = &to->blocks[t][b];
             *block = (x_block){x->scales[t * x->ld + b], (float)x->sums[t * x->ld + b], {0, 0}};
             if (!has_min) start_sums(block->start, to->codes[t] + b * TERN_I4_BLOCK);
@@ -284,22 +286,22 @@ TILE_INLINE void chunk_tile(float *y, size_t ld_y, const w_chunk *w, const int8_
         TERN_COST_LOOP("4-bit unpacked blocks", TERN_I4_PANEL, tokens, TERN_I4_BLOCK);
         __m256i sum[SUMS];
         TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) {
-            int32_t start;
-            memcpy(&start, x_blocks[t * CHUNK_BLOCKS].start, sizeof start);
-            sum[t] = sum[tokens + t] = has_min ? _mm256_setzero_si256() : _mm256_set1_epi32(start);
-        }
+        for (size_t t = 0; t < tokens && !has_min; t++)
+            sum[t] = sum[tokens + t] = broadcast_four(x_blocks[t * CHUNK_BLOCKS].start);
         TERN_UNROLL
         for (size_t g = 0; g < GROUPS; g++) {
+            const int is_first = has_min && g == 0;
             TERN_UNROLL
-            for (size_t i = 0; i < HALVES * tokens; i++) __asm__("" : "+x"(sum[i]));           // one group after the other
+            for (size_t i = 0; i < HALVES * tokens; i++) {
+                if (!is_first) __asm__("" : "+x"(sum[i])); // one group after the other
+            }
             const __m256i low = _mm256_load_si256((const __m256i *)(codes + g * GROUP_BYTES)); // features 0..7
             const __m256i high = _mm256_load_si256((const __m256i *)(codes + g * GROUP_BYTES + HALF_BYTES));
             TERN_UNROLL
             for (size_t t = 0; t < tokens; t++) {
                 const __m256i four = broadcast_four(x + t * X_STRIDE + g * GROUP_K);
-                sum[t] = add_group(sum[t], low, four);
-                sum[tokens + t] = add_group(sum[tokens + t], high, four);
+                sum[t] = is_first ? _mm256_maddubs_epi16(low, four) : add_group(sum[t], low, four);
+                sum[tokens + t] = is_first ? _mm256_maddubs_epi16(high, four) : add_group(sum[tokens + t], high, four);
             }
         }
         TERN_UNROLL

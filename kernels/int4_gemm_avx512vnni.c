@@ -114,9 +114,8 @@ TILE_INLINE void add_block(tern_layout layout, __m512 y[TOKENS], const uint8_t *
     for (size_t t = 0; t < tokens; t++) {
         const __m512 da = _mm512_set1_ps(x->scales[t * x->ld + x_block]), code_sum = _mm512_cvtepi32_ps(sum[t]);
         const __m512 x_sum = _mm512_cvtepi32_ps(_mm512_set1_epi32(x->sums[t * x->ld + x_block]));
-        const __m512 term = has_min ? _mm512_mul_ps(_mm512_add_ps(_mm512_mul_ps(w.d, code_sum), _mm512_mul_ps(w.m, x_sum)), da)
-                                    : _mm512_mul_ps(code_sum, _mm512_mul_ps(w.d, da));
-        y[t] = _mm512_add_ps(y[t], term);
+        y[t] = has_min ? _mm512_fmadd_ps(_mm512_fmadd_ps(w.d, code_sum, _mm512_mul_ps(w.m, x_sum)), da, y[t])
+                       : _mm512_add_ps(y[t], _mm512_mul_ps(code_sum, _mm512_mul_ps(w.d, da)));
     }
 }
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // 4-bit products for baseline x86-64: the readable meaning of the layouts I4B32, I4M32 and I4K.
-#include "kernels.h"
-
-#include <string.h>
-
+#define TERN_VF_BYTES 16
+#include "fused.h"
 #include "half.h"
 #include "int4_scales.h"
 
@@ -37,6 +35,20 @@ static void dot_block(int32_t sum[TERN_I4_PANEL], const uint8_t *codes, const in
     }
 }
 
+// y plus the terms of one block.
+static void add_terms(float y[TERN_I4_PANEL], const int32_t sum[TERN_I4_PANEL], const block_scales *w, bool has_min, float da,
+                      int32_t x_sum) {
+    if (!has_min) {
+        for (size_t f = 0; f < TERN_I4_PANEL; f++) y[f] += (float)(sum[f] - TERN_I4_ZERO * x_sum) * (w->d[f] * da);
+        return;
+    }
+    for (size_t f = 0; f < TERN_I4_PANEL; f += WIDTH) {
+        vf code_sum;
+        for (size_t i = 0; i < WIDTH; i++) code_sum[i] = (float)sum[f + i];
+        store(y + f, fused(fused(load(w->d + f), code_sum, load(w->m + f) * (float)x_sum), splat(da), load(y + f)));
+    }
+}
+
 static void gemm(const tern_gemm_b32_args *args, tern_layout layout) {
     const size_t super_blocks = tern_i4_super_k(layout) / TERN_I4_BLOCK, panel_bytes = tern_i4_panel_bytes(layout, args->k);
     const size_t blocks = panel_bytes / tern_i4_super_bytes(layout) * super_blocks;
@@ -52,12 +64,7 @@ static void gemm(const tern_gemm_b32_args *args, tern_layout layout) {
                 int32_t sum[TERN_I4_PANEL];
                 dot_block(sum, super + tern_i4_code_at(layout, b % super_blocks * TERN_I4_BLOCK, 0),
                           args->x + t * args->ldx + b * TERN_I4_BLOCK);
-                for (size_t f = 0; f < TERN_I4_PANEL; f++) {
-                    if (layout == TERN_LAYOUT_I4B32)
-                        y[f] += (float)(sum[f] - TERN_I4_ZERO * x_sum) * (w.d[f] * da);
-                    else
-                        y[f] += (w.d[f] * (float)sum[f] + w.m[f] * (float)x_sum) * da;
-                }
+                add_terms(y, sum, &w, layout != TERN_LAYOUT_I4B32, da, x_sum);
             }
             memcpy(args->y + t * args->ld_y + i, y, sizeof y);
         }

@@ -77,9 +77,9 @@ typedef void tern_gemm_b32_fn(const tern_gemm_b32_args *args);
 // The same arguments and result for the layouts I4B32, I4M32 and I4K, n a multiple of TERN_I4_PANEL. With s = exact int32 dot
 // product of block b with the stored codes 0..15 and X = x_sums of block b:
 //   I4B32: y = y + (float)(s - 8 * X) * (d * da)               what int8_gemm_b32 gives for the codes less 8
-//   I4M32: y = y + (d * (float)s + m * (float)X) * da
+//   I4M32: y = fma(fma(d, (float)s, m * (float)X), da, y)
 //   I4K:   the same with d = D * s_b, m = M * t_b
-// each operation rounded on its own (no fma), blocks in ascending order, starting from +0.
+// each other operation rounded on its own, blocks in ascending order, starting from +0.
 typedef tern_gemm_b32_fn tern_int4_gemm_b32_fn;
 
 // ---- int6_gemm_b32: 6-bit and 8-bit codes, block-scaled on both sides, float32 ---------------------------------

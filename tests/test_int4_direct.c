@@ -100,17 +100,15 @@ static float expected(tern_layout layout, const int8_t *codes, const int8_t *x, 
             dot += (int64_t)codes[j] * x[j];
             x_sum += x[j];
         }
-        float d, m, term;
+        float d, m;
         scale_and_min(layout, row, b, &d, &m);
         if (layout == TERN_LAYOUT_I4B32) {
-            const float both = d * x_scales[b];
-            term = (float)(dot - 8 * x_sum) * both;
+            const float both = d * x_scales[b], term = (float)(dot - 8 * x_sum) * both;
+            y = y + term;
         } else {
-            const float codes_part = d * (float)dot, mins_part = m * (float)x_sum;
-            const float part = codes_part + mins_part;
-            term = part * x_scales[b];
+            const float mins_part = m * (float)x_sum;
+            y = fmaf(fmaf(d, (float)dot, mins_part), x_scales[b], y);
         }
-        y = y + term;
     }
     return y;
 }
