@@ -169,6 +169,16 @@ def round_activations(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray
     return (codes * (absmax / INT8_MAX)).reshape(t, -1)[:, :k], margin.min(axis=(1, 2))
 
 
+def code_step(x: np.ndarray, block: int) -> np.ndarray:
+    """What one int8 code of each element of x[T][K] is worth."""
+    t, k = x.shape
+    floor, block = (ROW_FLOOR, k) if block == ROW else (BLOCK_FLOOR, block)
+    padded = np.zeros((t, -(-k // block), block), x.dtype)
+    padded.reshape(t, -1)[:, :k] = x
+    absmax = np.maximum(np.abs(padded).max(axis=2, keepdims=True), x.dtype.type(floor))
+    return np.broadcast_to(absmax / INT8_MAX, padded.shape).reshape(t, -1)[:, :k]
+
+
 class Reference:
     """A model and its forward pass; every step is a method, so that a test can break one on purpose."""
 
