@@ -673,6 +673,19 @@ class Pack(unittest.TestCase):
             self.assertIn(b"verified", tern("pack", "--verify", self.packed).stdout)
             self.assertEqual(os.listdir(self.folder), ["model.tern"])
 
+    def test_a_signal_leaves_a_whole_file_or_none(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for wait in range(12):
+                process = subprocess.Popen([TERN, "pack", INT8, self.packed, "-t", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                time.sleep(0.004 * wait)
+                process.send_signal(number)
+                process.communicate()
+                self.assertIn(process.returncode, (0, 130, -number))
+                self.assertIn(os.listdir(self.folder), ([], ["model.tern"]))
+                if os.listdir(self.folder):
+                    self.assertEqual(tern("pack", "--verify", self.packed).returncode, 0)
+                    os.remove(self.packed)
+
     def test_a_packed_model_keeps_its_blocks_of_activations(self):
         self.assertEqual(tern("pack", TERNARY, self.packed, "--act-block", "32").returncode, 0)
         want = self.generate("-m", TERNARY, "--act-block", "32")
@@ -694,8 +707,11 @@ class Pack(unittest.TestCase):
         self.check(USAGE, "pack", "--verify", self.packed, "x", says=["--verify"])
         self.check(USAGE, "generate", "-m", self.packed, "--load", "fast", says=["--load", "copy"])
         self.check(FAILED, "pack", TERNARY, "/missing/model.tern", says=["/missing/model.tern"])
+        self.check(FAILED, "pack", "/missing/model.gguf", "/missing/model.tern", says=["/missing/model.tern", "folder"])  # before it packs
+        self.check(FAILED, "pack", TERNARY, TERNARY, says=[TERNARY, "another name"])
+        self.check(FAILED, "pack", TERNARY, str(self.folder), says=[str(self.folder), "another name"])
         self.check(FAILED, "pack", self.packed, str(self.folder / "again.tern"), says=["GGUF"])
-        self.check(FAILED, "pack", self.packed, TERNARY, says=["GGUF"])
+        self.check(FAILED, "pack", self.packed, TERNARY, says=[TERNARY, "another name"])
         self.check(FAILED, "pack", "--verify", TERNARY, says=["tern pack"])
         self.check(FAILED, "generate", "-m", TERNARY, "--load", "map", says=["tern pack"])
         self.check(FAILED, "generate", "-m", self.packed, "--head", "int4", says=["int4", "tern pack"])

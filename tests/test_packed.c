@@ -420,6 +420,36 @@ static void what_is_no_packed_file_is_not_overwritten(void **unused) {
     tern_model_destroy(model);
 }
 
+static void a_cancelled_save_leaves_nothing(void **unused) {
+    (void)unused;
+    char own[PATH_MAX_TEST], path[2 * PATH_MAX_TEST];
+    assert_int_equal(mkdir(in_folder("cancelled", own), 0700), 0);
+    (void)snprintf(path, sizeof path, "%s/x.tern", own);
+    tern_model *model = NULL;
+    assert_int_equal(tern_model_load(one, &model, TERN_TEST_MODELS "/tiny-tq2_0.gguf", NULL), TERN_OK);
+    tern_model_cancel_save(NULL);
+    tern_model_cancel_save(model);
+    assert_int_equal(tern_model_save(model, path), TERN_ERR_CANCELLED);
+    assert_non_null(strstr(tern_context_error(one), path));
+    tern_model_destroy(model);
+    assert_true(is_empty(own));
+}
+
+static void a_target_can_be_checked_before_there_is_a_model(void **unused) {
+    (void)unused;
+    char path[PATH_MAX_TEST];
+    assert_int_equal(tern_model_save_check(one, in_folder("new.tern", path)), TERN_OK);
+    assert_int_equal(tern_model_save_check(one, packed_path), TERN_OK); // which may be replaced
+    assert_int_equal(tern_model_save_check(one, "/missing/folder/x.tern"), TERN_ERR_IO);
+    assert_non_null(strstr(tern_context_error(one), "/missing/folder/x.tern"));
+    assert_int_equal(tern_model_save_check(one, TERN_TEST_MODELS "/tiny-tq2_0.gguf"), TERN_ERR_IO);
+    assert_non_null(strstr(tern_context_error(one), "another name"));
+    assert_int_equal(tern_model_save_check(one, folder), TERN_ERR_IO);
+    assert_int_equal(tern_model_save_check(one, ""), TERN_ERR_ARG);
+    assert_int_equal(tern_model_save_check(one, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_model_save_check(NULL, packed_path), TERN_ERR_ARG);
+}
+
 static int set_up(void **state) {
     if (start_random(state) || !mkdtemp(folder)) return -1;
     one = context_of(NULL, 1);
@@ -435,7 +465,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **unused) {
     (void)unused;
-    static const char *const names[] = {"bad.tern", "good.tern", "same.tern", "mine.gguf", "full"};
+    static const char *const names[] = {"bad.tern", "good.tern", "same.tern", "mine.gguf", "full", "cancelled"};
     tern_context_destroy(one);
     free(good);
     char path[PATH_MAX_TEST];
@@ -458,6 +488,8 @@ int main(void) {
         cmocka_unit_test(only_packed_models_are_mapped),
         cmocka_unit_test(a_file_that_cannot_be_written_leaves_nothing),
         cmocka_unit_test(what_is_no_packed_file_is_not_overwritten),
+        cmocka_unit_test(a_cancelled_save_leaves_nothing),
+        cmocka_unit_test(a_target_can_be_checked_before_there_is_a_model),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

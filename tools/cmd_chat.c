@@ -12,8 +12,7 @@
 #include <string.h>
 
 typedef struct chat_options {
-    cli_options base;
-    sampling_options sampling;
+    answer_options common;
     const char *system, *format;
     bool shift;
 } chat_options;
@@ -25,8 +24,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     chat_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &o->base;
-        state->child_inputs[5] = &o->sampling;
+        state->child_inputs[0] = &o->common;
         return 0;
     case KEY_SYSTEM:
         o->system = arg;
@@ -47,13 +45,7 @@ static const struct argp_option own_options[] = {
      "Chat format: chatml, llama3, bitnet, mistral, zephyr or phi3 (default: that of the model's template)", 0},
     {"context-shift", KEY_SHIFT, NULL, 0, "Where the context is full, forget the oldest turns and go on", 1},
     {0}};
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
-                                             {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},
-                                             {&cli_kv_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0},
-                                             {&sampling_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {{&answer_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,
@@ -140,7 +132,8 @@ static void begin_anew(chat *c) {
 static int shift(chat *c, size_t need, bool *done) {
     const tern_chat_turn first = turn_of(c, NULL, 0);
     size_t dropped = 0;
-    const int rc = c->options->shift ? turns_forget(&c->turns, &c->answer, &c->options->base, &first, need, &dropped) : CLI_OK;
+    const int rc =
+        c->options->shift ? turns_forget(&c->turns, &c->answer, &c->options->common.base, &first, need, &dropped) : CLI_OK;
     *done = dropped > 0;
     if (dropped > 0) note(c, "the context is full: the oldest turns are forgotten");
     return rc;
@@ -150,14 +143,14 @@ static int shift(chat *c, size_t need, bool *done) {
 static int prepare(chat *c, const char *text, size_t size, int32_t **tokens, size_t *n) {
     answer *a = &c->answer;
     tern_chat_turn turn = turn_of(c, text, size);
-    int rc = cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, tokens, n);
+    int rc = cli_tokenize_turn(&c->options->common.base, a->ctx, a->model, &turn, tokens, n);
     bool fits = rc == CLI_OK && *n < answer_room(a);
     if (rc == CLI_OK && !fits) rc = shift(c, *n + 1, &fits);
     if (rc != CLI_OK || fits || !c->options->shift || c->turns.n == 0) return rc;
     int32_t *alone = NULL; // not even the last turn has room beside the message
     size_t n_alone = 0;
     turn.follows = 0;
-    rc = cli_tokenize_turn(&c->options->base, a->ctx, a->model, &turn, &alone, &n_alone);
+    rc = cli_tokenize_turn(&c->options->common.base, a->ctx, a->model, &turn, &alone, &n_alone);
     if (rc != CLI_OK || n_alone >= a->n_ctx) { // nor has the message by itself: nothing is forgotten for it
         free(alone);
         return rc;
@@ -201,7 +194,7 @@ static int say(chat *c, const char *text, size_t size) {
     if (rc == CLI_OK && !a->stop) rc = turns_add(&c->turns, a, text, size);
     if (rc == CLI_OK && !a->stop) rc = write_answer(c);
     if (rc != CLI_OK) return rc;
-    return c->options->base.json ? report_json(c) : report_text(c);
+    return c->options->common.base.json ? report_json(c) : report_text(c);
 }
 
 // ---- Commands -----------------------------------------------------------------------------------------------
@@ -298,9 +291,9 @@ static int choose_context(const chat_options *o, tern_context *ctx, const tern_m
     const tern_status status = tern_model_get_info(model, &info);
     if (status != TERN_OK) return cli_fail_status(ctx, status);
     const size_t most = info.n_ctx_train;
-    if (o->sampling.n_ctx > most)
-        return cli_fail("--ctx %zu: the model was trained on %zu tokens; give at most that", o->sampling.n_ctx, most);
-    *n_ctx = o->sampling.n_ctx ? o->sampling.n_ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
+    if (o->common.sampling.n_ctx > most)
+        return cli_fail("--ctx %zu: the model was trained on %zu tokens; give at most that", o->common.sampling.n_ctx, most);
+    *n_ctx = o->common.sampling.n_ctx ? o->common.sampling.n_ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
     return CLI_OK;
 }
 
@@ -315,8 +308,8 @@ static int check_format(const chat_options *o, tern_context *ctx, const tern_mod
             o->format);
     if (!o->format && !tern_chat_format_name(model))
         return cli_fail("%s: the model has no chat template that tern knows; name one with --format, or use tern generate",
-                        o->base.model);
-    const int rc = cli_tokenize_turn(&o->base, ctx, model, &turn, &tokens, &n);
+                        o->common.base.model);
+    const int rc = cli_tokenize_turn(&o->common.base, ctx, model, &turn, &tokens, &n);
     free(tokens);
     return rc;
 }
@@ -326,9 +319,9 @@ static int run_chat(const chat_options *o, tern_context *ctx, tern_model *model)
     size_t n_ctx = 0;
     int rc = check_format(o, ctx, model);
     if (rc == CLI_OK) rc = choose_context(o, ctx, model, &n_ctx);
-    if (rc == CLI_OK) rc = answer_open(&c.answer, ctx, model, &o->sampling, n_ctx, o->base.kv);
+    if (rc == CLI_OK) rc = answer_open(&c.answer, ctx, model, &o->common.sampling, n_ctx, o->common.base.kv);
     if (rc == CLI_OK) {
-        c.answer.stream = !o->base.json;
+        c.answer.stream = !o->common.base.json;
         c.system = o->system ? strdup(o->system) : NULL;
         c.editor = line_editor_open(interrupt_watch_always());
         if (!c.editor || (o->system && !c.system)) rc = cli_fail("no memory to read messages");
@@ -346,13 +339,13 @@ static int run_chat(const chat_options *o, tern_context *ctx, tern_model *model)
 }
 
 int cmd_chat(int argc, char **argv) {
-    chat_options o = {.sampling = {.params = {.struct_size = sizeof o.sampling.params}}};
+    chat_options o = {.common.sampling.params.struct_size = sizeof o.common.sampling.params};
     cli_parse(&argp, argc, argv, &o);
-    if (!o.base.model) cli_usage("chat needs a model: -m FILE");
+    if (!o.common.base.model) cli_usage("chat needs a model: -m FILE");
     tern_context *ctx = NULL;
     tern_model *model = NULL;
-    int rc = cli_open_context(&o.base, &ctx);
-    if (rc == CLI_OK) rc = cli_open_model(&o.base, ctx, &model);
+    int rc = cli_open_context(&o.common.base, &ctx);
+    if (rc == CLI_OK) rc = cli_open_model(&o.common.base, ctx, &model);
     if (rc == CLI_OK) rc = run_chat(&o, ctx, model);
     tern_model_destroy(model);
     tern_context_destroy(ctx);

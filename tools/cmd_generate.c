@@ -11,8 +11,7 @@
 #include <unistd.h>
 
 typedef struct generate_options {
-    cli_options base;
-    sampling_options sampling;
+    answer_options common;
     const char *prompt; // NULL: read it from `file`
     const char *file;   // NULL or "-": stdin
     const char *system;
@@ -35,8 +34,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     generate_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &o->base;
-        state->child_inputs[5] = &o->sampling;
+        state->child_inputs[0] = &o->common;
         return 0;
     case 'p':
         o->prompt = arg;
@@ -92,13 +90,7 @@ static const struct argp_option own_options[] = {
     {"trace", KEY_TRACE, "FILE", 0, "Write what each thread did, for the prompt and the first tokens, as JSON for Perfetto", 2},
     {"trace-steps", KEY_TRACE_STEPS, "N", 0, "Trace the prompt and N tokens after the first (default: 4)", 2},
     {0}};
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
-                                             {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},
-                                             {&cli_kv_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0},
-                                             {&sampling_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {{&answer_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,
@@ -125,7 +117,7 @@ static int tokenize_prompt(const generate_options *o, tern_context *ctx, const t
                                      .system_size = o->system ? strlen(o->system) : 0,
                                      .user = text,
                                      .user_size = size};
-        return cli_tokenize_turn(&o->base, ctx, model, &turn, tokens, n);
+        return cli_tokenize_turn(&o->common.base, ctx, model, &turn, tokens, n);
     }
     const tern_tokenize_params params = {.struct_size = sizeof params, .add_bos = 1};
     return cli_tokenize(ctx, model, text, size, &params, tokens, n);
@@ -151,15 +143,15 @@ static int plan_context(const generate_options *o, tern_context *ctx, const tern
     const tern_status status = tern_model_get_info(model, &info);
     if (status != TERN_OK) return cli_fail_status(ctx, status);
     const size_t most = info.n_ctx_train;
-    if (o->sampling.n_ctx > most)
-        return cli_fail("--ctx %zu: the model was trained on %zu tokens; give at most that", o->sampling.n_ctx, most);
-    *n_ctx = o->sampling.n_ctx ? o->sampling.n_ctx : most;
+    if (o->common.sampling.n_ctx > most)
+        return cli_fail("--ctx %zu: the model was trained on %zu tokens; give at most that", o->common.sampling.n_ctx, most);
+    *n_ctx = o->common.sampling.n_ctx ? o->common.sampling.n_ctx : most;
     if (n_prompt == 0) return cli_fail("the prompt is empty and the model begins with no token of its own; give some text");
     if (n_prompt > *n_ctx) {
         return cli_fail("the prompt has %zu tokens, the context holds %zu; shorten the prompt%s", n_prompt, *n_ctx,
                         *n_ctx < most ? " or raise --ctx" : "");
     }
-    const size_t needed = n_prompt + o->sampling.n_predict - 1; // the last token is shown, not decoded
+    const size_t needed = n_prompt + o->common.sampling.n_predict - 1; // the last token is shown, not decoded
     if (needed < *n_ctx) *n_ctx = needed;
     return CLI_OK;
 }
@@ -168,19 +160,20 @@ static int plan_context(const generate_options *o, tern_context *ctx, const tern
 static int finish_trace(const generate_options *o, answer *a, trace_file **trace) {
     int rc = trace_end(a->trace, a->ctx);
     if (rc == CLI_OK && a->n_generated > 0 && o->trace_steps > 0) rc = trace_append(a->trace, a->ctx);
-    return rc == CLI_OK ? trace_finish(trace, o->base.json) : rc;
+    return rc == CLI_OK ? trace_finish(trace, o->common.base.json) : rc;
 }
 
 static generate_report report_of(const generate_options *o) {
-    return (generate_report){.model = o->base.model, .json = o->base.json, .stats = o->stats, .prompt_cache = o->prompt_cache};
+    return (generate_report){
+        .model = o->common.base.model, .json = o->common.base.json, .stats = o->stats, .prompt_cache = o->prompt_cache};
 }
 
 static int begin_stages(const generate_options *o, tern_context *ctx) {
-    return o->base.json || o->stats ? stages_begin(ctx) : CLI_OK;
+    return o->common.base.json || o->stats ? stages_begin(ctx) : CLI_OK;
 }
 
 static int end_stages(const generate_options *o, tern_context *ctx, double sample_s, stage_times *times) {
-    return o->base.json || o->stats ? stages_end(ctx, sample_s, times) : CLI_OK;
+    return o->common.base.json || o->stats ? stages_end(ctx, sample_s, times) : CLI_OK;
 }
 
 static int set_timeout(const generate_options *o, const answer *a) {
@@ -192,9 +185,9 @@ static int run_one(const generate_options *o, tern_context *ctx, tern_model *mod
                    size_t n_ctx, trace_file **trace) {
     answer a = {.n_ctx = 0};
     generate_report report = report_of(o);
-    int rc = answer_open(&a, ctx, model, &o->sampling, n_ctx, o->base.kv);
+    int rc = answer_open(&a, ctx, model, &o->common.sampling, n_ctx, o->common.base.kv);
     if (rc == CLI_OK) {
-        a.stream = !o->base.json;
+        a.stream = !o->common.base.json;
         a.trace = *trace;
         a.trace_steps = o->trace_steps;
         interrupt_watch_once();
@@ -223,7 +216,7 @@ static int run_one(const generate_options *o, tern_context *ctx, tern_model *mod
 static int print_sequence(void *user, parallel *p, size_t index) {
     const generate_options *o = user;
     const answer *a = &p->answers[index];
-    if (o->base.json) return CLI_OK;
+    if (o->common.base.json) return CLI_OK;
     (void)printf("--- %zu of %zu, seed %llu, %zu tokens, stopped by: %s\n", index + 1, p->n,
                  (unsigned long long)p->options[index].params.seed, a->n_generated, a->stop);
     (void)fwrite(a->text.text, 1, a->text.size, stdout);
@@ -235,7 +228,7 @@ static int run_parallel(const generate_options *o, tern_context *ctx, tern_model
                         size_t n_ctx) {
     parallel p;
     generate_report report = report_of(o);
-    int rc = parallel_open(&p, ctx, model, &o->sampling, n_ctx, o->base.kv, o->n_parallel);
+    int rc = parallel_open(&p, ctx, model, &o->common.sampling, n_ctx, o->common.base.kv, o->n_parallel);
     interrupt_watch_once();
     if (rc == CLI_OK) rc = begin_stages(o, ctx);
     for (size_t i = 0; rc == CLI_OK && i < p.n; i++) rc = set_timeout(o, &p.answers[i]);
@@ -262,16 +255,17 @@ static int run_session(const generate_options *o, tern_context *ctx, tern_model 
 }
 
 int cmd_generate(int argc, char **argv) {
-    generate_options o = {.sampling = {.n_predict = DEFAULT_PREDICT, .params = {.struct_size = sizeof o.sampling.params}},
-                          .trace_steps = DEFAULT_TRACE_STEPS,
-                          .timeout_s = INFINITY};
+    generate_options o = {
+        .common.sampling = {.n_predict = DEFAULT_PREDICT, .params.struct_size = sizeof o.common.sampling.params},
+        .trace_steps = DEFAULT_TRACE_STEPS,
+        .timeout_s = INFINITY};
     cli_parse(&argp, argc, argv, &o);
-    if (!o.base.model) cli_usage("generate needs a model: -m FILE");
+    if (!o.common.base.model) cli_usage("generate needs a model: -m FILE");
     if (o.prompt && o.file) cli_usage("-p and -f are two prompts; give one of them");
     if (o.prompt && strcmp(o.prompt, "-") == 0) o.prompt = NULL, o.file = "-";
     if (!o.prompt && !o.file && isatty(STDIN_FILENO)) cli_usage("generate needs a prompt: -p TEXT, -f FILE, or text on stdin");
     if (o.system && !o.chat) cli_usage("--system is part of a chat; add --chat");
-    if (o.n_parallel && o.sampling.n_draft) cli_usage("--draft is for one sequence; leave out --parallel, or --draft");
+    if (o.n_parallel && o.common.sampling.n_draft) cli_usage("--draft is for one sequence; leave out --parallel, or --draft");
     if (o.n_parallel && o.trace) cli_usage("--trace is for one sequence; leave out --parallel, or --trace");
     if (o.n_parallel && o.prompt_cache)
         cli_usage("--prompt-cache is for one sequence; leave out --parallel, or --prompt-cache");
@@ -283,8 +277,8 @@ int cmd_generate(int argc, char **argv) {
     size_t n = 0;
     trace_file *trace = NULL;
     int rc = trace_open(&trace, o.trace);
-    if (rc == CLI_OK) rc = cli_open_context(&o.base, &ctx);
-    if (rc == CLI_OK) rc = cli_open_model(&o.base, ctx, &model);
+    if (rc == CLI_OK) rc = cli_open_context(&o.common.base, &ctx);
+    if (rc == CLI_OK) rc = cli_open_model(&o.common.base, ctx, &model);
     if (rc == CLI_OK) rc = read_prompt(&o, ctx, model, &tokens, &n);
     if (rc == CLI_OK) rc = run_session(&o, ctx, model, tokens, n, &trace);
     trace_discard(&trace); // where something failed

@@ -2,6 +2,7 @@
 // tern pack: writes a model as a packed file, or verifies one.
 #include "cli.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 typedef struct pack_options {
@@ -48,6 +49,8 @@ static const struct argp argp = {
         "  tern pack model.gguf model.tern\n"
         "  tern pack model.gguf model.tern --isa avx2 -t 8 --head int4\n"
         "  tern pack --verify model.tern\n"
+        "\n"
+        "Ctrl-C leaves the target as it was.\n"
         "\n" CLI_ENVIRONMENT};
 
 static int show(const pack_options *o, const char *path, const char *done, double seconds, tern_context *ctx) {
@@ -73,14 +76,41 @@ static int verify(const pack_options *o, tern_context *ctx) {
     return show(o, o->base.model, "verified", cli_seconds() - start, ctx);
 }
 
+// ---- Ctrl-C --------------------------------------------------------------------------------------------------
+
+// While a file is being written: the model whose save a signal cancels, so that nothing half-written stays. Before that a
+// signal ends the program as it does any. Workers block SIGINT, and a handler in one of them does no harm.
+static tern_model *saving;
+static volatile sig_atomic_t stopped_by;
+
+static void on_signal(int signal) {
+    stopped_by = signal;
+    tern_model_cancel_save(saving);
+}
+
+static void watch(tern_model *model) { // NULL: no more
+    const struct sigaction action = {.sa_handler = model ? on_signal : SIG_DFL, .sa_flags = SA_RESTART};
+    if (model) saving = model;
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
 static int pack(const pack_options *o, tern_context *ctx) {
     tern_model *model = NULL;
     const double start = cli_seconds();
+    tern_status status = tern_model_save_check(ctx, o->target); // packing takes long
+    if (status != TERN_OK) return cli_fail_status(ctx, status);
     int rc = cli_open_model(&o->base, ctx, &model);
     if (rc != CLI_OK) return rc;
-    const tern_status status = tern_model_save(model, o->target);
-    rc = status == TERN_OK ? show(o, o->target, "written", cli_seconds() - start, ctx) : cli_fail_status(ctx, status);
+    watch(model);
+    status = tern_model_save(model, o->target);
+    watch(NULL);
+    if (status == TERN_ERR_CANCELLED && stopped_by == SIGINT)
+        rc = CLI_INTERRUPTED;
+    else
+        rc = status == TERN_OK ? show(o, o->target, "written", cli_seconds() - start, ctx) : cli_fail_status(ctx, status);
     tern_model_destroy(model);
+    if (status == TERN_ERR_CANCELLED && stopped_by == SIGTERM) (void)raise(SIGTERM); // as without a file to remove
     return rc;
 }
 

@@ -104,4 +104,19 @@ static const struct argp_option options[] = {
     {"logit-bias", KEY_BIAS, "ID=VALUE", 0, "Add VALUE to the logit of token ID; -inf bans it. May be given several times", 1},
     {"seed", KEY_SEED, "S", 0, "Seed of the sampling: same seed, same text (default: 0)", 1},
     {0}};
-const struct argp sampling_argp = {.options = options, .parser = parse};
+static const struct argp sampling_argp = {.options = options, .parser = parse};
+
+static const struct argp_child children[] = {{&sampling_argp, 0, NULL, 0}, // first: its input is another one than theirs
+                                             {&cli_model_argp, 0, NULL, 0},   {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},    {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0}, {0}};
+
+static error_t share(int key, char *arg, struct argp_state *state) {
+    (void)arg;
+    answer_options *o = state->input;
+    if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
+    state->child_inputs[0] = &o->sampling;
+    for (size_t i = 1; children[i].argp; i++) state->child_inputs[i] = &o->base;
+    return 0;
+}
+const struct argp answer_argp = {.parser = share, .children = children};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Options of an answer that generate and chat share: how its tokens are chosen, and where it ends.
+// Options of an answer that generate and chat share: which model, how its tokens are chosen, and where it ends.
 #ifndef TERN_TOOLS_SAMPLING_H
 #define TERN_TOOLS_SAMPLING_H
 
@@ -16,6 +16,11 @@ typedef struct sampling_options {
     size_t n_stops;
 } sampling_options;
 
-extern const struct argp sampling_argp; // its input is a sampling_options
+// All options that generate and chat share. A command's struct begins with this.
+typedef struct answer_options {
+    cli_options base;
+    sampling_options sampling;
+} answer_options;
+extern const struct argp answer_argp;
 
 #endif

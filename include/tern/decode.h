@@ -61,11 +61,18 @@ TERN_API tern_status tern_model_load(tern_context *ctx, tern_model **model, cons
 TERN_API void tern_model_destroy(tern_model *model);
 
 // Writes the model as a packed file: the weights as they lie in memory, and all else of the GGUF file, so that a later start
-// packs nothing. tern_model_load reads it like any model, on every machine that has vector kernels for its layouts, with as
-// many threads as this context has or fewer; elsewhere it is refused with the reason (UNSUPPORTED). The file appears whole or
-// not at all; a file of that name that is not a packed model stays as it is. Not thread-safe per context. Errors: IO (cannot be
-// written, no room), UNSUPPORTED (the model is a packed one), MEMORY.
+// packs nothing. tern_model_load reads it like any model, on every machine that has vector kernels for its layouts. Weights of
+// the table-lookup form serve no more threads than they were cut into slabs for, which are at least those of this context; the
+// others serve any number. Elsewhere it is refused with the reason (UNSUPPORTED). The file appears whole or not at all; a file
+// of that name that is not a packed model stays as it is. Not thread-safe per context. Errors: IO (cannot be written, no room),
+// UNSUPPORTED (the model is a packed one), CANCELLED, MEMORY.
 TERN_API tern_status tern_model_save(const tern_model *model, const char *path);
+// What can be said before there is a model to save: that the folder can be written, and that the name is free or that of a packed
+// model. Errors: ARG, IO.
+TERN_API tern_status tern_model_save_check(tern_context *ctx, const char *path);
+// From any thread, or a signal handler, while the model lives: a save in progress stops soon, and so do later ones; they return
+// CANCELLED and leave nothing. One that has written its last byte finishes.
+TERN_API void tern_model_cancel_save(tern_model *model);
 // Reads every byte of a packed file and compares checksums. (Loading verifies header, index, metadata and small tensors, and
 // with TERN_LOAD_COPY all weights.) Errors: IO, FORMAT (damaged; the message names the part), UNSUPPORTED (another format),
 // MEMORY.

@@ -114,6 +114,7 @@ struct tern_model {
     uint64_t n_params, bytes_per_token;
     double packed_weights; // n * k over all matrices
     size_t n_ternary, n_int8;
+    atomic_bool save_cancelled; // pack.c
 };
 
 struct tern_session {

@@ -7,11 +7,12 @@
 #include <unistd.h>
 
 #include "base/checksum.h"
+#include "base/replace_file.h"
 #include "decode/model.h"
 #include "decode/packed.h"
 #include "decode/packing.h"
 
-enum { FILE_MODE = 0666, SUFFIX_MAX = 48 }; // less the umask, as other programs' files
+enum { FILE_MODE = 0666 }; // less the umask, as other programs' files
 
 // ---- what goes into the file ----------------------------------------------------------------------------------------------
 
@@ -32,6 +33,7 @@ struct tern_packing {
     size_t n_kept;
     uint8_t *head; // of the GGUF part: header, metadata, tensor infos
     size_t head_room, head_bytes;
+    uint8_t *chunk; // TERN_PACKED_CHUNK bytes of scratch
     uint64_t *sums; // of chunks
     size_t n_sums;
 };
@@ -197,7 +199,7 @@ typedef struct stream {
     bool failed; // errno tells why
 } stream;
 
-static bool write_all(int fd, const void *bytes, size_t size, uint64_t offset) {
+static bool write_at(int fd, const void *bytes, size_t size, uint64_t offset) {
     const uint8_t *from = bytes;
     while (size) {
         const ssize_t n = pwrite(fd, from, size, (off_t)offset);
@@ -210,12 +212,19 @@ static bool write_all(int fd, const void *bytes, size_t size, uint64_t offset) {
     return true;
 }
 
+static bool is_cancelled(const tern_packing *p) {
+    // relaxed: the word orders nothing else
+    const bool cancelled = atomic_load_explicit(&p->m->save_cancelled, memory_order_relaxed);
+    if (cancelled) errno = ECANCELED;
+    return cancelled;
+}
+
 static void flush(stream *s) {
     const tern_packed_header *h = &s->p->header;
     const uint64_t past = s->at - h->gguf_offset;
     const size_t bytes = past % TERN_PACKED_CHUNK ? (size_t)(past % TERN_PACKED_CHUNK) : TERN_PACKED_CHUNK;
     s->p->sums[(past - 1) / TERN_PACKED_CHUNK] = tern_checksum(s->chunk, bytes);
-    s->failed = !write_all(s->fd, s->chunk, bytes, s->at - bytes);
+    s->failed = is_cancelled(s->p) || !write_at(s->fd, s->chunk, bytes, s->at - bytes);
 }
 
 // bytes NULL: zeros. Does nothing once the stream has failed.
@@ -234,9 +243,11 @@ static void append(stream *s, const void *bytes, size_t size) {
 }
 static void append_to(stream *s, uint64_t offset) { append(s, NULL, (size_t)(offset - s->at)); }
 
-static bool write_file(tern_packing *p, int fd, uint8_t *chunk) {
+// arg: a tern_packing.
+static bool write_file(void *arg, int fd) {
+    tern_packing *p = arg;
     tern_packed_header *h = &p->header;
-    stream s = {.p = p, .fd = fd, .chunk = chunk, .at = h->gguf_offset};
+    stream s = {.p = p, .fd = fd, .chunk = p->chunk, .at = h->gguf_offset};
     append(&s, p->head, p->head_bytes);
     for (size_t i = 0; i < p->n_kept; i++) {
         append(&s, p->kept[i]->data, p->kept[i]->size);
@@ -263,14 +274,42 @@ static bool write_file(tern_packing *p, int fd, uint8_t *chunk) {
     memcpy(index + sections_bytes, p->sums, p->n_sums * sizeof *p->sums);
     h->index_sum = tern_checksum(index, (size_t)h->index_bytes);
     h->header_sum = tern_checksum(h, offsetof(tern_packed_header, header_sum));
-    const bool ok =
-        write_all(fd, index, (size_t)h->index_bytes, TERN_PACKED_INDEX_AT) && write_all(fd, h, sizeof *h, 0) && fsync(fd) == 0;
+    const bool ok = write_at(fd, index, (size_t)h->index_bytes, TERN_PACKED_INDEX_AT) && write_at(fd, h, sizeof *h, 0);
     tern_free(&p->ctx->allocator, index, (size_t)h->index_bytes, 1);
     return ok;
 }
 
+// A process may have the old one mapped.
+static tern_status write_packed(tern_packing *p, const char *path) {
+    if (tern_replace_file(path, FILE_MODE, &p->ctx->allocator, write_file, p)) return TERN_OK;
+    if (errno == ECANCELED) return tern_fail(&p->ctx->error, TERN_ERR_CANCELLED, "writing %s was cancelled", path);
+    return tern_fail(&p->ctx->error, TERN_ERR_IO, "cannot write %s: %s (%llu MB are needed)", path, strerror(errno),
+                     (unsigned long long)(p->header.file_bytes / 1000000 + 1));
+}
+
+// ---- the target -----------------------------------------------------------------------------------------------------------
+
+// Whether a file can be made beside `path`. errno tells why not.
+static bool folder_is_writable(const tern_context *ctx, const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return access(".", W_OK | X_OK) == 0;
+    const size_t size = (size_t)(slash - path) + sizeof "/";
+    char *folder = tern_alloc(&ctx->allocator, size, 1);
+    if (folder) memcpy(folder, path, size - 1);
+    const bool ok = folder && access(folder, W_OK | X_OK) == 0;
+    const int error = folder ? errno : ENOMEM;
+    tern_free(&ctx->allocator, folder, size, 1);
+    errno = error;
+    return ok;
+}
+
 // Somebody may have mixed up the two names: only a packed file, or none, is replaced.
-static tern_status check_target(const tern_packing *p, const char *path) {
+tern_status tern_model_save_check(tern_context *ctx, const char *path) {
+    if (!ctx) return TERN_ERR_ARG;
+    if (!path || !*path) return tern_fail(&ctx->error, TERN_ERR_ARG, "a packed model needs a path to be saved to");
+    if (!folder_is_writable(ctx, path))
+        return tern_fail(&ctx->error, TERN_ERR_IO, "cannot write %s: %s; give a name in a folder that can be written", path,
+                         strerror(errno));
     char magic[TERN_PACKED_MAGIC_BYTES];
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 && errno == ENOENT) return TERN_OK;
@@ -278,49 +317,12 @@ static tern_status check_target(const tern_packing *p, const char *path) {
                       memcmp(magic, TERN_PACKED_MAGIC, sizeof magic) == 0;
     if (fd >= 0) (void)close(fd);
     if (ours) return TERN_OK;
-    return tern_fail(&p->ctx->error, TERN_ERR_IO, "%s is there, is no packed model and stays as it is; give another name",
-                     path);
+    return tern_fail(&ctx->error, TERN_ERR_IO, "%s is there, is no packed model and stays as it is; give another name", path);
 }
 
-// A file beside the target that did not exist. mkostemp would make one for its owner alone, and the umask, which belongs to all
-// threads of the process, cannot be asked for without changing it.
-static int create_temporary(char *temporary, size_t room, const char *path) {
-    enum { TRIES = 100 };
-    for (int i = 0; i < TRIES; i++) {
-        (void)snprintf(temporary, room, "%s.%ld-%d", path, (long)getpid(), i);
-        const int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
-        if (fd >= 0 || errno != EEXIST) return fd;
-    }
-    return -1;
-}
-
-// The file appears whole or not at all: a process may have the old one mapped.
-static tern_status replace_file(tern_packing *p, const char *path) {
-    const size_t room = strlen(path) + SUFFIX_MAX;
-    char *temporary = tern_alloc(&p->ctx->allocator, room, 1);
-    uint8_t *chunk = tern_alloc(&p->ctx->allocator, TERN_PACKED_CHUNK, 1);
-    tern_status status = temporary && chunk ? TERN_OK : fail_memory(p);
-    if (status == TERN_OK) {
-        const int fd = create_temporary(temporary, room, path);
-        bool ok = fd >= 0 && write_file(p, fd, chunk);
-        int error = errno;
-        if (fd >= 0 && close(fd) != 0 && ok) {
-            ok = false;
-            error = errno;
-        }
-        if (ok && rename(temporary, path) != 0) {
-            ok = false;
-            error = errno;
-        }
-        if (!ok) {
-            if (fd >= 0) (void)unlink(temporary);
-            status = tern_fail(&p->ctx->error, TERN_ERR_IO, "cannot write %s: %s (%llu MB are needed)", path, strerror(error),
-                               (unsigned long long)(p->header.file_bytes / 1000000 + 1));
-        }
-    }
-    tern_free(&p->ctx->allocator, chunk, TERN_PACKED_CHUNK, 1);
-    tern_free(&p->ctx->allocator, temporary, room, 1);
-    return status;
+void tern_model_cancel_save(tern_model *m) {
+    // relaxed: the word orders nothing else. Who cancels learns from the call's return that it has stopped.
+    if (m) atomic_store_explicit(&m->save_cancelled, true, memory_order_relaxed);
 }
 
 // ---- the public call ----------------------------------------------------------------------------------------------------
@@ -331,15 +333,16 @@ static tern_status save(tern_packing *p, const char *path) {
     p->sections = tern_alloc(a, p->room, sizeof *p->sections);
     p->pieces = tern_alloc(a, p->room, sizeof *p->pieces);
     p->kept = tern_alloc(a, tern_gguf_tensor_count(p->m->gguf), sizeof(void *));
-    tern_status status = p->sections && p->pieces && p->kept ? TERN_OK : fail_memory(p);
-    if (status == TERN_OK) status = check_target(p, path);
+    p->chunk = tern_alloc(a, TERN_PACKED_CHUNK, 1);
+    tern_status status = p->sections && p->pieces && p->kept && p->chunk ? TERN_OK : fail_memory(p);
+    if (status == TERN_OK) status = tern_model_save_check(p->ctx, path);
     if (status == TERN_OK) status = add_layers(p);
     if (status == TERN_OK) status = tern_head_pack(p, p->m);
     if (status != TERN_OK) return status;
     list_kept(p);
     status = make_gguf(p);
     if (status == TERN_OK) status = make_header(p);
-    return status == TERN_OK ? replace_file(p, path) : status;
+    return status == TERN_OK ? write_packed(p, path) : status;
 }
 
 tern_status tern_model_save(const tern_model *m, const char *path) {
@@ -351,6 +354,7 @@ tern_status tern_model_save(const tern_model *m, const char *path) {
                                   "is packed already; give the GGUF file it was made from");
     tern_packing p = {.ctx = ctx, .m = m};
     const tern_status status = save(&p, path);
+    tern_free(&ctx->allocator, p.chunk, TERN_PACKED_CHUNK, 1);
     tern_free(&ctx->allocator, p.sums, p.n_sums, sizeof *p.sums);
     tern_free(&ctx->allocator, p.head, p.head_room, 1);
     tern_free(&ctx->allocator, (void *)p.kept, tern_gguf_tensor_count(m->gguf), sizeof(void *));

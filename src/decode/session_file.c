@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/checksum.h"
+#include "base/replace_file.h"
 #include "decode/fingerprint.h"
 
 #define MAGIC "TERNSESS" // 8 bytes without its NUL
@@ -109,17 +110,6 @@ static void end(session_file *f) {
 
 // ---- saving -------------------------------------------------------------------------------------------------------
 
-static bool write_all(int fd, const void *data, size_t bytes) {
-    for (const unsigned char *p = data; bytes > 0;) {
-        const ssize_t n = write(fd, p, bytes);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
-        p += n;
-        bytes -= (size_t)n;
-    }
-    return true;
-}
-
 static bool sum_run(session_file *f, size_t index, unsigned char *run, size_t bytes) {
     f->sums[index] = tern_checksum(run, bytes);
     return true;
@@ -127,10 +117,11 @@ static bool sum_run(session_file *f, size_t index, unsigned char *run, size_t by
 
 static bool write_run(session_file *f, size_t index, unsigned char *run, size_t bytes) {
     (void)index;
-    return write_all(f->fd, run, bytes);
+    return tern_write_all(f->fd, run, bytes);
 }
 
-static bool write_file(session_file *f) {
+static bool write_file(void *arg, int fd) {
+    session_file *f = arg;
     tern_session *s = f->s;
     const size_t token_bytes = s->length * sizeof *s->tokens;
     tern_kv_clear_behind(&s->kv, s->length); // what was forgotten is nobody's business
@@ -139,8 +130,12 @@ static bool write_file(session_file *f) {
     f->header = make_header(s, s->length, f->n_sums);
     f->header.sums_sum = tern_checksum(f->sums, f->n_sums * sizeof *f->sums);
     f->header.header_sum = tern_checksum(&f->header, offsetof(file_header, header_sum));
-    return write_all(f->fd, &f->header, sizeof f->header) && write_all(f->fd, f->sums, f->n_sums * sizeof *f->sums) &&
-           write_all(f->fd, s->tokens, token_bytes) && for_each_run(f, s->length, write_run) && fsync(f->fd) == 0;
+    f->fd = fd;
+    const bool ok = tern_write_all(fd, &f->header, sizeof f->header) &&
+                    tern_write_all(fd, f->sums, f->n_sums * sizeof *f->sums) && tern_write_all(fd, s->tokens, token_bytes) &&
+                    for_each_run(f, s->length, write_run);
+    f->fd = -1; // which is its creator's
+    return ok;
 }
 
 // Somebody may have mixed up two names: only a saved session, or nothing, is replaced.
@@ -154,31 +149,18 @@ static tern_status check_replaceable(const session_file *f) {
     return tern_fail(f->err, TERN_ERR_IO, "%s is there, is no saved session and stays as it is; give another name", f->path);
 }
 
-// The file appears whole or not at all.
-static tern_status replace_file(session_file *f, char *temporary, size_t room) {
-    (void)snprintf(temporary, room, "%s.XXXXXX", f->path);
-    f->fd = mkostemp(temporary, O_CLOEXEC); // readable by its owner alone: it holds what was said
-    if (f->fd < 0) return fail_system(f, "write");
-    if (write_file(f) && rename(temporary, f->path) == 0) return TERN_OK;
-    const tern_status status = fail_system(f, "write");
-    (void)unlink(temporary);
-    return status;
-}
-
 tern_status tern_session_save(tern_session *session, const char *path) {
     if (!session) return TERN_ERR_ARG;
     const tern_allocator *allocator = &session->model->ctx->allocator;
     tern_error *err = &session->model->ctx->error;
     if (!path || !*path) return tern_fail(err, TERN_ERR_ARG, "tern_session_save needs a path");
     session_file f;
-    const size_t room = strlen(path) + SUFFIX_MAX;
-    char *temporary = tern_alloc(allocator, room, 1);
-    if (!temporary) errno = ENOMEM;
-    const bool ready = begin(&f, session, path) && temporary;
+    const bool ready = begin(&f, session, path);
     tern_status status = ready ? check_replaceable(&f) : fail_system(&f, "write");
-    if (status == TERN_OK) status = replace_file(&f, temporary, room);
+    // Readable by its owner alone: it holds what was said.
+    if (status == TERN_OK && !tern_replace_file(path, S_IRUSR | S_IWUSR, allocator, write_file, &f))
+        status = fail_system(&f, "write");
     end(&f);
-    tern_free(allocator, temporary, room, 1);
     return status;
 }
 

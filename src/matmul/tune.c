@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/replace_file.h"
 #include "matmul/context.h"
 
 // ---- where it lies -------------------------------------------------------------------------------------------------
@@ -181,30 +182,15 @@ static bool make_folders(const char *path) {
     return true;
 }
 
-static bool write_all(int fd, const char *bytes, size_t size) {
-    while (size > 0) {
-        const ssize_t n = write(fd, bytes, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
-        bytes += n;
-        size -= (size_t)n;
-    }
-    return true;
+static bool write_text(void *arg, int fd) {
+    const file_text *text = arg;
+    return tern_write_all(fd, text->bytes, text->size);
 }
 
-// The file appears whole or not at all: other processes may be reading it.
-static bool replace_file(const char *path, const char *bytes, size_t size) {
-    char temporary[TERN_TUNE_PATH_MAX + sizeof ".XXXXXX"];
-    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
-    const int fd = make_folders(path) ? mkostemp(temporary, O_CLOEXEC) : -1;
-    if (fd < 0) return false;
-    bool ok = write_all(fd, bytes, size) && fsync(fd) == 0;
-    ok = close(fd) == 0 && ok;
-    if (ok && rename(temporary, path) == 0) return true;
-    const int error = errno;
-    (void)unlink(temporary);
-    errno = error;
-    return false;
+// Private, as the folder. Other processes may be reading the old one.
+static bool replace(const tern_context *ctx, file_text text) {
+    return make_folders(ctx->tune.path) &&
+           tern_replace_file(ctx->tune.path, S_IRUSR | S_IWUSR, &ctx->allocator, write_text, &text);
 }
 
 // Reads what is to be replaced or removed; nothing, where there is no file. TERN_TUNE may name anything, a model or /dev/null:
@@ -246,7 +232,7 @@ static tern_status save(tern_context *ctx, const tern_tune_result *results, size
     // What is written is read back by the same rules, so that no value out of range gets into a file.
     if (size == 0 || tern_tune_parse(m->text, size, &ctx->tune.key, &m->older, &ctx->error) != TERN_TUNE_FOUND)
         return tern_fail(&ctx->error, TERN_ERR_ARG, "a tuning result is out of range, or there are too many for one file");
-    if (replace_file(ctx->tune.path, m->text, size)) return TERN_OK;
+    if (replace(ctx, (file_text){m->text, size})) return TERN_OK;
     return tern_fail(&ctx->error, TERN_ERR_IO, "%s: cannot write: %s; give another place with TERN_TUNE", ctx->tune.path,
                      strerror(errno));
 }
