@@ -29,7 +29,7 @@ typedef struct sched_products sched_products;
 
 // NULL, with the error printed, if it cannot be had. weights_of: made of the same sequence, whose weights are used, too, and
 // which is destroyed later; NULL: packs its own.
-sched_products *sched_products_create(tern_context *ctx, const sched_sequence *sequence, const sched_products *weights_of);
+sched_products *sched_products_create(tern_context *ctx, const sched_sequence *q, const sched_products *weights_of);
 void sched_products_destroy(sched_products *p);
 // The sequence once, in many regions or in one.
 typedef bool sched_products_fn(sched_products *p);

@@ -42,7 +42,7 @@ void bench_data_destroy(bench_data *data);
 
 // m: how many tokens the weights are for.
 tern_status bench_source_create(tern_context *ctx, tern_weights **w, bench_source source, const bench_data *data,
-                                bench_matrix matrix, size_t m);
+                                bench_matrix s, size_t m);
 
 // The symbol of the kernel that the context runs for a source; NULL if it has none.
 const char *bench_source_kernel(tern_context *ctx, bench_source source);

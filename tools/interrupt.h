@@ -19,6 +19,6 @@ void interrupt_forget(void); // Ctrl-C, and what the descriptor has to read; the
 
 // Ctrl-C also cancels these sessions, so that a call in progress stops within a layer. The array must live until the next call;
 // n = 0: no session, from when this returns on.
-void interrupt_cancels(tern_session *const *sessions, size_t n);
+void interrupt_cancels(tern_session *const *list, size_t n);
 
 #endif

@@ -224,7 +224,8 @@ static int put_events(trace_file *f, tern_context *ctx) {
     const size_t n = tern_trace_count(ctx);
     const double start = cli_seconds();
     tern_trace_event *events = malloc((n + 1) * sizeof *events);
-    int rc = events ? CLI_OK : cannot_write(f->path, ENOMEM);
+    if (!events) return cannot_write(f->path, ENOMEM);
+    int rc = CLI_OK;
     for (size_t i = 0; i < n && rc == CLI_OK; i++) {
         events[i].struct_size = sizeof *events;
         const tern_status status = tern_trace_get(ctx, i, &events[i]);

@@ -65,7 +65,7 @@ static int read_tokens(windows *w, const char *text, size_t size, tern_context *
         w->input = calloc(w->ctx, sizeof *w->input);
         if (!w->input) rc = cli_fail("no memory for a window of %zu tokens", w->ctx);
     }
-    if (rc == CLI_OK && w->n_bos) w->input[0] = with[0];
+    if (w->input && w->n_bos) w->input[0] = with[0];
     free(with);
     return rc;
 }

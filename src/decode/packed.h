@@ -41,8 +41,8 @@ void *tern_packed_bytes(const tern_packed *packed, const tern_packed_section *se
 const void *tern_packed_mapped(const tern_packed *packed, const tern_packed_section *section);
 
 // The weight of that name, which must be n x k. Errors name the file, the section and the remedy.
-tern_status tern_packed_weights(tern_context *ctx, const tern_packed *packed, const char *name, size_t n, size_t k,
-                                const tern_allocator *allocator, tern_weights **w);
+tern_status tern_packed_weights(tern_context *ctx, const tern_packed *p, const char *name, size_t n, size_t k,
+                                const tern_allocator *allocator, tern_weights **out);
 
 // Fails with "FILE: CAUSE" and how to pack again.
 tern_status tern_packed_refuse(tern_context *ctx, const tern_packed *packed, tern_status status, const char *format, ...)

@@ -34,8 +34,8 @@ size_t tern_stored_scales_at(const tern_weights *w); // offset of the scales
 // is read, and no byte in it makes a kernel read elsewhere. The weight itself comes from `allocator`. Errors, without the name
 // of the file: FORMAT (damaged), UNSUPPORTED (layouts that are unknown, slow on the context's tier, or for fewer threads),
 // MEMORY.
-tern_status tern_stored_open(tern_context *ctx, tern_weights **w, const tern_stored_form *form, void *image, size_t image_bytes,
-                             const tern_allocator *allocator);
+tern_status tern_stored_open(tern_context *ctx, tern_weights **out, const tern_stored_form *form, void *image,
+                             size_t image_bytes, const tern_allocator *allocator);
 
 // Makes `many` the form of w for products of many_from tokens and more; w owns it. Errors: FORMAT (they are not one weight).
 tern_status tern_stored_join(tern_context *ctx, tern_weights *w, tern_weights *many, size_t many_from);
