@@ -2,35 +2,55 @@
 // Float rows to the codes and scales of layout I6B32: each block's scale is searched for the least squared error.
 #include <float.h>
 #include <math.h>
+#include <xmmintrin.h>
 
 #include "matmul/build.h"
 #include "matmul/pack_int6.h"
 
-enum { STEPS = 8 }; // scales tried for a block of 6-bit codes
+enum { STEPS = 8, LANES = 4, PARTS = STEPS / LANES }; // scales tried for a block of 6-bit codes, so many of them at once
 
-typedef struct fit {
-    float codes[TERN_I6_BLOCK];
-    float error;
-} fit;
+static const float rounder = 12582912.0f; // 1.5 * 2^23: adding it rounds to a whole number
 
-// The codes nearest to x / d within -most..most, and their squared error. x: a block, padded with zeros.
-static void fit_block(fit *f, const float *x, float d, float most) {
-    const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to a whole number
-    const float inverse = 1.0f / d;
-    f->error = 0;
-    for (size_t i = 0; i < TERN_I6_BLOCK; i++) {
-        float q = x[i] * inverse;
-        q = q > most ? most : q < -most ? -most : q;
-        f->codes[i] = (q + magic) - magic;
-        const float e = f->codes[i] * d - x[i];
-        f->error += e * e;
-    }
+// The code nearest to x / d within -most..most.
+static inline float nearest(float x, float inverse, float most) {
+    float q = x * inverse;
+    q = q > most ? most : q < -most ? -most : q;
+    return (q + rounder) - rounder;
 }
 
+// The squared errors of a block, padded with zeros, with each of STEPS scales d. Side by side, because each sum has an order of
+// its own.
+static void measure(float error[STEPS], const float *x, const float d[STEPS], float most) {
+    __m128 sum[PARTS], scale[PARTS], inverse[PARTS];
+    const __m128 top = _mm_set1_ps(most), bottom = _mm_set1_ps(-most), round = _mm_set1_ps(rounder);
+    for (size_t p = 0; p < PARTS; p++) {
+        sum[p] = _mm_setzero_ps();
+        scale[p] = _mm_loadu_ps(d + p * LANES);
+        inverse[p] = _mm_div_ps(_mm_set1_ps(1.0f), scale[p]);
+    }
+    for (size_t i = 0; i < TERN_I6_BLOCK; i++) {
+        const __m128 value = _mm_set1_ps(x[i]);
+        for (size_t p = 0; p < PARTS; p++) {
+            const __m128 q = _mm_max_ps(bottom, _mm_min_ps(top, _mm_mul_ps(value, inverse[p])));
+            const __m128 back = _mm_mul_ps(_mm_sub_ps(_mm_add_ps(q, round), round), scale[p]);
+            const __m128 e = _mm_sub_ps(back, value);
+            sum[p] = _mm_add_ps(sum[p], _mm_mul_ps(e, e));
+        }
+    }
+    for (size_t p = 0; p < PARTS; p++) _mm_storeu_ps(error + p * LANES, sum[p]);
+}
+
+// The largest |x|.
 static float largest(const float *x, size_t n) {
-    float most = 0;
-    for (size_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    return most;
+    const __m128 sign = _mm_set1_ps(-0.0f);
+    __m128 most = _mm_setzero_ps();
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) most = _mm_max_ps(most, _mm_andnot_ps(sign, _mm_loadu_ps(x + i)));
+    float lanes[LANES], all = 0;
+    _mm_storeu_ps(lanes, most);
+    for (size_t l = 0; l < LANES; l++) all = lanes[l] > all ? lanes[l] : all;
+    for (; i < n; i++) all = fabsf(x[i]) > all ? fabsf(x[i]) : all;
+    return all;
 }
 
 // Codes of one block; returns its s. A smaller s than reaches the largest value cuts that, for finer steps of all others.
@@ -40,21 +60,21 @@ static float choose_scale(int8_t *codes, const float *x, size_t count, float of_
     for (size_t i = 0; i < count; i++) block[i] = x[i];
     const float most = (float)code_max, reach = ceilf(largest(block, count) / (most * of_row));
     const float top = reach > TERN_I6_SCALE_MAX ? TERN_I6_SCALE_MAX : reach;
-    const size_t steps = code_max == TERN_I6_CODE_MAX ? STEPS : 1;
-    fit best = {.error = INFINITY}, f;
-    float s_best = 0, s_last = 0;
-    for (size_t step = 0; step < steps && top > 0; step++) {
-        const float s = rintf(top * (1.0f - cut_most * (float)step / STEPS));
-        if (s == s_last) continue;
-        s_last = s;
-        fit_block(&f, block, of_row * s, most);
-        if (f.error < best.error || s_best == 0) {
-            best = f;
-            s_best = s;
+    float best = top;
+    if (top > 0 && code_max == TERN_I6_CODE_MAX) {
+        float scale[STEPS], d[STEPS], error[STEPS];
+        for (size_t step = 0; step < STEPS; step++) {
+            scale[step] = rintf(top * (1.0f - cut_most * (float)step / STEPS));
+            d[step] = of_row * scale[step];
         }
+        measure(error, block, d, most);
+        size_t least = 0;
+        for (size_t step = 1; step < STEPS; step++) least = error[step] < error[least] ? step : least;
+        best = scale[least];
     }
-    for (size_t i = 0; i < count; i++) codes[i] = s_best > 0 ? (int8_t)best.codes[i] : 0;
-    return s_best;
+    const float inverse = top > 0 ? 1.0f / (of_row * best) : 0;
+    for (size_t i = 0; i < count; i++) codes[i] = (int8_t)nearest(x[i], inverse, most);
+    return best;
 }
 
 const char *tern_quantize_row_int6(int8_t *codes, float *scales, const float *x, size_t k) {
