@@ -149,13 +149,14 @@ TILE_INLINE void narrow_block(const few_panels *p, const uint8_t *super, size_t 
             fetch_line(lines + 2 * TERN_I6_LINE_BYTES);
             TERN_UNROLL
             for (size_t h = 0; h < HALVES; h++) {
-                if (h == 1) fetch_line(lines + TERN_I6_LINE_BYTES); // apart: three in a row are slower by a sixth
+                if (h == 1) fetch_line(lines + TERN_I6_LINE_BYTES);
                 __m256i part[PAIR_TOKENS];
                 dot_sixteen(part, lines, h, x, at, tokens == 1 ? kept : NULL, tokens);
                 TERN_UNROLL
                 for (size_t t = 0; t < tokens; t++) {
                     dot[i][h][t] = sixteen == 0 ? part[t] : _mm256_add_epi32(dot[i][h][t], part[t]);
-                    // One after the other: else gcc moves the prefetches together, and spills.
+                    // One after the other: else gcc moves the prefetches of a block together, which is a sixth slower, and
+                    // spills.
                     __asm__ volatile("" : "+x"(dot[i][h][t]) : : "memory");
                 }
             }
