@@ -103,28 +103,27 @@ typedef struct tern_screen_rows_args {
 typedef void tern_screen_rows_fn(const tern_screen_rows_args *args);
 
 // ---- screen, screen_project: products with one half of I8S32's codes --------------------------------------------------
-// Half a product of a feature with x, whose blocks have scales da[b] and shifts z[b]: with s_bl = exact sum over the nibbles of
-// k = 4 l .. 4 l + 3 of block b times x, and dw_b the weight's scale, lane l = 0..7 is, for each 8 blocks in ascending order,
-//   even = even + (dw_(8g + l) * da_(8g + l)) * z_(8g + l), then for their blocks b in ascending order
-//   even or odd (as b is) = that + (float)s_bl * (dw_b * da_b),
-// from +0; and then even + odd. Lanes are added so: ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)). No fma.
+// Half a product of a feature with x, whose blocks have scales da[b] and shifts z[b]: with s_b = exact sum over the nibbles of
+// block b times x, and dw_b the weight's scale, lane l = 0..7 is, over the blocks b = l, l + 8, .. in ascending order,
+//   y = y + ((float)s_b + z_b) * (dw_b * da_b)        from +0; z_b a multiple of 2^-5, so that the first sum is exact
+// Lanes are added so: ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)). No fma.
 typedef struct tern_half_token {
     const int8_t *x;    // 32-byte aligned; readable and zero up to tern_round_up(k, 64)
     const float *scales; // da and z, readable and 0 up to a multiple of 8 blocks
     const float *shifts; //
 } tern_half_token;
 
-// upper[i] = half product of the high nibbles, to whose lanes (even + odd) is added
-//   (code_i[l] * along[l] + code_i[8 + l] * along[8 + l]) * step_i,   and to the sum   norm_i * rest + (step_i * spread + least)
-// with code, step and norm of the marks.
+// upper[i] = half product of the high nibbles, to whose lanes is added
+//   (float)(code_i[2l] * along[2l] + code_i[2l + 1] * along[2l + 1]) * (step_i * along_scale)
+// and to the sum   norm_i * rest + (step_i * spread + least),   with code, step and norm of the marks.
 typedef struct tern_screen_args {
     float *upper;          // [n]
     const uint8_t *packed; // first panel
     const uint8_t *marks;  // of its first feature
     size_t n, k;           // n a multiple of TERN_I8S_PANEL
     tern_half_token token;
-    const float *along; // [TERN_SCREEN_DIRECTIONS]
-    float rest, spread, least;
+    const int16_t *along; // [TERN_SCREEN_DIRECTIONS], within -32767..32767
+    float along_scale, rest, spread, least;
 } tern_screen_args;
 typedef void tern_screen_fn(const tern_screen_args *args);
 

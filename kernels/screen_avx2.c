@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Half products of a screened head for AVX2: a row at a time, its blocks' sums in eight lanes.
+// Half products of a screened head for AVX2: a row at a time, lane l for its blocks l, l + 8, ...
 #include "kernels.h"
 
 #include <immintrin.h>
@@ -11,55 +11,60 @@ enum {
     LANES = 8,
     BLOCKS = TERN_I8S_SUPER_K / TERN_I8S_BLOCK,
     TURN_SUPERS = LANES / BLOCKS, // whose scales fill a vector
-    FETCH_ROWS = 8,               // ahead; the last ones of a panel fetch the next panel's first
+    FETCH_ROWS = 16,              // ahead; the last ones of a panel fetch the next panel's first
     LINE_BYTES = 64
 };
 
 #define ROW_INLINE static inline __attribute__((always_inline))
 
-// Products of 32 nibbles (of a byte each) with x: lane l = sum over k = 4 l .. 4 l + 3, as float. |sum| <= 4 * 15 * 128
-ROW_INLINE __m256 dot32(__m256i nibbles, const int8_t *x) {
-    const __m256i pairs = _mm256_maddubs_epi16(nibbles, _mm256_load_si256((const __m256i *)x)); // |sum of 2| <= 3840
-    return _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-
-// The scales of a turn's blocks; those behind the row's last super are 0.
-ROW_INLINE __m256 turn_scales(const uint8_t *scales, size_t supers) {
-    __m128i halves;
-    if (supers >= TURN_SUPERS) {
-        halves = _mm_loadu_si128((const __m128i *)(const void *)scales);
-    } else {
-        const __m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32((int)supers), _mm_setr_epi32(0, 1, 2, 3));
-        halves = _mm_maskload_epi32((const int *)(const void *)scales, mask);
-    }
-    return _mm256_cvtph_ps(halves);
-}
-
-// The lanes of a half product, even + odd.
-ROW_INLINE __m256 half_product(const uint8_t *scales, const uint8_t *codes, const tern_half_token *token, size_t supers) {
+// The products of a super's two blocks with x: words of block 0 in the lanes of 32 bits 0, 2, .., of block 1 in 1, 3, ..
+// |word| <= 4 * 15 * 128 = 7680
+ROW_INLINE __m256i super_words(const uint8_t *codes, const int8_t *x) {
     const __m256i low_nibbles = _mm256_set1_epi8(15);
-    const int8_t *x = token->x;
-    __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
-    for (size_t s = 0; s < supers; s += TURN_SUPERS) {
-        __attribute__((aligned(32))) float factors[LANES];
-        const __m256 f =
-            _mm256_mul_ps(turn_scales(scales + s * TERN_I8S_SCALES, supers - s), _mm256_loadu_ps(token->scales + s * BLOCKS));
-        _mm256_store_ps(factors, f);
-        even = _mm256_add_ps(even, _mm256_mul_ps(f, _mm256_loadu_ps(token->shifts + s * BLOCKS)));
-        const size_t turn = supers - s < TURN_SUPERS ? supers - s : TURN_SUPERS;
-        for (size_t i = 0; i < turn; i++, codes += TERN_I8S_CODES, x += TERN_I8S_SUPER_K) {
-            const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)codes);
-            const __m256 a = dot32(_mm256_and_si256(both, low_nibbles), x);
-            const __m256 b = dot32(_mm256_and_si256(_mm256_srli_epi16(both, 4), low_nibbles), x + TERN_I8S_BLOCK);
-            even = _mm256_add_ps(even, _mm256_mul_ps(a, _mm256_broadcast_ss(factors + i * BLOCKS)));
-            odd = _mm256_add_ps(odd, _mm256_mul_ps(b, _mm256_broadcast_ss(factors + i * BLOCKS + 1)));
-        }
-    }
-    return _mm256_add_ps(even, odd);
+    const __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)codes);
+    const __m256i a = _mm256_maddubs_epi16(_mm256_and_si256(both, low_nibbles), _mm256_load_si256((const __m256i *)x));
+    const __m256i b = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), low_nibbles),
+                                           _mm256_load_si256((const __m256i *)(x + TERN_I8S_BLOCK)));
+    return _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
 }
 
-ROW_INLINE __m256 load_codes(const uint8_t *codes) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes)));
+// Of two supers, to lanes of blocks 0, 1, 2, 3, 0, 1, 2, 3. |word| <= 15360
+ROW_INLINE __m256i pair_words(__m256i a, __m256i b) {
+    return _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+// Of four: lane l is the sum of block l. |word| <= 30720
+ROW_INLINE __m256 turn_sums(__m256i a, __m256i b) {
+    const __m256i words = _mm256_add_epi16(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
+    return _mm256_cvtepi32_ps(_mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+}
+
+// y + (sums + z) * (dw * da)
+ROW_INLINE __m256 add_turn(__m256 y, __m256 sums, __m128i halves, const float *da, const float *shifts) {
+    const __m256 scales = _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_loadu_ps(da));
+    return _mm256_add_ps(y, _mm256_mul_ps(_mm256_add_ps(sums, _mm256_loadu_ps(shifts)), scales));
+}
+
+// The lanes of a half product.
+ROW_INLINE __m256 half_product(const uint8_t *scales, const uint8_t *codes, const tern_half_token *token, size_t supers) {
+    enum { NEXT = TERN_I8S_CODES, NEXT_X = TERN_I8S_SUPER_K };
+    const int8_t *x = token->x;
+    const float *da = token->scales, *shifts = token->shifts;
+    __m256 y = _mm256_setzero_ps();
+    for (; supers >= TURN_SUPERS; supers -= TURN_SUPERS) {
+        const __m256i a = pair_words(super_words(codes, x), super_words(codes + NEXT, x + NEXT_X));
+        const __m256i b =
+            pair_words(super_words(codes + 2 * NEXT, x + 2 * NEXT_X), super_words(codes + 3 * NEXT, x + 3 * NEXT_X));
+        y = add_turn(y, turn_sums(a, b), _mm_loadu_si128((const __m128i *)(const void *)scales), da, shifts);
+        scales += TURN_SUPERS * TERN_I8S_SCALES, codes += TURN_SUPERS * NEXT, x += TURN_SUPERS * NEXT_X;
+        da += LANES, shifts += LANES;
+    }
+    if (supers == 0) return y;
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i a = pair_words(super_words(codes, x), supers > 1 ? super_words(codes + NEXT, x + NEXT_X) : zero);
+    const __m256i b = supers > 2 ? pair_words(super_words(codes + 2 * NEXT, x + 2 * NEXT_X), zero) : zero;
+    const __m128i there = _mm_cmpgt_epi32(_mm_set1_epi32((int)supers), _mm_setr_epi32(0, 1, 2, 3));
+    return add_turn(y, turn_sums(a, b), _mm_maskload_epi32((const int *)(const void *)scales, there), da, shifts);
 }
 
 // float32 of the upper halves at p
@@ -78,21 +83,20 @@ ROW_INLINE void fetch_row(const uint8_t *row, size_t bytes) {
 
 void tern_screen_avx2(const tern_screen_args *args) {
     const size_t supers = tern_i8s_supers(args->k), row_bytes = tern_i8s_upper_bytes(args->k);
-    const __m256 along[2] = {_mm256_loadu_ps(args->along), _mm256_loadu_ps(args->along + LANES)};
+    const __m256i along = _mm256_loadu_si256((const __m256i *)(const void *)args->along);
     for (size_t i = 0; i < args->n; i += TERN_SCREEN_GROUP) {
         const uint8_t *marks = args->marks + i / TERN_SCREEN_GROUP * TERN_SCREEN_GROUP_BYTES;
         const uint8_t *row = upper_row(args, i), *ahead = upper_row(args, i + FETCH_ROWS);
         __attribute__((aligned(32))) float steps[TERN_SCREEN_GROUP];
         const __m256 step = widen(marks + TERN_SCREEN_STEPS);
-        _mm256_store_ps(steps, step);
+        _mm256_store_ps(steps, _mm256_mul_ps(step, _mm256_set1_ps(args->along_scale)));
         __m256 lanes[TERN_SCREEN_GROUP];
         for (size_t r = 0; r < TERN_SCREEN_GROUP; r++, row += row_bytes, ahead += row_bytes) {
             fetch_row(ahead, row_bytes);
             const __m256 half = half_product(row, row + supers * TERN_I8S_SCALES, &args->token, supers);
-            const uint8_t *codes = marks + r * TERN_SCREEN_DIRECTIONS;
-            const __m256 rest =
-                _mm256_add_ps(_mm256_mul_ps(load_codes(codes), along[0]), _mm256_mul_ps(load_codes(codes + LANES), along[1]));
-            lanes[r] = _mm256_add_ps(half, _mm256_mul_ps(rest, _mm256_broadcast_ss(steps + r)));
+            const __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)(marks + r * TERN_SCREEN_DIRECTIONS));
+            const __m256i rest = _mm256_madd_epi16(_mm256_cvtepi8_epi16(codes), along); // |sum of 2| < 2^23: exact as float
+            lanes[r] = _mm256_add_ps(half, _mm256_mul_ps(_mm256_cvtepi32_ps(rest), _mm256_broadcast_ss(steps + r)));
         }
         const __m256 spread = _mm256_add_ps(_mm256_mul_ps(step, _mm256_set1_ps(args->spread)), _mm256_set1_ps(args->least));
         const __m256 bound = _mm256_add_ps(_mm256_mul_ps(widen(marks + TERN_SCREEN_NORMS), _mm256_set1_ps(args->rest)), spread);

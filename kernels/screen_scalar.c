@@ -6,32 +6,19 @@
 
 #include "half.h"
 
-enum { LANES = 8, LANE_K = 4, SCALE_BYTES = 2, BLOCKS = TERN_I8S_SUPER_K / TERN_I8S_BLOCK };
+enum { LANES = 8, SCALE_BYTES = 2, BLOCKS = TERN_I8S_SUPER_K / TERN_I8S_BLOCK, NIBBLE_BITS = 4, NIBBLE_MASK = 15 };
 
-static float scale_of(const uint8_t *scales, const tern_half_token *token, size_t b) {
-    return half_to_float(scales + b * SCALE_BYTES) * token->scales[b];
-}
-
-// Lanes of a half product. |sum| <= 4 * 15 * 128 = 7680.
+// Lanes of a half product. |sum| <= 32 * 15 * 128
 static void half_product(float lanes[LANES], const uint8_t *scales, const uint8_t *codes, const tern_half_token *token,
                          size_t blocks) {
-    float parts[BLOCKS][LANES] = {{0}};
-    for (size_t b0 = 0; b0 < blocks; b0 += LANES) {
-        const size_t n = blocks - b0 < LANES ? blocks - b0 : LANES;
-        for (size_t l = 0; l < n; l++) parts[0][l] += scale_of(scales, token, b0 + l) * token->shifts[b0 + l];
-        for (size_t b = b0; b < b0 + n; b++) {
-            const uint8_t *nibbles = codes + b / BLOCKS * TERN_I8S_CODES;
-            const int8_t *x = token->x + b * TERN_I8S_BLOCK;
-            const float scale = scale_of(scales, token, b);
-            for (size_t l = 0; l < LANES; l++) {
-                int32_t sum = 0;
-                for (size_t j = l * LANE_K; j < (l + 1) * LANE_K; j++)
-                    sum += (b % BLOCKS ? nibbles[j] >> 4 : nibbles[j] & 15) * x[j];
-                parts[b % BLOCKS][l] += (float)sum * scale;
-            }
-        }
+    memset(lanes, 0, LANES * sizeof *lanes);
+    for (size_t b = 0; b < blocks; b++) {
+        const uint8_t *nibbles = codes + b / BLOCKS * TERN_I8S_CODES;
+        const int8_t *x = token->x + b * TERN_I8S_BLOCK;
+        int32_t sum = 0;
+        for (size_t j = 0; j < TERN_I8S_BLOCK; j++) sum += (nibbles[j] >> b % BLOCKS * NIBBLE_BITS & NIBBLE_MASK) * x[j];
+        lanes[b % LANES] += ((float)sum + token->shifts[b]) * (half_to_float(scales + b * SCALE_BYTES) * token->scales[b]);
     }
-    for (size_t l = 0; l < LANES; l++) lanes[l] = parts[0][l] + parts[1][l];
 }
 
 static float sum_lanes(const float l[LANES]) { return ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7])); }
@@ -57,7 +44,8 @@ void tern_screen_scalar(const tern_screen_args *args) {
         float lanes[LANES];
         half_product(lanes, row, row + supers * TERN_I8S_SCALES, &args->token, supers * BLOCKS);
         for (size_t l = 0; l < LANES; l++)
-            lanes[l] += ((float)codes[l] * args->along[l] + (float)codes[LANES + l] * args->along[LANES + l]) * step;
+            lanes[l] += (float)(codes[2 * l] * args->along[2 * l] + codes[2 * l + 1] * args->along[2 * l + 1]) *
+                        (step * args->along_scale);
         args->upper[i] = sum_lanes(lanes) + (norm * args->rest + (step * args->spread + args->least));
     }
 }

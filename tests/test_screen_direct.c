@@ -184,9 +184,10 @@ static void check_bounds(size_t n, size_t k, bool extreme) {
             group[i + 1] = (uint8_t)(0x3c + random_below(4)); // 2^-7 .. 2
         }
     }
-    float *shifts = guard_buffer(GUARD_BIAS, p.room * sizeof *shifts), along[DIRECTIONS];
+    float *shifts = guard_buffer(GUARD_BIAS, p.room * sizeof *shifts), along_scale = 0x1p-15F;
+    int16_t along[DIRECTIONS];
     random_token(&p, shifts);
-    for (size_t d = 0; d < DIRECTIONS; d++) along[d] = random_float();
+    for (size_t d = 0; d < DIRECTIONS; d++) along[d] = (int16_t)((int)random_below(2 * INT16_MAX + 1) - INT16_MAX);
     float *want = malloc(n * sizeof *want), *got = guard_buffer(GUARD_OUT, n * sizeof *got);
     assert_non_null(want);
     tern_screen_args args = {.upper = want,
@@ -196,6 +197,7 @@ static void check_bounds(size_t n, size_t k, bool extreme) {
                              .k = k,
                              .token = {p.x, p.x_scales, shifts},
                              .along = along,
+                             .along_scale = along_scale,
                              .rest = 3,
                              .spread = 0.5F,
                              .least = 0x1p-90F};
@@ -208,7 +210,7 @@ static void check_bounds(size_t n, size_t k, bool extreme) {
         memcpy(&step, &step_bits, sizeof step), memcpy(&norm, &norm_bits, sizeof norm);
         double magnitude, exact = exact_half(&p, i, &args.token, true, &magnitude) + (double)norm * 3 + (double)step * 0.5;
         for (size_t d = 0; d < DIRECTIONS; d++) {
-            const double term = (double)(int8_t)group[i % 8 * DIRECTIONS + d] * (double)along[d] * (double)step;
+            const double term = (double)(int8_t)group[i % 8 * DIRECTIONS + d] * along[d] * (double)(step * along_scale);
             exact += term;
             magnitude += fabs(term);
         }

@@ -2,6 +2,7 @@
 // Marks, bounds and threshold of a screened head. screen.h has the proof.
 #include "decode/screen.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -43,7 +44,8 @@ struct tern_screen {
     const int8_t *x;
     const float *x_scales;
     const int32_t *x_sums;
-    float *x_values, *half_scales, *half_shifts, *along;
+    float *x_values, *half_scales, *half_shifts;
+    int16_t along[DIRECTIONS];
     tern_screen_args bound;   // all that is the same for each tile
     size_t top, tiles, asked; // asked: candidates of each tile
     float threshold;
@@ -76,7 +78,6 @@ static size_t carve_all(tern_screen *s, unsigned char *base) {
     s->x_values = carve(base, &used, s->k * f);
     s->half_scales = carve(base, &used, s->blocks * f);
     s->half_shifts = carve(base, &used, s->blocks * f);
-    s->along = carve(base, &used, DIRECTIONS * f);
     return used;
 }
 
@@ -249,6 +250,18 @@ bool tern_screen_pays(tern_screen *s) {
 
 // ---- a token ------------------------------------------------------------------------------------------------------------
 
+// The coefficients as codes: any are right, and |r| is that of these.
+static void set_along(tern_screen *s, const float along[DIRECTIONS]) {
+    float most = 0;
+    for (size_t d = 0; d < DIRECTIONS; d++) most = fmaxf(most, fabsf(along[d]));
+    const float scale = most / INT16_MAX;
+    const bool usable = isfinite(most) && scale >= FLT_MIN;
+    for (size_t d = 0; d < DIRECTIONS; d++)
+        s->along[d] = usable ? (int16_t)rintf(fmaxf(-INT16_MAX, fminf(along[d] / scale, INT16_MAX))) : 0;
+    s->bound.along_scale = usable ? scale : 0;
+    s->bound.along = s->along;
+}
+
 // rest, spread and least of the bound, for along = a and x = x_values.
 static void set_slack(tern_screen *s) {
     static const double unit = 0x1p-24, high_terms = 2 * 16 * (15 + 7.53125), all_terms = 2 * 128, low_terms = 2 * (15 + 7.5);
@@ -261,7 +274,7 @@ static void set_slack(tern_screen *s) {
     const double length = length_of(x, k);
     double spread = 0;
     for (size_t d = 0; d < DIRECTIONS; d++) {
-        const float *u = s->values + d * k, a = s->along[d];
+        const float *u = s->values + d * k, a = (float)s->along[d] * s->bound.along_scale;
         spread += fabs((double)a);
         for (size_t j = 0; j < k; j++) x[j] -= a * u[j];
     }
@@ -285,14 +298,15 @@ void tern_screen_begin(tern_screen *s, const tern_kernels *kernels, const tern_a
     for (size_t b = 0; b < s->blocks; b++) {
         const bool there = b * TERN_I8S_BLOCK < k;
         s->half_scales[b] = there ? high * view->scales[b] : 0;
-        s->half_shifts[b] = there ? -high_zero * (float)view->sums[b] : 0; // exact: |sum| <= 2^12, 13 bits times 8 bits
+        s->half_shifts[b] = there ? -high_zero * (float)view->sums[b] : 0; // a multiple of 2^-5
     }
     for (size_t j = 0; j < k; j++) s->x_values[j] = (float)view->q[j] * view->scales[j / TERN_I8S_BLOCK];
+    float along[DIRECTIONS];
     const tern_dot_args dot = {
-        .y = s->along, .ldy = DIRECTIONS, .x = s->x_values, .ldx = k, .rows = s->values, .n = DIRECTIONS, .m = 1, .k = k};
+        .y = along, .ldy = DIRECTIONS, .x = s->x_values, .ldx = k, .rows = s->values, .n = DIRECTIONS, .m = 1, .k = k};
     TERN_KERNEL(kernels, dot_f32, TERN_LAYOUT_NONE)(&dot);
+    set_along(s, along);
     set_slack(s);
-    s->bound.along = s->along;
     s->bound.token = (tern_half_token){view->q, s->half_scales, s->half_shifts};
     s->bound.n = PANEL;
     s->bound.k = k;
