@@ -113,11 +113,11 @@ typedef struct tern_half_token {
     const float *shifts; //
 } tern_half_token;
 
-// upper[i] = half product of the high nibbles, to whose lanes is added
+// middle[i] = half product of the high nibbles, to whose lanes is added
 //   (float)(code_i[2l] * along[2l] + code_i[2l + 1] * along[2l + 1]) * (step_i * along_scale)
-// and to the sum   norm_i * rest + (step_i * spread + least),   with code, step and norm of the marks.
+// upper[i] = middle[i] + (norm_i * rest + (step_i * spread + least)),   with code, step and norm of the marks.
 typedef struct tern_screen_args {
-    float *upper;          // [n]
+    float *middle, *upper; // [n]
     const uint8_t *packed; // first panel
     const uint8_t *marks;  // of its first feature
     size_t n, k;           // n a multiple of TERN_I8S_PANEL

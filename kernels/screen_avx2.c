@@ -100,7 +100,9 @@ void tern_screen_avx2(const tern_screen_args *args) {
         }
         const __m256 spread = _mm256_add_ps(_mm256_mul_ps(step, _mm256_set1_ps(args->spread)), _mm256_set1_ps(args->least));
         const __m256 bound = _mm256_add_ps(_mm256_mul_ps(widen(marks + TERN_SCREEN_NORMS), _mm256_set1_ps(args->rest)), spread);
-        _mm256_storeu_ps(args->upper + i, _mm256_add_ps(sum8_ps(lanes), bound));
+        const __m256 middle = sum8_ps(lanes);
+        _mm256_storeu_ps(args->middle + i, middle);
+        _mm256_storeu_ps(args->upper + i, _mm256_add_ps(middle, bound));
     }
 }
 

@@ -46,7 +46,8 @@ void tern_screen_scalar(const tern_screen_args *args) {
         for (size_t l = 0; l < LANES; l++)
             lanes[l] += (float)(codes[2 * l] * args->along[2 * l] + codes[2 * l + 1] * args->along[2 * l + 1]) *
                         (step * args->along_scale);
-        args->upper[i] = sum_lanes(lanes) + (norm * args->rest + (step * args->spread + args->least));
+        args->middle[i] = sum_lanes(lanes);
+        args->upper[i] = args->middle[i] + (norm * args->rest + (step * args->spread + args->least));
     }
 }
 

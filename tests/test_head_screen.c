@@ -351,12 +351,12 @@ static void short_prompts_are_learned_from_token_by_token(void **unused) {
     rig r;
     open_model(&r, models[0], TERN_HEAD_SCREENED, 2, TERN_KV_F16);
     assert_int_equal(tern_session_set_top(r.session, 1), TERN_OK);
-    for (int32_t i = 0; i < TERN_SCREEN_SAMPLES + 3; i++) {
+    for (int32_t i = 0; i < TERN_SCREEN_FIRST + 3; i++) {
         tern_screen_info info = {.struct_size = sizeof info};
         decode(&r, &i, 1);
         assert_int_equal(tern_model_get_screen(r.model, &info), TERN_OK);
         const size_t seen = (size_t)i + 1;
-        assert_int_equal(info.tokens + info.paused, seen < TERN_SCREEN_SAMPLES ? 0 : seen - TERN_SCREEN_SAMPLES);
+        assert_int_equal(info.tokens + info.paused, seen < TERN_SCREEN_FIRST ? 0 : seen - TERN_SCREEN_FIRST);
     }
     close_model(&r);
 }

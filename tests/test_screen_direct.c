@@ -190,7 +190,10 @@ static void check_bounds(size_t n, size_t k, bool extreme) {
     for (size_t d = 0; d < DIRECTIONS; d++) along[d] = (int16_t)((int)random_below(2 * INT16_MAX + 1) - INT16_MAX);
     float *want = malloc(n * sizeof *want), *got = guard_buffer(GUARD_OUT, n * sizeof *got);
     assert_non_null(want);
-    tern_screen_args args = {.upper = want,
+    float *middle = malloc(n * sizeof *middle);
+    assert_non_null(middle);
+    tern_screen_args args = {.middle = middle,
+                             .upper = want,
                              .packed = p.split,
                              .marks = marks,
                              .n = n,
@@ -215,14 +218,20 @@ static void check_bounds(size_t n, size_t k, bool extreme) {
             magnitude += fabs(term);
         }
         assert_true(fabs(exact - (double)want[i]) <= (magnitude + fabs(exact)) * (double)(p.room + 32) * 0x1p-24 + 1e-25);
+        const double bound = (double)norm * 3 + (double)step * 0.5;
+        assert_true(fabs((double)want[i] - (double)middle[i] - bound) <= (magnitude + fabs(exact)) * 0x1p-20 + 1e-25);
     }
+    float *want_middle = middle;
+    args.middle = malloc(n * sizeof *middle);
+    assert_non_null(args.middle);
     args.upper = got;
     FOR_EACH_VARIANT(screen, screen) {
         memset(got, OUT_FILL, n * sizeof *got);
         screen(&args);
-        if (memcmp(got, want, n * sizeof *got)) fail_msg("%s: n %zu, k %zu differs from scalar", running, n, k);
+        if (memcmp(got, want, n * sizeof *got) || memcmp(args.middle, want_middle, n * sizeof *got))
+            fail_msg("%s: n %zu, k %zu differs from scalar", running, n, k);
     }
-    free(want);
+    free(want), free(want_middle), free(args.middle);
     free_product(&p);
 }
 

@@ -2,11 +2,13 @@
 """The rows of tools/compare_engines.py: what is measured, how, and which bar stands for it."""
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import engine_models as models
 from engine_lab import Lab, NotMeasured, describe_settings, median_of
@@ -31,6 +33,7 @@ IK_DECODE_GBPS = 46  # DRAM with two threads, from which two threads are held to
 HEAD_BAR, PREFILL_2B_BAR, PREFILL_2B_STRETCH = 0.95, 1.35, 1.5
 RSS_BAR = 1.35
 SMOLLM2_DECODE_BAR, SMOLLM2_PREFILL_BAR, SMOLLM2_PREFILL_STRETCH = 2.5, 1.8, 2.5
+SCREENED_TOPS, SCREENED_TOKENS = (1, 40), 1024
 CONTEXT_BAR, BATCH_BAR, SCREENED_BAR = 0.8, 0.88, 0.6
 START_SECONDS_BAR = 0.5
 SAME_BAR = 0.98  # random weights carry each engine's rounding of activations far: 0.99 is seen, and 0 where a stage is another
@@ -273,7 +276,19 @@ def batch(lab: Lab) -> Iterator[dict]:
 
 
 def screened(lab: Lab) -> Iterator[dict]:
-    raise NotMeasured(f"libtern has no screened head, which is to read <= {SCREENED_BAR:g} of the INT8 head's bytes and give the same tokens")
+    threads, text = max(lab.threads), (Path(__file__).parent / "data/prose.txt").read_text(encoding="utf-8")
+    for top in SCREENED_TOPS:
+        with lab.closing():
+            screen = lab.worker("tern", models.SMOLLM2, threads, settings={"head": "screened"})
+            ids = screen.ask("tokenize", text=text)["ids"][:SCREENED_TOKENS]
+            given = screen.ask("forced", ids=ids, top=top)
+            plain = lab.worker("tern", models.SMOLLM2, threads, settings={"head": "int8"}).ask("forced", ids=ids, top=top)
+        share = given["bytes"] / given["int8_bytes"]
+        facts = {key: given[key] for key in ("tokens", "rows", "paused")} | {"same_tokens": given["best"] == plain["best"]}
+        yield {"case": f"screened head on SmolLM2's real hidden states, {len(ids)} tokens of prose, the {top} largest logits", "threads": threads,
+               "unit": "of the INT8 head's bytes", "engines": {"tern": {"file": models.SMOLLM2, "median": share, "runs": [share]}}, "facts": facts,
+               "bars": [bar(f"<= {SCREENED_BAR:g} of the INT8 head's bytes, same tokens", share if facts["same_tokens"] else math.inf, SCREENED_BAR, "{:.3f}",
+                            at_least=False)] if top == 1 else []}
 
 
 def first_output(command: list[str]) -> float:

@@ -19,7 +19,7 @@ class TernEngine:
     """libtern through the public decode API."""
 
     def __init__(self, model: str, threads: int, context: int, library: str, settings: dict):
-        self.settings = settings
+        self.settings, self.context = settings, context
         self.tern = ternlib.Tern(library, threads)
         self.model = self.tern.load(model, settings.get("kernel", "auto"), settings.get("head", "auto"))
         self.session = self.new_session(context)
@@ -101,6 +101,26 @@ class TernEngine:
         if key not in self.matrices:
             self.matrices[key] = engine_products.Products(self.tern, m, matrices)
         return {"seconds": self.matrices[key].run()}
+
+    def forced(self, ids: list[int], top: int) -> dict:
+        """The likeliest token after each of a text, read token by token in windows of the context; only the `top` largest logits are asked for."""
+        screened, best, seconds = self.settings.get("head") == "screened", [], 0.0
+        before = self.model.screen() if screened else None
+        self.session.set_top(top)
+        for start in range(0, len(ids), self.context):
+            self.clear()
+            for token in ids[start:start + self.context]:
+                begun = time.perf_counter()
+                self.feed([token])
+                seconds += time.perf_counter() - begun
+                best.append(self.best())
+        self.session.set_top(0)
+        if not screened:
+            return {"best": best, "seconds": seconds}
+        now = self.model.screen()
+        read = now.tokens - before.tokens
+        return {"best": best, "seconds": seconds, "tokens": read, "rows": now.rows - before.rows, "bytes": now.bytes - before.bytes,
+                "int8_bytes": read * self.model.info.head_bytes, "paused": now.paused - before.paused}
 
     def text(self, n: int) -> dict:
         """A text of n tokens."""

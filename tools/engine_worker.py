@@ -14,6 +14,7 @@ Tern alone:
   {"do": "latency", "prompt": p, "tokens": n}   -> {"first", "next"}: seconds until each of n tokens, the engine's own
   {"do": "batch", "sessions": s, "context": c, "tokens": n} -> {"seconds"}: n steps, each of one token for each session
   {"do": "products", "m": m, "matrices": [[n, k], ...]} -> {"seconds"}: a turn through such ternary matrices, from ready activations
+  {"do": "forced", "ids": [...], "top": k}      -> {"best": likeliest id after each, "seconds"} and of a screened head {"tokens", "rows", "bytes", "int8_bytes"}
   {"do": "tokenize", "text": t}                 -> {"ids"}
   {"do": "text", "tokens": n}                   -> {"text"}: one of n tokens
   {"do": "info"}                                -> {"bytes_per_token", "peak_rss", ...}
@@ -82,6 +83,8 @@ def answer(engine, do: str, **how) -> dict:
         return engine.kept(how["context"], n)
     if do == "batch":
         return engine.batch(how["sessions"], how["context"], n)
+    if do == "forced":
+        return engine.forced(how["ids"], how["top"])
     if do == "tokenize":
         return {"ids": engine.model.tokenize(how["text"])}
     if do == "text":

@@ -12,7 +12,7 @@ DEFAULT_LIBRARY = Path(__file__).resolve().parent.parent / "build/release/libter
 ERROR_SIZE = 1024
 FORMS = {"auto": 0, "lut": 1, "mad": 2}
 KV_TYPES = {"f16": 0, "int8": 1}
-HEADS = {"auto": 0, "exact": 1, "int8": 2, "int4": 3, "int6": 4}
+HEADS = {"auto": 0, "exact": 1, "int8": 2, "int4": 3, "int6": 4, "screened": 5}
 
 
 class TernError(RuntimeError):
@@ -48,7 +48,11 @@ class ModelInfo(Params):
     _fields_ = ([("struct_size", c_size_t)] + [(n, c_char_p) for n in ("architecture", "name", "tokenizer")] +
                 [(n, c_uint32) for n in ("n_layers", "n_embd", "n_ff", "n_heads", "n_kv_heads", "head_dim", "n_vocab", "n_ctx_train")] +
                 [(n, c_uint64) for n in ("n_params", "file_bytes", "bytes_per_token")] +
-                [("bits_per_weight", c_double), ("n_ternary", c_size_t), ("n_int8", c_size_t), ("head", c_char_p)])
+                [("bits_per_weight", c_double), ("n_ternary", c_size_t), ("n_int8", c_size_t), ("head", c_char_p), ("head_bytes", c_uint64)])
+
+
+class ScreenInfo(Params):
+    _fields_ = [("struct_size", c_size_t)] + [(n, c_uint64) for n in ("tokens", "rows", "bytes", "paused")]
 
 
 class VariantInfo(Params):
@@ -94,10 +98,12 @@ PROTOTYPES = {
     "tern_model_load": (c_int, [c_void_p, POINTER(c_void_p), c_char_p, POINTER(ModelParams)]),
     "tern_model_destroy": (None, [c_void_p]),
     "tern_model_get_info": (c_int, [c_void_p, POINTER(ModelInfo)]),
+    "tern_model_get_screen": (c_int, [c_void_p, POINTER(ScreenInfo)]),
     "tern_tokenize": (c_int, [c_void_p, c_char_p, c_size_t, POINTER(TokenizeParams), POINTER(c_int32), c_size_t, POINTER(c_size_t)]),
     "tern_session_create": (c_int, [c_void_p, POINTER(c_void_p), POINTER(SessionParams)]),
     "tern_session_destroy": (None, [c_void_p]),
     "tern_session_reset": (None, [c_void_p]),
+    "tern_session_set_top": (c_int, [c_void_p, c_size_t]),
     "tern_session_truncate": (c_int, [c_void_p, c_size_t]),
     "tern_decode_batch": (c_int, [c_void_p, POINTER(c_void_p), POINTER(c_int32), c_size_t]),
     "tern_session_logits": (POINTER(c_float), [c_void_p]),
@@ -121,6 +127,10 @@ class Session:
         if not pointer:
             raise TernError("a session has no logits before its first token")
         return np.ctypeslib.as_array(pointer, (self.model.info.n_vocab,)).copy()
+
+    def set_top(self, top: int) -> None:
+        """Only so many of the largest logits are needed; 0: all."""
+        self.model.tern.check(self.model.tern.lib.tern_session_set_top(self.handle, top))
 
     def reset(self) -> None:
         self.model.tern.lib.tern_session_reset(self.handle)
@@ -147,6 +157,12 @@ class Model:
     def session(self, n_ctx: int, kv: str = "f16") -> Session:
         self.sessions.append(Session(self, n_ctx, kv))
         return self.sessions[-1]
+
+    def screen(self) -> ScreenInfo:
+        """What a screened head has read so far."""
+        info = ScreenInfo()
+        self.tern.check(self.tern.lib.tern_model_get_screen(self.handle, byref(info)))
+        return info
 
     def tokenize(self, text: str) -> list[int]:
         data, n = text.encode(), c_size_t()

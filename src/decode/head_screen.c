@@ -71,7 +71,7 @@ void tern_head_screen_learn(tern_pass *f) {
     if (wanted == 0) return;
     const sample_args sample = {f, screen, wanted < f->n ? wanted : f->n};
     tern_region_add(&f->region, "head: sample", sample_tile, &sample, sizeof sample, 1);
-    if (sample.n_samples < wanted) return;
+    if (!tern_screen_learns(screen, sample.n_samples)) return;
     const screen_args args = {f, screen, tiles_of(f, MARK_TILES_PER_WORKER)};
     tern_region_add(&f->region, "head: directions", directions_tile, &args, sizeof args, 1);
     tern_region_add(&f->region, "head: marks", marks_tile, &args, sizeof args, args.n_tiles);

@@ -9,8 +9,8 @@
 // Makes head.screen, where head.w is in its layout. Errors: MEMORY.
 tern_status tern_head_screen_create(tern_loader *ld);
 
-// Takes hidden states of this pass as samples, while some are wanted; with the last one, finds directions and makes the marks.
-// Before anything moves the rows of buf.x.
+// Takes hidden states of this pass as samples, while some are wanted; with enough of them, finds directions and makes the
+// marks. Before anything moves the rows of buf.x.
 void tern_head_screen_learn(tern_pass *f);
 
 // Appends a screened product of row 0 of the input, if one is possible now: the `top` largest logits, -INFINITY in place of

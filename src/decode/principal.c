@@ -7,72 +7,53 @@
 
 #include "decode/random.h"
 
-enum { ROWS = TERN_PRINCIPAL_ROWS_MAX, ROUNDS = 24 };
+enum { ROUNDS = 16 };
 
-typedef struct vectors {
-    double v[TERN_PRINCIPAL_MAX][ROWS];
-} vectors;
-
-static double dot(const double *a, const double *b, size_t n) {
+static double dot(const float *a, const float *b, size_t n) {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
     return sum;
 }
 
-// Orthonormal, in their order; what nothing is left of becomes 0.
-static void orthonormalise(vectors *x, size_t n_out, size_t n) {
-    static const double nothing = 1e-12;
-    for (size_t i = 0; i < n_out; i++) {
-        const double before = sqrt(dot(x->v[i], x->v[i], n));
+static void add(float *to, const float *x, size_t n, float factor) {
+    for (size_t i = 0; i < n; i++) to[i] += factor * x[i];
+}
+
+// Makes x[count][n] orthonormal, each against those before it; what little is left of goes to 0.
+static void orthonormalise(float *x, size_t count, size_t n) {
+    static const double nothing = 1e-5; // of its length: rounding
+    for (size_t i = 0; i < count; i++) {
+        float *v = x + i * n;
+        const double before = sqrt(dot(v, v, n));
         for (size_t twice = 0; twice < 2; twice++) // the second time takes what rounding left of the first
-            for (size_t j = 0; j < i; j++) {
-                const double along = dot(x->v[i], x->v[j], n);
-                for (size_t l = 0; l < n; l++) x->v[i][l] -= along * x->v[j][l];
-            }
-        const double length = sqrt(dot(x->v[i], x->v[i], n));
-        for (size_t l = 0; l < n; l++) x->v[i][l] = length > nothing * before ? x->v[i][l] / length : 0;
+            for (size_t j = 0; j < i; j++) add(v, x + j * n, n, -(float)dot(v, x + j * n, n));
+        const double length = sqrt(dot(v, v, n));
+        const float scale = length > nothing * before ? (float)(1 / length) : 0;
+        for (size_t l = 0; l < n; l++) v[l] *= scale;
     }
 }
 
-static void multiply(vectors *x, size_t n_out, const double gram[ROWS][ROWS], size_t n) {
-    for (size_t i = 0; i < n_out; i++) {
-        double y[ROWS];
-        for (size_t l = 0; l < n; l++) y[l] = dot(gram[l], x->v[i], n);
-        memcpy(x->v[i], y, n * sizeof *y);
-    }
+// y[i][j] = x_i . rows_j
+static void multiply(const tern_kernels *kernels, float *y, const float *x, size_t m, const float *rows, size_t n, size_t k) {
+    const tern_dot_args args = {.y = y, .ldy = n, .x = x, .ldx = k, .rows = rows, .n = n, .m = m, .k = k};
+    TERN_KERNEL(kernels, dot_f32, TERN_LAYOUT_NONE)(&args);
 }
 
-static void set_gram(double gram[ROWS][ROWS], const float *rows, size_t n, size_t k) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j <= i; j++) {
-            double sum = 0;
-            for (size_t l = 0; l < k; l++) sum += (double)rows[i * k + l] * (double)rows[j * k + l];
-            gram[i][j] = gram[j][i] = sum;
-        }
-}
-
-void tern_principal_directions(float *out, size_t n_out, const float *rows, size_t n, size_t k) {
-    double gram[ROWS][ROWS];
-    vectors x;
+void tern_principal_directions(const tern_kernels *kernels, float *out, size_t n_out, const float *rows, size_t n, size_t k,
+                               float *work) {
+    float *gram = work, *x = gram + n * n, *y = x + n_out * n;
     uint64_t random[4];
-    set_gram(gram, rows, n, k);
+    multiply(kernels, gram, rows, n, rows, n, k);
     tern_random_seed(random, 0);
-    for (size_t i = 0; i < n_out; i++)
-        for (size_t l = 0; l < n; l++) x.v[i][l] = tern_random_unit(random) - 0.5;
+    for (size_t i = 0; i < n_out * n; i++) x[i] = (float)(tern_random_unit(random) - 0.5);
     for (size_t round = 0; round < ROUNDS; round++) {
-        orthonormalise(&x, n_out, n);
-        multiply(&x, n_out, gram, n);
+        orthonormalise(x, n_out, n);
+        multiply(kernels, y, x, n_out, gram, n, n);
+        memcpy(x, y, n_out * n * sizeof *x);
     }
-    orthonormalise(&x, n_out, n);
-    // A vector of coefficients x gives the vector sum x_l row_l, of length sqrt(x.gram x).
-    for (size_t i = 0; i < n_out; i++) {
-        double y[ROWS];
-        for (size_t l = 0; l < n; l++) y[l] = dot(gram[l], x.v[i], n);
-        const double squared = dot(y, x.v[i], n), scale = squared > 0 ? 1 / sqrt(squared) : 0;
-        for (size_t j = 0; j < k; j++) {
-            double sum = 0;
-            for (size_t l = 0; l < n; l++) sum += x.v[i][l] * (double)rows[l * k + j];
-            out[i * k + j] = (float)(sum * scale);
-        }
-    }
+    orthonormalise(x, n_out, n); // coefficients of the rows
+    memset(out, 0, n_out * k * sizeof *out);
+    for (size_t i = 0; i < n_out; i++)
+        for (size_t l = 0; l < n; l++) add(out + i * k, rows + l * k, k, x[i * n + l]);
+    orthonormalise(out, n_out, k);
 }

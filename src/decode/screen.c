@@ -20,17 +20,17 @@ enum {
     CODE_MAX = 127
 };
 
-// What a tile found: the rows with the largest bounds.
+// What a tile found: the rows whose logits look largest, by the middle of what they may be.
 typedef struct candidates {
-    float bounds[REFINED];
+    float middle[REFINED];
     uint32_t rows[REFINED];
-    size_t n, least; // least: the smallest of the bounds
+    size_t n, least; // least: the smallest of these
 } candidates;
 
 struct tern_screen {
     const tern_weights *w;
     size_t k, blocks; // blocks: of scales, a multiple of LANES
-    bool ready;
+    bool learned, ready;
     // Directions: values[d * k] = codes[d * ld] * their scale, and what half products need of them.
     int8_t *codes;
     float *values, *scales, *shifts;
@@ -39,6 +39,7 @@ struct tern_screen {
     size_t ld;
     uint8_t *marks;
     float *samples; // [TERN_SCREEN_SAMPLES][k]
+    float *work;    // of principal.h
     size_t n_samples;
     // The token.
     const int8_t *x;
@@ -75,6 +76,7 @@ static size_t carve_all(tern_screen *s, unsigned char *base) {
     s->shifts = carve(base, &used, DIRECTIONS * s->blocks * f);
     s->marks = carve(base, &used, s->w->n_padded / GROUP * TERN_SCREEN_GROUP_BYTES);
     s->samples = carve(base, &used, TERN_SCREEN_SAMPLES * s->k * f);
+    s->work = carve(base, &used, tern_principal_work(DIRECTIONS, TERN_SCREEN_SAMPLES) * f);
     s->x_values = carve(base, &used, s->k * f);
     s->half_scales = carve(base, &used, s->blocks * f);
     s->half_shifts = carve(base, &used, s->blocks * f);
@@ -108,7 +110,11 @@ void tern_screen_destroy(tern_screen *s, const tern_allocator *allocator) {
 
 // ---- directions -------------------------------------------------------------------------------------------------------
 
-size_t tern_screen_wanted(const tern_screen *s) { return s->ready ? 0 : TERN_SCREEN_SAMPLES - s->n_samples; }
+size_t tern_screen_wanted(const tern_screen *s) { return TERN_SCREEN_SAMPLES - s->n_samples; }
+bool tern_screen_learns(const tern_screen *s, size_t more) {
+    const size_t n = s->n_samples + more;
+    return (s->n_samples < TERN_SCREEN_FIRST && n >= TERN_SCREEN_FIRST) || (more > 0 && n == TERN_SCREEN_SAMPLES);
+}
 float *tern_screen_sample(tern_screen *s) { return s->samples + s->n_samples * s->k; }
 void tern_screen_add_sample(tern_screen *s) { s->n_samples++; }
 
@@ -143,9 +149,10 @@ bool tern_screen_find_directions(tern_screen *s, const tern_kernels *kernels) {
             s->n_samples = 0;
             return false;
         }
-    tern_principal_directions(s->values, DIRECTIONS, s->samples, TERN_SCREEN_SAMPLES, s->k);
+    tern_principal_directions(kernels, s->values, DIRECTIONS, s->samples, s->n_samples, s->k, s->work);
     s->longest = 0;
     for (size_t d = 0; d < DIRECTIONS; d++) set_direction(s, kernels, d);
+    s->learned = true;
     return true;
 }
 
@@ -207,7 +214,7 @@ static void mark_row(tern_screen *s, size_t row, const float p[DIRECTIONS]) {
 }
 
 void tern_screen_set_ready(tern_screen *s) {
-    s->ready = s->n_samples == TERN_SCREEN_SAMPLES;
+    s->ready = s->learned;
     s->most_norm = 0;
     for (size_t i = 0; i < s->w->n_padded; i++) {
         uint16_t norm;
@@ -318,14 +325,14 @@ void tern_screen_begin(tern_screen *s, const tern_kernels *kernels, const tern_a
 static void set_least(candidates *c) {
     c->least = 0;
     for (size_t i = 1; i < c->n; i++)
-        if (c->bounds[i] < c->bounds[c->least]) c->least = i;
+        if (c->middle[i] < c->middle[c->least]) c->least = i;
 }
 
-static void consider(candidates *c, size_t asked, float bound, size_t row) {
-    if (c->n == asked && !(bound > c->bounds[c->least])) return;
-    if (isnan(bound)) return;
+static void consider(candidates *c, size_t asked, float middle, size_t row) {
+    if (c->n == asked && !(middle > c->middle[c->least])) return;
+    if (isnan(middle)) return;
     const size_t at = c->n < asked ? c->n++ : c->least;
-    c->bounds[at] = bound;
+    c->middle[at] = middle;
     c->rows[at] = (uint32_t)row;
     set_least(c);
 }
@@ -336,15 +343,16 @@ void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, si
     candidates *found = &s->found[tile];
     found->n = 0;
     for (size_t panel = first; panel < end; panel++) {
-        float bounds[PANEL];
+        float bounds[PANEL], middle[PANEL];
         tern_screen_args args = s->bound;
+        args.middle = middle;
         args.upper = bounds;
         args.packed = s->w->packed + panel * tern_i8s_panel_bytes(s->k);
         args.marks = s->marks + panel * (PANEL / GROUP) * TERN_SCREEN_GROUP_BYTES;
         TERN_KERNEL(kernels, screen, TERN_LAYOUT_I8S32)(&args);
         const size_t row0 = panel * PANEL, kept = n - row0 < PANEL ? n - row0 : PANEL;
         memcpy(y + row0, bounds, kept * sizeof *y);
-        for (size_t i = 0; i < kept; i++) consider(found, s->asked, bounds[i], row0 + i);
+        for (size_t i = 0; i < kept; i++) consider(found, s->asked, middle[i], row0 + i);
     }
 }
 
@@ -379,7 +387,7 @@ void tern_screen_decide(tern_screen *s, const tern_kernels *kernels) {
     candidates all = {.n = 0};
     for (size_t tile = 0; tile < s->tiles; tile++)
         for (size_t i = 0; i < s->found[tile].n; i++)
-            consider(&all, s->asked, s->found[tile].bounds[i], s->found[tile].rows[i]);
+            consider(&all, s->asked, s->found[tile].middle[i], s->found[tile].rows[i]);
     float y[REFINED];
     compute_rows(s, kernels, y, all.rows, all.n);
     s->threshold = all.n < s->top ? -INFINITY : top_of(y, all.n, s->top);

@@ -32,8 +32,9 @@
 #include "matmul/activations.h"
 
 enum {
-    TERN_SCREEN_TOP_MAX = 64, // larger k: all logits
-    TERN_SCREEN_SAMPLES = 64, // hidden states from which directions are found
+    TERN_SCREEN_TOP_MAX = 64,  // larger k: all logits
+    TERN_SCREEN_FIRST = 64,    // hidden states from which directions are found first,
+    TERN_SCREEN_SAMPLES = 256, // and better ones
     TERN_SCREEN_TILES_MAX = 256
 };
 
@@ -44,14 +45,17 @@ typedef struct tern_screen tern_screen;
 tern_screen *tern_screen_create(const tern_context *ctx, const tern_weights *w);
 void tern_screen_destroy(tern_screen *s, const tern_allocator *allocator);
 
-// ---- directions: once -----------------------------------------------------------------------------------------------
+// ---- directions: twice --------------------------------------------------------------------------------------------
 
 // Samples that are still wanted; 0: all are there.
 size_t tern_screen_wanted(const tern_screen *s);
 // Where the next sample of k floats is put, and that it was.
 float *tern_screen_sample(tern_screen *s);
 void tern_screen_add_sample(tern_screen *s);
-// With all samples: the directions. False, and the samples are forgotten: some were not finite.
+// Whether so many more samples are enough to find directions, first or better ones.
+bool tern_screen_learns(const tern_screen *s, size_t more);
+// The directions of the samples that are there. False, and the samples are forgotten: some were not finite.
+// Directions found before stay then.
 bool tern_screen_find_directions(tern_screen *s, const tern_kernels *kernels);
 // Then the marks of panels first .. end - 1, from any thread; and when all have them, that they are there.
 void tern_screen_mark(tern_screen *s, const tern_kernels *kernels, size_t first, size_t end);
