@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-enum { NIBBLE_BITS = 4, NIBBLE_MASK = 15 };
+enum { NIBBLE_BITS = 4 };
+static const unsigned nibble_mask = 15;
 
 // Byte and shift of the nibble of k in the codes of either half.
 static size_t nibble_at(size_t k) { return k / TERN_I8S_SUPER_K * TERN_I8S_CODES + k % TERN_I8S_BLOCK; }
@@ -17,7 +18,7 @@ static void pack_row(uint8_t *upper, uint8_t *low, const int8_t *codes, const ui
         const size_t at = nibble_at(j);
         const unsigned u = (unsigned)(codes[j] + TERN_I8S_ZERO), shift = nibble_shift(j);
         high[at] = (uint8_t)(high[at] | (u >> NIBBLE_BITS) << shift);
-        low[at] = (uint8_t)(low[at] | (u & NIBBLE_MASK) << shift);
+        low[at] = (uint8_t)(low[at] | (u & nibble_mask) << shift);
     }
 }
 
@@ -36,8 +37,9 @@ void tern_unpack_i8s32(int8_t *restrict codes, uint16_t *restrict scales, const 
     const uint8_t *high = upper + tern_i8s_supers(k) * TERN_I8S_SCALES;
     if (scales) memcpy(scales, upper, tern_ceil_div(k, TERN_I8S_BLOCK) * sizeof *scales);
     for (size_t j = 0; j < k; j++) {
-        const unsigned shift = nibble_shift(j), at = (unsigned)nibble_at(j);
-        const unsigned u = (high[at] >> shift & NIBBLE_MASK) << NIBBLE_BITS | (low[at] >> shift & NIBBLE_MASK);
+        const unsigned shift = nibble_shift(j);
+        const size_t at = nibble_at(j);
+        const unsigned u = (high[at] >> shift & nibble_mask) << NIBBLE_BITS | (low[at] >> shift & nibble_mask);
         codes[j] = (int8_t)((int)u - TERN_I8S_ZERO);
     }
 }
