@@ -337,6 +337,15 @@ static void consider(candidates *c, size_t asked, float middle, size_t row) {
     set_least(c);
 }
 
+// Whether a row of n is a candidate; without branches, as hardly any is.
+static bool some_enter(const candidates *c, size_t asked, const float *middle, size_t n) {
+    if (c->n < asked) return true;
+    const float least = c->middle[c->least];
+    int some = 0;
+    for (size_t i = 0; i < n; i++) some |= middle[i] > least;
+    return some;
+}
+
 void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
     const size_t panels = s->w->n_padded / PANEL, n = s->w->n;
     const size_t first = tern_line_cut(panels, s->tiles, tile), end = tern_line_cut(panels, s->tiles, tile + 1);
@@ -352,6 +361,7 @@ void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, si
         TERN_KERNEL(kernels, screen, TERN_LAYOUT_I8S32)(&args);
         const size_t row0 = panel * PANEL, kept = n - row0 < PANEL ? n - row0 : PANEL;
         memcpy(y + row0, bounds, kept * sizeof *y);
+        if (!some_enter(found, s->asked, middle, kept)) continue;
         for (size_t i = 0; i < kept; i++) consider(found, s->asked, middle[i], row0 + i);
     }
 }
@@ -396,28 +406,39 @@ void tern_screen_decide(tern_screen *s, const tern_kernels *kernels) {
 }
 
 static void compute_survivors(const tern_screen *s, const tern_kernels *kernels, float *y, const uint32_t *rows, size_t n) {
-    float logits[ROWS_AT_ONCE];
+    float logits[ROWS_AT_ONCE + PANEL];
     compute_rows(s, kernels, logits, rows, n);
     for (size_t i = 0; i < n; i++) y[rows[i]] = logits[i];
 }
 
-void tern_screen_finish(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
-    const size_t panels = s->w->n_padded / PANEL, n = s->w->n, last = tern_line_cut(panels, s->tiles, tile + 1) * PANEL;
-    const size_t end = last < n ? last : n;
-    uint32_t rows[ROWS_AT_ONCE];
-    size_t waiting = 0, survivors = 0;
-    for (size_t i = tern_line_cut(panels, s->tiles, tile) * PANEL; i < end; i++) {
-        if (y[i] < s->threshold) { // false for a NaN
+// Rows that stay, of up to PANEL from row0 on; the others become -INFINITY.
+static size_t drop_rows(float *y, size_t row0, size_t n, float threshold, uint32_t *rows) {
+    int some = 0; // without branches, as in most panels none stays
+    for (size_t i = 0; i < n; i++) some |= !(y[row0 + i] < threshold);
+    size_t stay = 0;
+    for (size_t i = row0; i < row0 + n; i++) {
+        if (some && !(y[i] < threshold)) // a NaN stays
+            rows[stay++] = (uint32_t)i;
+        else
             y[i] = -INFINITY;
-            continue;
-        }
-        rows[waiting++] = (uint32_t)i;
+    }
+    return stay;
+}
+
+void tern_screen_finish(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
+    const size_t panels = s->w->n_padded / PANEL, end = tern_line_cut(panels, s->tiles, tile + 1);
+    uint32_t rows[ROWS_AT_ONCE + PANEL];
+    size_t waiting = 0, survivors = 0;
+    for (size_t panel = tern_line_cut(panels, s->tiles, tile); panel < end; panel++) {
+        const size_t row0 = panel * PANEL, left = s->w->n - row0;
+        waiting += drop_rows(y, row0, left < PANEL ? left : PANEL, s->threshold, rows + waiting);
         if (waiting < ROWS_AT_ONCE) continue;
         compute_survivors(s, kernels, y, rows, waiting);
         survivors += waiting;
         waiting = 0;
     }
     compute_survivors(s, kernels, y, rows, waiting);
+    // relaxed: a counter, read between regions
     (void)atomic_fetch_add_explicit(&s->rows, survivors + waiting, memory_order_relaxed);
 }
 
