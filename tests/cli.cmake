@@ -2,8 +2,13 @@
 # The tern command, run like a user runs it.
 if(TARGET tern)
   set(test_cli ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
-  add_test(NAME test_cli COMMAND ${test_cli} Errors Info Tokenize Generate Tune Q2 Pack)
+  add_test(NAME test_cli COMMAND ${test_cli} Errors)
   set_tests_properties(test_cli PROPERTIES FIXTURES_REQUIRED models)
+  foreach(command IN ITEMS info generate predictions tune pack q2)
+    add_test(NAME test_cli_${command}
+             COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_${command}.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
+    set_tests_properties(test_cli_${command} PROPERTIES FIXTURES_REQUIRED models)
+  endforeach()
   add_test(NAME test_manual COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_manual.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
   set_tests_properties(test_manual PROPERTIES FIXTURES_REQUIRED models)
   add_test(NAME test_bad_models
@@ -38,7 +43,8 @@ if(TARGET tern)
   if(NOT TERN_SANITIZE) # sanitizers do not run under qemu, and would be what bench measures
     add_test(NAME test_cli_old_cpus COMMAND ${test_cli} OldCpus)
     set_tests_properties(test_cli_old_cpus PROPERTIES FIXTURES_REQUIRED models)
-    add_test(NAME test_cli_bench COMMAND ${test_cli} Bench)
+    add_test(NAME test_cli_bench
+             COMMAND ${TERN_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli_bench.py $<TARGET_FILE:tern> ${TERN_TEST_MODELS})
     set_tests_properties(test_cli_bench PROPERTIES LABELS slow)
     add_test(NAME test_cli_trace_bench COMMAND ${test_cli_trace} Bench)
     set_tests_properties(test_cli_trace_bench PROPERTIES LABELS slow)

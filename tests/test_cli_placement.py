@@ -13,7 +13,7 @@ import unittest
 from contextlib import contextmanager
 from pathlib import Path
 
-from test_cli import FAILED, TERN, tern  # reads the same arguments
+from cli_fixture import FAILED, TERN, tern  # reads the same arguments
 from test_cli_threads import ALLOWED, RunningThreads
 
 PERIOD_US = 100000

@@ -12,7 +12,7 @@ import time
 import unittest
 from pathlib import Path
 
-from test_cli import INT8, LONG, TERN, TERNARY, tern  # reads the same arguments
+from cli_fixture import INT8, LONG, TERN, TERNARY, tern  # reads the same arguments
 
 MANY = 16
 ALLOWED = sorted(os.sched_getaffinity(0))

@@ -13,58 +13,19 @@
 #include <cmocka.h>
 
 #include "base/checksum.h"
-#include "tern/decode.h"
+#include "decode_rig.h"
 #include "test_random.h"
 
 enum { CTX = 320, STEPS = 5, PATH_ROOM = 256 };
 enum { DENSE = 256, STEP = 512 }; // of damage: every byte of the header, checksums and tokens, then some
-static const char *const models[] = {TERN_TEST_MODELS "/tiny-tq2_0.gguf", TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf"};
 static const tern_kv_type types[] = {TERN_KV_F16, TERN_KV_INT8};
-enum { N_MODELS = 2, N_TYPES = 2 };
+enum { N_TYPES = 2 };
 
 static char path[PATH_ROOM], folder[] = "/tmp/tern-session-XXXXXX";
 
-typedef struct rig {
-    tern_context *ctx;
-    tern_model *model;
-    tern_session *session;
-    size_t n_vocab;
-} rig;
-
-static tern_session *new_session(tern_model *model, tern_kv_type kv, size_t n_ctx) {
-    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = n_ctx, .kv = kv};
-    tern_session *s = NULL;
-    assert_int_equal(tern_session_create(model, &s, &params), TERN_OK);
-    return s;
-}
-
 static void set_up(rig *r, const char *file, tern_kv_type kv) {
-    *r = (rig){0};
-    const tern_context_params params = {.struct_size = sizeof params, .threads = 1};
-    assert_int_equal(tern_context_create(&r->ctx, &params), TERN_OK);
-    if (tern_model_load(r->ctx, &r->model, file, NULL) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
-    r->session = new_session(r->model, kv, CTX);
-    tern_model_info info = {.struct_size = sizeof info};
-    assert_int_equal(tern_model_get_info(r->model, &info), TERN_OK);
-    r->n_vocab = info.n_vocab;
-}
-
-static void tear_down(rig *r) {
-    tern_session_destroy(r->session);
-    tern_model_destroy(r->model);
-    tern_context_destroy(r->ctx);
-}
-
-static int32_t token_at(const rig *r, size_t i) { return (int32_t)((i * 7919 + 13) % r->n_vocab); }
-
-static void append(rig *r, tern_session *s, size_t n) {
-    tern_session *sessions[CTX];
-    int32_t tokens[CTX];
-    for (size_t i = 0; i < n; i++) {
-        sessions[i] = s;
-        tokens[i] = token_at(r, tern_session_length(s) + i);
-    }
-    if (tern_decode_batch(r->model, sessions, tokens, n) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
+    rig_open(r, file, 1);
+    r->sessions[0] = new_session(r->model, kv, CTX);
 }
 
 static void check_same(const rig *r, const tern_session *a, const tern_session *b) {
@@ -110,24 +71,24 @@ static void a_restored_session_goes_on_with_the_same_bits(void **unused) {
         for (size_t t = 0; t < N_TYPES; t++) {
             rig r, later;
             set_up(&r, models[m], types[t]);
-            append(&r, r.session, CTX); // what is forgotten is not in the file, and does not come back
+            append(&r, r.sessions[0], 0, CTX); // what is forgotten is not in the file, and does not come back
             for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-                set_up(&later, models[m], types[t]); // as in another process
-                append(&later, later.session, 7);    // to be replaced
-                tern_session_reset(r.session);
-                append(&r, r.session, lengths[i]);
-                assert_int_equal(tern_session_save(r.session, path), TERN_OK);
-                if (tern_session_restore(later.session, path) != TERN_OK) fail_msg("%s", tern_context_error(later.ctx));
-                assert_int_equal(tern_session_length(later.session), lengths[i]);
-                assert_null(tern_session_logits(later.session));
+                set_up(&later, models[m], types[t]);     // as in another process
+                append(&later, later.sessions[0], 0, 7); // to be replaced
+                tern_session_reset(r.sessions[0]);
+                append(&r, r.sessions[0], 0, lengths[i]);
+                assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
+                if (tern_session_restore(later.sessions[0], path) != TERN_OK) fail_msg("%s", tern_context_error(later.ctx));
+                assert_int_equal(tern_session_length(later.sessions[0]), lengths[i]);
+                assert_null(tern_session_logits(later.sessions[0]));
                 for (size_t j = 0; j < STEPS; j++) {
-                    append(&r, r.session, 1);
-                    append(&later, later.session, 1);
-                    check_same(&r, r.session, later.session);
+                    append(&r, r.sessions[0], 0, 1);
+                    append(&later, later.sessions[0], 0, 1);
+                    check_same(&r, r.sessions[0], later.sessions[0]);
                 }
-                tear_down(&later);
+                rig_close(&later);
             }
-            tear_down(&r);
+            rig_close(&r);
         }
 }
 
@@ -136,22 +97,22 @@ static void a_shorter_context_takes_the_first_tokens(void **unused) {
     for (size_t t = 0; t < N_TYPES; t++) {
         rig r;
         set_up(&r, models[1], types[t]);
-        append(&r, r.session, 300);
-        assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+        append(&r, r.sessions[0], 0, 300);
+        assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
         const size_t sizes[] = {40, 256, 280};
         for (size_t i = 0; i < 3; i++) {
             tern_session *small = new_session(r.model, types[t], sizes[i]);
             assert_int_equal(tern_session_restore(small, path), TERN_OK);
             assert_int_equal(tern_session_length(small), sizes[i]);
             assert_int_equal(tern_session_truncate(small, sizes[i] - 3), TERN_OK);
-            assert_int_equal(tern_session_truncate(r.session, sizes[i] - 3), TERN_OK);
-            append(&r, small, 3);
-            append(&r, r.session, 3);
-            check_same(&r, r.session, small);
+            assert_int_equal(tern_session_truncate(r.sessions[0], sizes[i] - 3), TERN_OK);
+            append(&r, small, 0, 3);
+            append(&r, r.sessions[0], 0, 3);
+            check_same(&r, r.sessions[0], small);
             tern_session_destroy(small);
-            append(&r, r.session, 300 - sizes[i]);
+            append(&r, r.sessions[0], 0, 300 - sizes[i]);
         }
-        tear_down(&r);
+        rig_close(&r);
     }
 }
 
@@ -163,11 +124,11 @@ static void forgotten_tokens_are_not_in_the_file(void **unused) {
         unsigned char *bytes[2];
         for (size_t i = 0; i < 2; i++) {
             set_up(&r, models[1], types[t]);
-            append(&r, r.session, i ? 290 : 270);
-            assert_int_equal(tern_session_truncate(r.session, 261), TERN_OK);
-            assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+            append(&r, r.sessions[0], 0, i ? 290 : 270);
+            assert_int_equal(tern_session_truncate(r.sessions[0], 261), TERN_OK);
+            assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
             bytes[i] = read_file(&size[i]);
-            tear_down(&r);
+            rig_close(&r);
         }
         assert_int_equal(size[0], size[1]);
         assert_memory_equal(bytes[0], bytes[1], size[0]);
@@ -181,31 +142,31 @@ static void damaged_files_are_refused(void **unused) {
     for (size_t t = 0; t < N_TYPES; t++) {
         rig r;
         set_up(&r, models[0], types[t]);
-        append(&r, r.session, 9);
-        assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+        append(&r, r.sessions[0], 0, 9);
+        assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
         size_t size;
         unsigned char *whole = read_file(&size), *bytes = malloc(size + 1);
         assert_non_null(bytes);
         for (size_t cut = 0; cut < size; cut += cut < DENSE ? 1 : 1 + random_below(STEP)) { // shortened
             write_file(whole, cut);
-            refused(&r, r.session, TERN_ERR_FORMAT, cut < 56 ? "give the name of one" : "delete it");
+            refused(&r, r.sessions[0], TERN_ERR_FORMAT, cut < 56 ? "give the name of one" : "delete it");
         }
         for (size_t i = 0; i < size; i += i < DENSE ? 1 : 1 + random_below(STEP)) { // one byte is another
             memcpy(bytes, whole, size);
             bytes[i] ^= (unsigned char)(1 + random_below(255));
             write_file(bytes, size);
-            const tern_status status = tern_session_restore(r.session, path);
+            const tern_status status = tern_session_restore(r.sessions[0], path);
             if (status != TERN_ERR_FORMAT && status != TERN_ERR_UNSUPPORTED) fail_msg("byte %zu: status %d", i, (int)status);
         }
         memcpy(bytes, whole, size);
         bytes[size] = 0;
         write_file(bytes, size + 1); // longer
-        refused(&r, r.session, TERN_ERR_FORMAT, "delete it");
-        assert_int_equal(tern_session_length(r.session), 0); // and the session is still good
-        append(&r, r.session, 9);
+        refused(&r, r.sessions[0], TERN_ERR_FORMAT, "delete it");
+        assert_int_equal(tern_session_length(r.sessions[0]), 0); // and the session is still good
+        append(&r, r.sessions[0], 0, 9);
         free(bytes);
         free(whole);
-        tear_down(&r);
+        rig_close(&r);
     }
 }
 
@@ -216,8 +177,8 @@ static void a_hostile_header_with_a_right_checksum_is_refused(void **unused) {
     (void)unused;
     rig r;
     set_up(&r, models[0], TERN_KV_F16);
-    append(&r, r.session, 9);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    append(&r, r.sessions[0], 0, 9);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
     size_t size;
     unsigned char *whole = read_file(&size), *bytes = malloc(size);
     assert_non_null(bytes);
@@ -235,11 +196,11 @@ static void a_hostile_header_with_a_right_checksum_is_refused(void **unused) {
             memcpy(bytes + AT_SUM, &sum, sizeof sum);
             if (memcmp(bytes, whole, size) == 0) continue; // the field was that
             write_file(bytes, size);
-            assert_int_equal(tern_session_restore(r.session, path), fields[f].status);
+            assert_int_equal(tern_session_restore(r.sessions[0], path), fields[f].status);
         }
     free(bytes);
     free(whole);
-    tear_down(&r);
+    rig_close(&r);
 }
 
 // Random codes and scales, NaN and infinities among them, under right checksums: the bits of any forgery. What comes of them
@@ -249,8 +210,8 @@ static void hostile_keys_and_values_with_right_checksums_do_no_harm(void **unuse
     enum { LENGTH = 9, HEADER = 56, BLOCK = 256, AT_SUMS = 40, PARTS = 4 };
     rig r;
     set_up(&r, models[0], TERN_KV_INT8);
-    append(&r, r.session, LENGTH);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    append(&r, r.sessions[0], 0, LENGTH);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
     tern_model_info info = {.struct_size = sizeof info};
     assert_int_equal(tern_model_get_info(r.model, &info), TERN_OK);
     size_t size;
@@ -274,13 +235,14 @@ static void hostile_keys_and_values_with_right_checksums_do_no_harm(void **unuse
     sum = tern_checksum(bytes, AT_SUM);
     memcpy(bytes + AT_SUM, &sum, sizeof sum);
     write_file(bytes, size);
-    if (tern_session_restore(r.session, path) != TERN_OK) fail_msg("%s", tern_context_error(r.ctx));
-    const int32_t token = token_at(&r, LENGTH);
-    const tern_status status = tern_decode_batch(r.model, &r.session, &token, 1);
+    if (tern_session_restore(r.sessions[0], path) != TERN_OK) fail_msg("%s", tern_context_error(r.ctx));
+    const int32_t token = token_at(&r, 0, LENGTH);
+    const tern_status status = tern_decode_batch(r.model, &r.sessions[0], &token, 1);
     assert_true(status == TERN_OK || status == TERN_ERR_FORMAT);
+    if (status != TERN_OK) assert_non_null(strstr(tern_context_error(r.ctx), "saved session"));
     free(sums);
     free(bytes);
-    tear_down(&r);
+    rig_close(&r);
 }
 
 static void files_of_another_model_or_type_are_refused_and_change_nothing(void **unused) {
@@ -288,17 +250,17 @@ static void files_of_another_model_or_type_are_refused_and_change_nothing(void *
     rig r, other;
     set_up(&r, models[0], TERN_KV_F16);
     set_up(&other, models[1], TERN_KV_F16);
-    append(&r, r.session, 20);
-    append(&other, other.session, 3);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
-    refused(&other, other.session, TERN_ERR_UNSUPPORTED, "another model");
-    assert_int_equal(tern_session_length(other.session), 3);
-    assert_non_null(tern_session_logits(other.session));
+    append(&r, r.sessions[0], 0, 20);
+    append(&other, other.sessions[0], 0, 3);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
+    refused(&other, other.sessions[0], TERN_ERR_UNSUPPORTED, "another model");
+    assert_int_equal(tern_session_length(other.sessions[0]), 3);
+    assert_non_null(tern_session_logits(other.sessions[0]));
     tern_session *int8 = new_session(r.model, TERN_KV_INT8, CTX);
     refused(&r, int8, TERN_ERR_UNSUPPORTED, "int8");
     tern_session_destroy(int8);
-    tear_down(&other);
-    tear_down(&r);
+    rig_close(&other);
+    rig_close(&r);
 }
 
 static void a_file_of_another_model_with_more_tokens_is_not_called_damaged(void **unused) {
@@ -308,20 +270,20 @@ static void a_file_of_another_model_with_more_tokens_is_not_called_damaged(void 
     set_up(&r, TERN_TEST_MODELS "/tiny-long.gguf", TERN_KV_F16);
     set_up(&other, models[0], TERN_KV_F16);
     tern_session *many = new_session(r.model, TERN_KV_F16, PIECES * CTX);
-    for (size_t i = 0; i < PIECES; i++) append(&r, many, CTX);
+    for (size_t i = 0; i < PIECES; i++) append(&r, many, 0, CTX);
     assert_int_equal(tern_session_save(many, path), TERN_OK);
-    refused(&other, other.session, TERN_ERR_UNSUPPORTED, "another model");
+    refused(&other, other.sessions[0], TERN_ERR_UNSUPPORTED, "another model");
     tern_session_destroy(many);
-    tear_down(&other);
-    tear_down(&r);
+    rig_close(&other);
+    rig_close(&r);
 }
 
 static void the_form_of_the_head_makes_no_other_model(void **unused) {
     (void)unused;
     rig r;
     set_up(&r, models[1], TERN_KV_F16);
-    append(&r, r.session, 5);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    append(&r, r.sessions[0], 0, 5);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
     const tern_head_form forms[] = {TERN_HEAD_EXACT, TERN_HEAD_INT8, TERN_HEAD_INT4, TERN_HEAD_INT6};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         const tern_model_params params = {.struct_size = sizeof params, .head = forms[i]};
@@ -332,7 +294,7 @@ static void the_form_of_the_head_makes_no_other_model(void **unused) {
         tern_session_destroy(s);
         tern_model_destroy(model);
     }
-    tear_down(&r);
+    rig_close(&r);
 }
 
 // Keys and values depend on it, the model's file does not.
@@ -340,22 +302,22 @@ static void files_of_another_act_block_are_refused_with_its_name(void **unused) 
     (void)unused;
     rig r;
     set_up(&r, models[0], TERN_KV_F16);
-    append(&r, r.session, 5);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    append(&r, r.sessions[0], 0, 5);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
     const tern_model_params params = {.struct_size = sizeof params, .act_block = 64};
     rig other = {.ctx = r.ctx};
     assert_int_equal(tern_model_load(r.ctx, &other.model, models[0], &params), TERN_OK);
     tern_session *s = new_session(other.model, TERN_KV_F16, CTX);
     refused(&other, s, TERN_ERR_UNSUPPORTED, "act-block auto");
     other.n_vocab = r.n_vocab;
-    append(&other, s, 5);
+    append(&other, s, 0, 5);
     assert_int_equal(tern_session_save(s, path), TERN_OK);
-    refused(&r, r.session, TERN_ERR_UNSUPPORTED, "act-block 64");
+    refused(&r, r.sessions[0], TERN_ERR_UNSUPPORTED, "act-block 64");
     tern_session_reset(s);
     assert_int_equal(tern_session_restore(s, path), TERN_OK);
     tern_session_destroy(s);
     tern_model_destroy(other.model);
-    tear_down(&r);
+    rig_close(&r);
 }
 
 // A model with LongRoPE, and its bytes with another factor on the rotated keys.
@@ -366,9 +328,9 @@ static void keys_that_are_rotated_otherwise_are_refused(void **unused) {
     rig r, other;
     set_up(&r, longrope, TERN_KV_F16);
     tern_session *small = new_session(r.model, TERN_KV_F16, SHORT);
-    append(&r, small, 5);
+    append(&r, small, 0, 5);
     assert_int_equal(tern_session_save(small, path), TERN_OK);
-    refused(&r, r.session, TERN_ERR_UNSUPPORTED, "delete it, or choose such a context");
+    refused(&r, r.sessions[0], TERN_ERR_UNSUPPORTED, "delete it, or choose such a context");
 
     char saved[PATH_ROOM], changed[PATH_ROOM];
     (void)snprintf(saved, sizeof saved, "%s", path);
@@ -389,8 +351,8 @@ static void keys_that_are_rotated_otherwise_are_refused(void **unused) {
     refused(&other, otherwise, TERN_ERR_UNSUPPORTED, "another model");
     tern_session_destroy(otherwise);
     tern_session_destroy(small);
-    tear_down(&other);
-    tear_down(&r);
+    rig_close(&other);
+    rig_close(&r);
     assert_int_equal(unlink(changed), 0);
 }
 
@@ -398,36 +360,36 @@ static void only_a_saved_session_is_replaced(void **unused) {
     (void)unused;
     rig r;
     set_up(&r, models[0], TERN_KV_F16);
-    append(&r, r.session, 2);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    append(&r, r.sessions[0], 0, 2);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & (S_IRWXG | S_IRWXO), 0);
-    append(&r, r.session, 2);
-    assert_int_equal(tern_session_save(r.session, path), TERN_OK);
+    append(&r, r.sessions[0], 0, 2);
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_OK);
     char below[PATH_ROOM]; // where no file can be
     (void)snprintf(below, sizeof below, "%.200s/file", path);
-    assert_int_equal(tern_session_save(r.session, below), TERN_ERR_IO);
+    assert_int_equal(tern_session_save(r.sessions[0], below), TERN_ERR_IO);
     assert_non_null(strstr(tern_context_error(r.ctx), "Not a directory"));
     write_file((const unsigned char *)"my only copy", 12);
-    assert_int_equal(tern_session_save(r.session, path), TERN_ERR_IO);
-    refused(&r, r.session, TERN_ERR_FORMAT, "no saved session");
-    assert_int_equal(tern_session_length(r.session), 4); // as it was
+    assert_int_equal(tern_session_save(r.sessions[0], path), TERN_ERR_IO);
+    refused(&r, r.sessions[0], TERN_ERR_FORMAT, "no saved session");
+    assert_int_equal(tern_session_length(r.sessions[0]), 4); // as it was
     size_t size;
     unsigned char *bytes = read_file(&size);
     assert_int_equal(size, 12);
     free(bytes);
     assert_int_equal(unlink(path), 0);
-    refused(&r, r.session, TERN_ERR_IO, "No such file");
-    assert_int_equal(tern_session_save(r.session, folder), TERN_ERR_IO);
-    assert_int_equal(tern_session_restore(r.session, folder), TERN_ERR_IO);
-    assert_int_equal(tern_session_save(r.session, "/nowhere/at/all"), TERN_ERR_IO);
+    refused(&r, r.sessions[0], TERN_ERR_IO, "No such file");
+    assert_int_equal(tern_session_save(r.sessions[0], folder), TERN_ERR_IO);
+    assert_int_equal(tern_session_restore(r.sessions[0], folder), TERN_ERR_IO);
+    assert_int_equal(tern_session_save(r.sessions[0], "/nowhere/at/all"), TERN_ERR_IO);
     assert_int_equal(tern_session_save(NULL, path), TERN_ERR_ARG);
-    assert_int_equal(tern_session_save(r.session, NULL), TERN_ERR_ARG);
+    assert_int_equal(tern_session_save(r.sessions[0], NULL), TERN_ERR_ARG);
     assert_int_equal(tern_session_restore(NULL, path), TERN_ERR_ARG);
-    assert_int_equal(tern_session_restore(r.session, ""), TERN_ERR_ARG);
+    assert_int_equal(tern_session_restore(r.sessions[0], ""), TERN_ERR_ARG);
     assert_null(tern_session_tokens(NULL));
-    tear_down(&r);
+    rig_close(&r);
 }
 
 static int make_folder(void **state) {

@@ -9,54 +9,15 @@
 
 #include <cmocka.h>
 
-#include "tern/decode.h"
+#include "decode_rig.h"
 #include "test_random.h"
 
-enum { MANY = 19, CTX = 128, STEPS = 12, LENGTH_MAX = 90, THREADS = 2 }; // MANY: more than the head takes at once
-static const char *const models[] = {TERN_TEST_MODELS "/tiny-tq2_0.gguf", TERN_TEST_MODELS "/tiny-gqa-q8_0.gguf"};
-enum { N_MODELS = 2, N_KV_TYPES = 2, N_CASES = N_MODELS * N_KV_TYPES };
+enum { MANY = RIG_SESSIONS, CTX = 128, STEPS = 12, LENGTH_MAX = 90, THREADS = 2 }; // MANY: more than the head takes at once
+enum { N_KV_TYPES = 2, N_CASES = N_MODELS * N_KV_TYPES };
 
-typedef struct rig {
-    tern_context *ctx;
-    tern_model *model;
-    tern_session *sessions[MANY];
-    size_t n_vocab;
-} rig;
-
-static tern_session *new_session(tern_model *model, size_t n_ctx, tern_kv_type kv) {
-    const tern_session_params params = {.struct_size = sizeof params, .n_ctx = n_ctx, .kv = kv};
-    tern_session *s = NULL;
-    assert_int_equal(tern_session_create(model, &s, &params), TERN_OK);
-    return s;
-}
-
-static void set_up(rig *r, const char *path, tern_kv_type kv) {
-    *r = (rig){0};
-    const tern_context_params params = {.struct_size = sizeof params, .threads = THREADS};
-    assert_int_equal(tern_context_create(&r->ctx, &params), TERN_OK);
-    if (tern_model_load(r->ctx, &r->model, path, NULL) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
-    for (size_t i = 0; i < MANY; i++) r->sessions[i] = new_session(r->model, CTX - i % 3, kv);
-    tern_model_info info = {.struct_size = sizeof info};
-    assert_int_equal(tern_model_get_info(r->model, &info), TERN_OK);
-    r->n_vocab = info.n_vocab;
-}
-
-static void tear_down(rig *r) {
-    for (size_t i = 0; i < MANY; i++) tern_session_destroy(r->sessions[i]);
-    tern_model_destroy(r->model);
-    tern_context_destroy(r->ctx);
-}
-
-static int32_t token_at(const rig *r, size_t text, size_t i) { return (int32_t)((text * 104729 + i * 7919 + 13) % r->n_vocab); }
-
-static void decode_prompt(rig *r, tern_session *s, size_t text, size_t n) {
-    tern_session *sessions[CTX];
-    int32_t tokens[CTX];
-    for (size_t i = 0; i < n; i++) {
-        sessions[i] = s;
-        tokens[i] = token_at(r, text, i);
-    }
-    if (tern_decode_batch(r->model, sessions, tokens, n) != TERN_OK) fail_msg("%s", tern_context_error(r->ctx));
+static void set_up(rig *r, const char *file, tern_kv_type kv) {
+    rig_open(r, file, THREADS);
+    for (size_t i = 0; i < MANY; i++) r->sessions[i] = new_session(r->model, kv, CTX - i % 3);
 }
 
 static int32_t greedy(const rig *r, const tern_session *s) {
@@ -81,7 +42,7 @@ static float *alone(rig *r, size_t text, size_t length) {
     float *logits = malloc((STEPS + 1) * r->n_vocab * sizeof *logits);
     assert_non_null(logits);
     tern_session_reset(s);
-    decode_prompt(r, s, text, length);
+    append(r, s, text, length);
     for (size_t i = 0;; i++) {
         memcpy(logits + i * r->n_vocab, tern_session_logits(s), r->n_vocab * sizeof *logits);
         if (i == STEPS) return logits;
@@ -102,7 +63,7 @@ static void batches_of_sequences_of_all_lengths_that_come_and_go_give_the_bits_o
             want[i] = alone(&r, i, lengths[i]);
         }
         tern_session_reset(r.sessions[0]);
-        for (size_t i = 0; i < MANY; i++) decode_prompt(&r, r.sessions[i], i, lengths[i]);
+        for (size_t i = 0; i < MANY; i++) append(&r, r.sessions[i], i, lengths[i]);
         for (size_t left = MANY; left > 0;) {
             tern_session *sessions[MANY];
             int32_t tokens[MANY];
@@ -121,7 +82,7 @@ static void batches_of_sequences_of_all_lengths_that_come_and_go_give_the_bits_o
             for (size_t j = 0; j < n; j++) check_logits(&r, sessions[j], want[who[j]] + ++steps[who[j]] * r.n_vocab);
         }
         for (size_t i = 0; i < MANY; i++) free(want[i]);
-        tear_down(&r);
+        rig_close(&r);
     }
 }
 
@@ -135,8 +96,8 @@ static void a_copied_session_goes_on_with_the_bits_of_the_first_and_apart_from_i
         const size_t length = 1 + random_below(LENGTH_MAX);
         float *want = alone(&r, 1, length);
         tern_session *from = r.sessions[1], *to = r.sessions[2];
-        decode_prompt(&r, from, 1, length);
-        decode_prompt(&r, to, 2, 5); // to be replaced
+        append(&r, from, 1, length);
+        append(&r, to, 2, 5); // to be replaced
         assert_int_equal(tern_session_copy(to, from), TERN_OK);
         assert_int_equal(tern_session_length(to), length);
         for (size_t i = 0;; i++) {
@@ -153,7 +114,7 @@ static void a_copied_session_goes_on_with_the_bits_of_the_first_and_apart_from_i
         assert_int_equal(tern_session_length(to), 1);
         assert_null(tern_session_logits(to)); // as of `from`
         free(want);
-        tear_down(&r);
+        rig_close(&r);
     }
 }
 
@@ -162,9 +123,9 @@ static void copies_that_cannot_be_are_refused_and_change_nothing(void **state) {
     rig r, other;
     set_up(&r, models[0], TERN_KV_F16);
     set_up(&other, models[0], TERN_KV_F16);
-    tern_session *small = new_session(r.model, 3, TERN_KV_F16), *int8 = new_session(r.model, CTX, TERN_KV_INT8);
-    decode_prompt(&r, small, 0, 2);
-    decode_prompt(&r, r.sessions[0], 1, 4);
+    tern_session *small = new_session(r.model, TERN_KV_F16, 3), *int8 = new_session(r.model, TERN_KV_INT8, CTX);
+    append(&r, small, 0, 2);
+    append(&r, r.sessions[0], 1, 4);
     assert_int_equal(tern_session_copy(NULL, small), TERN_ERR_ARG);
     assert_int_equal(tern_session_copy(small, NULL), TERN_ERR_ARG);
     assert_int_equal(tern_session_copy(other.sessions[0], small), TERN_ERR_ARG);
@@ -174,8 +135,8 @@ static void copies_that_cannot_be_are_refused_and_change_nothing(void **state) {
     assert_non_null(tern_session_logits(small));
     tern_session_destroy(small);
     tern_session_destroy(int8);
-    tear_down(&r);
-    tear_down(&other);
+    rig_close(&r);
+    rig_close(&other);
 }
 
 int main(void) {

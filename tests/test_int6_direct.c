@@ -13,14 +13,11 @@
 
 #include <cmocka.h>
 
-#include "guard_buffer.h"
-#include "kernel_variants.h"
+#include "direct_b32.h"
 #include "matmul/build.h"
 #include "matmul/pack_int6.h"
 
-enum { BLOCK = 32, SUPER = 64, WIDE_SHARE = 1024, OUT_FILL = 0x5a };
-
-typedef enum pattern { RANDOM, LARGEST, SMALLEST, LARGEST_TIMES_MIN, ALTERNATE, PATTERNS } pattern;
+enum { SUPER = 64, WIDE_SHARE = 1024 };
 
 // k of the first supers have 8 bits, one super for each 1024 k that begin.
 static bool is_wide(size_t k, size_t j) { return j / SUPER < (k + WIDE_SHARE - 1) / WIDE_SHARE; }
@@ -39,20 +36,6 @@ static int8_t code_of(pattern how, size_t k, size_t j) {
         return (int8_t)((int)random_below(2 * (size_t)most + 1) - most);
     }
 }
-static int8_t x_of(pattern how, size_t k) {
-    switch (how) {
-    case LARGEST:
-        return INT8_MAX;
-    case SMALLEST:
-    case LARGEST_TIMES_MIN:
-        return INT8_MIN;
-    case ALTERNATE:
-        return k % 4 < 2 ? INT8_MIN : INT8_MAX;
-    default:
-        return (int8_t)(random_below(8) ? random_below(256) - 128 : random_below(2) * 255 - 128);
-    }
-}
-
 static float *random_scales(size_t n, size_t k) {
     const size_t count = tern_i6_scales(k);
     float *scales = malloc(n * count * sizeof *scales);
@@ -77,43 +60,22 @@ static float expected(const int8_t *codes, const int8_t *x, const float *scales,
 
 static void check_product(size_t n, size_t m, size_t k, pattern how) {
     if (!test_takes_case(next_random())) return;
-    const size_t ldx = tern_round_up(k, TERN_X_ALIGN), blocks = ldx / BLOCK, ld_out = n + 16, count = tern_i6_scales(k);
-    int8_t *codes = malloc(n * k), *x = guard_buffer(GUARD_X, m * ldx);
+    const size_t count = tern_i6_scales(k);
+    int8_t *codes = malloc(n * k);
     float *want = malloc(n * m * sizeof *want), *scales = random_scales(n, k);
     assert_true(codes && want);
     for (size_t i = 0; i < n * k; i++) codes[i] = code_of(how, k, i % k);
     uint8_t *packed = guard_buffer(GUARD_W, tern_i6_bytes(n, k));
     assert_true(tern_pack_i6(packed, codes, k, scales, count, 0, n, n, k));
-    float *x_scales = guard_buffer(GUARD_SCALES, m * blocks * sizeof *x_scales);
-    int32_t *x_sums = guard_buffer(GUARD_SUMS, m * blocks * sizeof *x_sums);
-    for (size_t t = 0; t < m; t++) {
-        for (size_t j = 0; j < k; j++) x_sums[t * blocks + j / BLOCK] += x[t * ldx + j] = x_of(how, j);
-        for (size_t b = 0; b * BLOCK < k; b++) x_scales[t * blocks + b] = fabsf(random_float()) + 1e-4f;
+    const tern_gemm_b32_args args = direct_args(packed, n, m, k, how);
+    for (size_t t = 0; t < m; t++)
         for (size_t i = 0; i < n; i++)
-            want[t * n + i] = expected(codes + i * k, x + t * ldx, scales + i * count, x_scales + t * blocks, k);
-    }
-    const size_t out_floats = (m - 1) * ld_out + n;
-    float *out = guard_buffer(GUARD_OUT, out_floats * sizeof *out);
-    const tern_gemm_b32_args args = {.y = out,
-                                     .ld_y = ld_out,
-                                     .packed = packed,
-                                     .n = n,
-                                     .m = m,
-                                     .k = k,
-                                     .x = x,
-                                     .ldx = ldx,
-                                     .x_scales = x_scales,
-                                     .x_sums = x_sums,
-                                     .ld_x_blocks = blocks};
+            want[t * n + i] =
+                expected(codes + i * k, args.x + t * args.ldx, scales + i * count, args.x_scales + t * args.ld_x_blocks, k);
     FOR_EACH_VARIANT(int6_gemm_b32, gemm) {
-        memset(out, OUT_FILL, out_floats * sizeof *out);
+        direct_clear(&args);
         gemm(&args);
-        for (size_t t = 0; t < m; t++) {
-            if (memcmp(out + t * ld_out, want + t * n, n * sizeof *want))
-                fail_msg("%s: n %zu, m %zu, k %zu, pattern %d: token %zu is wrong", running, n, m, k, (int)how, t);
-            const uint8_t *gap = (const uint8_t *)(out + t * ld_out + n);
-            for (size_t i = 0; t + 1 < m && i < (ld_out - n) * sizeof *out; i++) assert_int_equal(gap[i], OUT_FILL);
-        }
+        direct_check(&args, want, how);
     }
     free(want), free(scales), free(codes);
 }

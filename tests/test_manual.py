@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from test_cli import INT8, tern  # reads the same arguments
+from cli_fixture import INT8, tern  # reads the same arguments
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/tern.1").read_text(encoding="utf-8")
 COMMANDS = ("info", "generate", "chat", "pack", "tokenize", "perplexity", "compare", "bench", "tune")

@@ -32,6 +32,11 @@ int answer_open(answer *a, tern_context *ctx, tern_model *model, const sampling_
     tern_status status = tern_model_get_info(model, &info);
     if (status != TERN_OK) return cli_fail_status(ctx, status);
     a->n_vocab = info.n_vocab;
+    for (size_t i = 0; i < options->params.n_biases; i++)
+        if (options->biases[i].token >= (int32_t)info.n_vocab)
+            return cli_fail(
+                "--logit-bias %d: the model has tokens 0..%u; give one of them (tern tokenize --ids tells those of a text)",
+                options->biases[i].token, info.n_vocab - 1);
     a->tokens = calloc(n_ctx + 1, sizeof *a->tokens);
     a->max_steps = n_ctx + 1;
     a->step_ms = calloc(a->max_steps, sizeof *a->step_ms);

@@ -140,7 +140,7 @@ typedef struct tern_trace_event {
     uint64_t region;          // counted from 0 since tern_trace_start
     uint64_t stage;           // index in its region; 0 for a REGION
     uint64_t first_tile;      // TILES; else 0
-    uint64_t count;           // TILES, STAGE: tiles; REGION: stages; else 0
+    uint64_t count;           // TILES, STAGE: tiles (0: of a stage that stopped its region); REGION: stages; else 0
     int stolen;               // TILES: 1: of another worker's share
     int64_t begin_ns, end_ns; // CLOCK_MONOTONIC
 } tern_trace_event;

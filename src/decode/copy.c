@@ -44,6 +44,7 @@ tern_status tern_session_copy(tern_session *to, const tern_session *from) {
     if (status != TERN_OK) return status;
     memcpy(to->tokens, from->tokens, from->length * sizeof *to->tokens);
     to->length = from->length;
+    to->restored = from->restored;
     to->has_logits = from->has_logits;
     if (from->has_logits) memcpy(to->logits, from->logits, m->hyper.n_vocab * sizeof *to->logits);
     return TERN_OK;

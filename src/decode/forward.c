@@ -60,6 +60,16 @@ static void transformer_layer(tern_pass *f, size_t l) {
                     (tern_product[]){add_to("down", &w->down, b->x)}, 1);
 }
 
+// Weights are looked at when they are packed; keys and values of a file have its checksums only.
+static tern_status fail_not_finite(const tern_model *model, size_t n) {
+    bool restored = false;
+    for (size_t t = 0; t < n; t++) restored |= model->buf.rows[t].session->restored;
+    return tern_fail(&model->ctx->error, TERN_ERR_FORMAT, "%s: the forward pass met a NaN or an infinity; %s",
+                     tern_gguf_path(model->gguf),
+                     restored ? "the saved session that was restored is damaged, delete its file; or the weights are"
+                              : "the weights are damaged");
+}
+
 tern_status tern_forward(tern_model *model, size_t n) {
     tern_pass f = {.m = model, .h = &model->hyper, .kernels = &model->ctx->kernels, .n = n};
     tern_region_init(&f.region, model->ctx, model->buf.stages, TERN_FORWARD_STAGES, model->buf.stage_args,
@@ -72,7 +82,6 @@ tern_status tern_forward(tern_model *model, size_t n) {
     const tern_status status = tern_region_run(&f.region);
     if (status == TERN_ERR_CANCELLED) return tern_fail(&model->ctx->error, status, "%s", tern_stop_message(f.stop));
     if (status == TERN_OK && atomic_load_explicit(&model->act->not_finite, memory_order_relaxed))
-        return tern_fail(&model->ctx->error, TERN_ERR_FORMAT,
-                         "%s: the forward pass met a NaN or an infinity; the weights are damaged", tern_gguf_path(model->gguf));
+        return fail_not_finite(model, n);
     return status;
 }

@@ -123,6 +123,7 @@ struct tern_session {
     size_t pending; // tokens of the batch being checked
     size_t before;  // length before that batch
     bool has_logits;
+    bool restored; // its first keys and values come from a file
     size_t top;                  // tern_session_set_top
     atomic_bool cancelled;       // stop.c
     _Atomic int64_t deadline_ns; // of CLOCK_MONOTONIC; INT64_MAX: none

@@ -71,6 +71,7 @@ void tern_session_reset(tern_session *s) {
     if (!s) return;
     s->length = 0;
     s->has_logits = false;
+    s->restored = false;
 }
 
 tern_status tern_session_truncate(tern_session *s, size_t length) {

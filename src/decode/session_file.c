@@ -278,6 +278,7 @@ static tern_status read_state(session_file *f) {
     if (!tokens_exist(s, kept)) return fail_damaged(f);
     if (!read_runs(f, kept)) return fail_read(f);
     s->length = kept;
+    s->restored = true;
     return TERN_OK;
 }
 
