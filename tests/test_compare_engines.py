@@ -164,6 +164,13 @@ class WithTern(unittest.TestCase):
             peers = engine_peers.find([], [Path(folder)], False, lambda message: None)
         self.assertIn("has no include/llama.h", peers.missing["llama.cpp"])
 
+    def test_a_model_that_only_a_peer_can_make_leaves_nothing_behind_without_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            found = engine_models.Models(Path(folder), Path(TERN), {"tern": sys.executable}, lambda message: None)
+            with self.assertRaisesRegex(engine_models.NotMade, "made by ik's quantizer"):
+                found[engine_models.HEAD_Q6]
+            self.assertEqual(list(Path(folder).iterdir()), [])
+
     def test_a_model_that_cannot_be_made_is_a_row_that_says_so(self):
         self.lab.models = engine_models.Models(Path("/dev/null/none"), Path(TERN), self.lab.peers.pythons, lambda message: None)
         rows = compare_engines.measure(self.lab, ["llama-8b"])

@@ -289,7 +289,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--op", nargs="+", choices=list(CODES), help="only these kinds of weights")
     parser.add_argument("--shape", nargs="+", metavar="NxK", help="only these shapes")
     parser.add_argument("--m", type=int, nargs="+", help="only these numbers of tokens")
-    parser.add_argument("--residency", choices=["hot", "dram"])
+    parser.add_argument("--residency", choices=["hot", "dram"], help="only weights that stay in cache, or that come from memory")
     parser.add_argument("--engine", nargs="+", metavar="PART", help="only engines whose names contain one of these")
     exactness = parser.add_mutually_exclusive_group()
     exactness.add_argument("--no-league", action="store_true", help="leave out who is exact")

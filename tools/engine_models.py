@@ -92,8 +92,11 @@ class Models:
             self.say(job.what)
             try:
                 self.make(name, path, job)
-            except CommandFailed as error:
+            except CommandFailed as error:  # the log stays
                 raise NotMade(str(error)) from error
+            except NotMade:
+                job.log.unlink()
+                raise
             job.log.unlink()
         return path
 
