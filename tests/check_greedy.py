@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Greedy text is the same on every tier and thread count, with guesses or without, however weights, head and prompt are treated.
+"""Greedy text is the same on every tier and thread count, with guesses or without, however weights, head and prompt are treated;
+so is text drawn by top-k with a screened head.
 
 Each variant below runs `tern generate` and must write what the first one of its family wrote.
 
@@ -38,6 +39,9 @@ INT8_HEADS = (Variant("INT8 head", ("--head", "int8")), Variant("screened head",
               Variant("screened head, 8 guessed tokens", ("--head", "screened", "--draft", "8")),
               Variant("screened head, 4 sequences at once", ("--head", "screened", "--parallel", "4")),
               Variant("screened head, top-k", ("--head", "screened", "--temp", "0.0001", "--top-k", "5")))
+DRAWN = ("--temp", "1", "--top-k", "20", "--seed", "3")
+DRAWN_HEADS = (Variant("INT8 head", ("--head", "int8")), Variant("screened head", ("--head", "screened")),
+               Variant("screened head, 8 guessed tokens", ("--head", "screened", "--draft", "8")))
 ACT_BLOCKS = Variant("activations per 64", ("--act-block", "64"))  # of ternary models
 # What may not: each alone, on the best tier with 2 threads.
 VARIANTS = (
@@ -110,6 +114,7 @@ def main() -> int:
             heads = [dataclasses.replace(v, options=("-t", "2", *v.options)) for v in INT8_HEADS]
             heads += [dataclasses.replace(v, name=f"screened head, {v.name}") for v in variants if v.packed and "--draft" not in v.options]
             failures += check(args, model, packed, Variant("INT8 head", ()), heads)
+            failures += check(args, model, packed, Variant("drawn", DRAWN), list(DRAWN_HEADS))
             if tern(args, "info", "-m", model)["model"]["ternary_matrices"] > 0:
                 tern(args, "pack", model, packed, "-t", "2", *ACT_BLOCKS.options)
                 failures += check(args, model, packed, ACT_BLOCKS, variants)

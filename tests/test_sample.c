@@ -187,6 +187,32 @@ static void tokens_of_a_seed_are_those_of_every_machine(void **unused) {
     tern_sample_free(&state);
 }
 
+// What a screened head does: of the others, any number are -INFINITY.
+static void tokens_of_top_k_do_not_depend_on_the_logits_below(void **unused) {
+    (void)unused;
+    enum { SIZE = 300, TOP = 8, ROUNDS = 200 };
+    uint64_t random[4];
+    tern_random_seed(random, 78);
+    const tern_sampler_params params = {.temperature = 1.0f, .top_k = TOP, .seed = 5};
+    tern_sample_state all = begin(params, SIZE), few = begin(params, SIZE), only = begin(params, SIZE);
+    for (int round = 0; round < ROUNDS; round++) {
+        float logits[SIZE], screened[SIZE], alone[SIZE];
+        for (int i = 0; i < SIZE; i++) logits[i] = screened[i] = alone[i] = -1 - (float)tern_random_unit(random);
+        for (int i = 0; i < SIZE; i++) screened[i] = i % 9 ? -INFINITY : screened[i];
+        for (int i = 0; i < SIZE; i++) alone[i] = -INFINITY;
+        for (int i = 0; i < TOP; i++) {
+            const size_t at = (size_t)i * (SIZE / TOP) + tern_random_next(random) % (SIZE / TOP);
+            logits[at] = screened[at] = alone[at] = (float)tern_random_unit(random);
+        }
+        const int32_t token = tern_sample_next(&all, logits);
+        assert_int_equal(tern_sample_next(&few, screened), token);
+        assert_int_equal(tern_sample_next(&only, alone), token);
+    }
+    tern_sample_free(&all);
+    tern_sample_free(&few);
+    tern_sample_free(&only);
+}
+
 static void the_generator_is_xoshiro256_starstar(void **unused) {
     (void)unused;
     // First outputs for the state 1, 2, 3, 4, as other implementations print them.
@@ -389,6 +415,7 @@ int main(void) {
         cmocka_unit_test(min_p_keeps_what_is_near_the_most_probable),
         cmocka_unit_test(filters_apply_top_k_then_temperature_then_top_p_then_min_p),
         cmocka_unit_test(filters_agree_with_a_sort_on_random_logits),
+        cmocka_unit_test(tokens_of_top_k_do_not_depend_on_the_logits_below),
         cmocka_unit_test(the_same_seed_gives_the_same_tokens_and_another_seed_others),
         cmocka_unit_test(tokens_of_a_seed_are_those_of_every_machine),
         cmocka_unit_test(the_generator_is_xoshiro256_starstar),

@@ -99,14 +99,21 @@ static size_t all_candidates(tern_candidate *out, const float *logits, size_t n)
     return count;
 }
 
-// The first k form a heap with the last of them (in the order above) at its root; each better one replaces the root.
+// The first k form a heap with the last of them (in the order above) at its root; each better one replaces the root. Then they
+// are put in order, so that what is drawn does not depend on the others, of which a screened head leaves few.
 static size_t keep_top_k(tern_candidate *candidates, size_t n, size_t k) {
-    if (n <= k) return n;
+    if (n < k) return n;
     make_heap(candidates, k, after);
     for (size_t i = k; i < n; i++) {
         if (!before(candidates[i], candidates[0])) continue;
         candidates[0] = candidates[i];
         sift_down(candidates, k, 0, after);
+    }
+    for (size_t left = k; left > 1;) {
+        const tern_candidate last = candidates[0];
+        candidates[0] = candidates[--left];
+        sift_down(candidates, left, 0, after);
+        candidates[left] = last;
     }
     return k;
 }

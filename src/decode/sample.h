@@ -41,8 +41,9 @@ void tern_sample_forget(tern_sample_state *state);
 //   temperature     weights exp((logit - highest) / temperature)
 //   top-p           keeps the fewest most probable tokens whose weights reach top_p of the sum
 //   min-p           keeps the tokens with at least min_p times the weight of the most probable
-//   draw            one number in [0, 1) from xoshiro256**, seeded through splitmix64; after top-p the most probable tokens
-//                   take its lowest part, without top-p the order is fixed but without meaning
+//   draw            one number in [0, 1) from xoshiro256**, seeded through splitmix64; after top-k (of as many tokens or more)
+//                   or top-p the most probable tokens take its lowest part, else the lowest ids
+// So with top-k the tokens do not change where logits below the k-th are -infinity instead.
 int32_t tern_sample_next(tern_sample_state *state, const float *logits);
 
 #endif
