@@ -18,15 +18,26 @@ COMMANDS = ("info", "generate", "chat", "pack", "tokenize", "perplexity", "compa
 OWN_KEYS = {"types", "kernels"}  # their members are names of tensor types and of stages
 TEXT = b"hello world, hello world, hello\n"
 RUNS = (["info", "-m", INT8], ["tokenize", "-m", INT8], ["generate", "-m", INT8, "-n", "4"], ["generate", "-m", INT8, "-n", "4", "--parallel", "2"],
+        ["generate", "-m", INT8, "-n", "4", "--head", "screened"],
         ["perplexity", "-m", INT8, "--ctx", "8"], ["compare", INT8, INT8, "--ctx", "8"], ["pack", INT8])
 
 
+def help_of(command):
+    return tern(command, "--help").stdout.decode().split("Examples:")[0]
+
+
 def options(command):
-    return set(re.findall(r"--([a-z][a-z0-9-]*)", tern(command, "--help").stdout.decode().split("Examples:")[0]))
+    return set(re.findall(r"--([a-z][a-z0-9-]*)", help_of(command)))
 
 
-def named_options():
-    return set(re.findall(r"\bFl -([a-z][a-z0-9-]*)", PAGE))
+def named_options(text=PAGE):
+    return set(re.findall(r"\bFl -([a-z][a-z0-9-]*)", text))
+
+
+def section(command):
+    """What the page says of a command, and of all."""
+    general, *sections = re.split(r"^\.Ss tern ", PAGE.split(".Sh TRACES")[0], flags=re.M)
+    return general + next(s for s in sections if s.split(maxsplit=1)[0] == command)
 
 
 def keys(value):
@@ -44,6 +55,9 @@ class Manual(unittest.TestCase):
         for command in COMMANDS:
             self.assertLessEqual(options(command), named_options(), command)
             of_all |= options(command)
+            text, letters = section(command), dict(re.findall(r"-([a-z]), --([a-z][a-z0-9-]*)", help_of(command)))
+            named = named_options(text) | {letters.get(letter) for letter in re.findall(r"\bFl ([a-z])\b", text)}
+            self.assertEqual(options(command) - named, set(), command)
         self.assertEqual(named_options() - of_all, {"version"})
 
     def test_each_key_of_json_is_in_the_manual(self):

@@ -33,7 +33,7 @@ typedef enum tern_status {
     TERN_ERR_THREADS = 7,     // no call returns this now: threads that are refused are a warning
     TERN_ERR_FULL = 8,        // a session's context has no room for the tokens
     TERN_ERR_STATE = 9,       // a call out of order, e.g. logits before the first decode
-    TERN_ERR_CANCELLED = 10   // a session was cancelled, or its deadline has passed
+    TERN_ERR_CANCELLED = 10   // a session was cancelled, or its deadline has passed; or a save was cancelled
 } tern_status;
 
 // Static, never NULL: a short English name of a status.
