@@ -6,7 +6,7 @@ usage: test_cli_bench.py TERN MODELS_DIR [unittest arguments]
 """
 import json
 
-from cli_fixture import CommandTest, main, STAGES, tern
+from cli_fixture import CommandTest, FAILED, main, STAGES, tern
 
 
 class Bench(CommandTest):
@@ -43,6 +43,10 @@ class Bench(CommandTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         cases = {(r["op"], r["n"], r["m"], r["scale_block"], r["residency"]) for r in json.loads(result.stdout)["results"]}
         self.assertEqual(cases, {("mad_gemm", n, m, block, "hot") for n in (3, 65) for m in (1, 3) for block in (0, 64)})
+
+    def test_filters_that_leave_nothing_are_an_error_with_the_remedy(self):
+        self.check(FAILED, "bench", "--quick", "--op", "int6", says=["--quick"])
+        self.check(FAILED, "bench", "--op", "rmsnorm", "--shape", "65x256", says=["--op"])
 
     def test_every_stage_that_multiplies_weights_is_measured(self):
         result = tern("bench", "--shape", "65x256", "--m", "1", "--block", "0", "--residency", "hot", "--json")

@@ -75,7 +75,8 @@ class Pack(CommandTest):
         self.check(FAILED, "pack", "/missing/model.gguf", "/missing/model.tern", says=["/missing/model.tern", "folder"])  # before it packs
         self.check(FAILED, "pack", TERNARY, TERNARY, says=[TERNARY, "another name"])
         self.check(FAILED, "pack", TERNARY, str(self.folder), says=[str(self.folder), "another name"])
-        self.check(FAILED, "pack", self.packed, str(self.folder / "again.tern"), says=["GGUF"])
+        self.check(FAILED, "pack", self.packed, str(self.folder / "again.tern"), says=["packed already", "GGUF"])
+        self.assertNotIn(b"run tern pack", tern("pack", self.packed, str(self.folder / "again.tern")).stderr)  # which they just did
         self.check(FAILED, "pack", self.packed, TERNARY, says=[TERNARY, "another name"])
         self.check(FAILED, "pack", "--verify", TERNARY, says=["tern pack"])
         self.check(FAILED, "generate", "-m", TERNARY, "--load", "map", says=["tern pack"])

@@ -236,7 +236,10 @@ static int run(bench *b, const bench_options *options, bench_report *r) {
     const double start = cli_seconds();
     const int rc = options->all ? measure_all(b, options, start, r) : measure_sources(b, options, NULL, start, r);
     cli_progress("", start, -1);
-    if (rc == CLI_OK && r->n == 0) return cli_fail("no kernel fits these options; tern info --variants lists all");
+    if (rc == CLI_OK && r->n == 0)
+        return cli_fail("no kernel that is measured fits these options; %s",
+                        options->quick ? "leave out --quick, which takes ternary ones only"
+                                       : "run tern bench without --op and --block to see all");
     return rc;
 }
 

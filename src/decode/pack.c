@@ -306,7 +306,7 @@ static bool folder_is_writable(const tern_context *ctx, const char *path) {
 // Somebody may have mixed up the two names: only a packed file, or none, is replaced.
 tern_status tern_model_save_check(tern_context *ctx, const char *path) {
     if (!ctx) return TERN_ERR_ARG;
-    if (!path || !*path) return tern_fail(&ctx->error, TERN_ERR_ARG, "a packed model needs a path to be saved to");
+    if (!path || !*path) return tern_fail(&ctx->error, TERN_ERR_ARG, "a packed model needs a path to be saved to; give one");
     if (!folder_is_writable(ctx, path))
         return tern_fail(&ctx->error, TERN_ERR_IO, "cannot write %s: %s; give a name in a folder that can be written", path,
                          strerror(errno));
@@ -350,8 +350,7 @@ tern_status tern_model_save(const tern_model *m, const char *path) {
     tern_context *ctx = m->ctx;
     if (!path) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_model_save needs a path");
     if (m->packed)
-        return tern_packed_refuse(ctx, m->packed, TERN_ERR_UNSUPPORTED,
-                                  "is packed already; give the GGUF file it was made from");
+        return tern_fail(&ctx->error, TERN_ERR_UNSUPPORTED, "the model is packed already; give the GGUF file it was made from");
     tern_packing p = {.ctx = ctx, .m = m};
     const tern_status status = save(&p, path);
     tern_free(&ctx->allocator, p.chunk, TERN_PACKED_CHUNK, 1);
