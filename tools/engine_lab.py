@@ -20,7 +20,7 @@ from engine_peers import Peers
 TOOLS = Path(__file__).resolve().parent
 SETTLE_SECONDS = 0.05  # between two engines: the spinning threads of the last one go to sleep
 CONTEXT = 512
-TRIAL_RUNS, TRIAL_TOKENS = 2, {"decode": 16, "prefill": 128}
+TRIAL_RUNS, TRIAL_TOKENS = 3, {"decode": 16, "prefill": 256}
 
 # What a peer may be better with; which, each model and kind of work tells (Lab.best_settings). "mapped" reads weights out of the page
 # cache; else they are copied into huge pages. "repack" lets ik_llama.cpp rearrange rows when it loads (llama.cpp always does).
