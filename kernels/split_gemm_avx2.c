@@ -40,8 +40,10 @@ static __m256 product8(const rows8 *rows, size_t supers, const int8_t *x, const 
     const __m256i low_nibbles = _mm256_set1_epi8(15);
     __m256 y = _mm256_setzero_ps();
     for (size_t s = 0; s < supers; s++, x += TERN_I8S_SUPER_K, x_scales += BLOCKS, x_sums += BLOCKS) {
+        TERN_COST_LOOP("rows of nibbles", ROWS, 1, TERN_I8S_SUPER_K);
         __attribute__((aligned(32))) int32_t scales[ROWS];
         __m256i first[ROWS], second[ROWS]; // blocks of the super
+        TERN_UNROLL
         for (size_t r = 0; r < ROWS; r++) {
             memcpy(&scales[r], rows->scales[r] + s * TERN_I8S_SCALES, sizeof scales[r]);
             const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(rows->high[r] + s * TERN_I8S_CODES));
