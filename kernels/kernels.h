@@ -94,7 +94,7 @@ typedef tern_gemm_b32_fn tern_split_gemm_b32_fn;
 typedef struct tern_screen_rows_args {
     float *y;              // [n], any alignment
     const uint8_t *packed; // panel of feature 0
-    const uint32_t *rows;
+    const uint32_t *rows; // [n], n >= 1
     size_t n, k;
     const int8_t *x; // as in tern_gemm_b32_args
     const float *x_scales;
