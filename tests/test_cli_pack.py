@@ -38,18 +38,34 @@ class Pack(CommandTest):
             self.assertIn(b"verified", tern("pack", "--verify", self.packed).stdout)
             self.assertEqual(os.listdir(self.folder), ["model.tern"])
 
+    def check_whole_or_none(self):
+        self.assertIn(os.listdir(self.folder), ([], ["model.tern"]))
+        if os.listdir(self.folder):
+            self.assertEqual(tern("pack", "--verify", self.packed).returncode, 0)
+            os.remove(self.packed)
+
+    def start(self, **options):
+        return subprocess.Popen([TERN, "pack", INT8, self.packed, "-t", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
     def test_a_signal_leaves_a_whole_file_or_none(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             for wait in range(12):
-                process = subprocess.Popen([TERN, "pack", INT8, self.packed, "-t", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                process = self.start()
                 time.sleep(0.004 * wait)
                 process.send_signal(number)
                 process.communicate()
                 self.assertIn(process.returncode, (0, 130, -number))
-                self.assertIn(os.listdir(self.folder), ([], ["model.tern"]))
-                if os.listdir(self.folder):
-                    self.assertEqual(tern("pack", "--verify", self.packed).returncode, 0)
-                    os.remove(self.packed)
+                self.check_whole_or_none()
+
+    def test_a_signal_that_is_ignored_stays_so(self):
+        for number in (signal.SIGINT, signal.SIGHUP):  # as a shell and nohup start commands
+            process = self.start(preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
+            while process.poll() is None:
+                process.send_signal(number)
+                time.sleep(0.0005)
+            process.communicate()
+            self.assertEqual(process.returncode, 0)
+            self.check_whole_or_none()
 
     def test_a_packed_model_keeps_its_blocks_of_activations(self):
         self.assertEqual(tern("pack", TERNARY, self.packed, "--act-block", "32").returncode, 0)

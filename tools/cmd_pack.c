@@ -80,6 +80,8 @@ static int verify(const pack_options *o, tern_context *ctx) {
 
 // While a file is being written: the model whose save a signal cancels, so that nothing half-written stays. Before that a
 // signal ends the program as it does any. Workers block SIGINT, and a handler in one of them does no harm.
+static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
+enum { N_WATCHED = sizeof watched / sizeof *watched };
 static tern_model *saving;
 static volatile sig_atomic_t stopped_by;
 
@@ -88,11 +90,17 @@ static void on_signal(int signal) {
     tern_model_cancel_save(saving);
 }
 
-static void watch(tern_model *model) { // NULL: no more
-    const struct sigaction action = {.sa_handler = model ? on_signal : SIG_DFL, .sa_flags = SA_RESTART};
-    if (model) saving = model;
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
+// What is ignored stays so: nohup, and commands that a shell put into the background.
+static void watch(tern_model *model, struct sigaction before[N_WATCHED]) {
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    saving = model;
+    for (size_t i = 0; i < N_WATCHED; i++)
+        if (sigaction(watched[i], NULL, &before[i]) == 0 && before[i].sa_handler != SIG_IGN)
+            (void)sigaction(watched[i], &action, NULL);
+}
+
+static void unwatch(const struct sigaction before[N_WATCHED]) {
+    for (size_t i = 0; i < N_WATCHED; i++) (void)sigaction(watched[i], &before[i], NULL);
 }
 
 static int pack(const pack_options *o, tern_context *ctx) {
@@ -102,15 +110,16 @@ static int pack(const pack_options *o, tern_context *ctx) {
     if (status != TERN_OK) return cli_fail_status(ctx, status);
     int rc = cli_open_model(&o->base, ctx, &model);
     if (rc != CLI_OK) return rc;
-    watch(model);
+    struct sigaction before[N_WATCHED];
+    watch(model, before);
     status = tern_model_save(model, o->target);
-    watch(NULL);
+    unwatch(before);
     if (status == TERN_ERR_CANCELLED && stopped_by == SIGINT)
         rc = CLI_INTERRUPTED;
     else
         rc = status == TERN_OK ? show(o, o->target, "written", cli_seconds() - start, ctx) : cli_fail_status(ctx, status);
     tern_model_destroy(model);
-    if (status == TERN_ERR_CANCELLED && stopped_by == SIGTERM) (void)raise(SIGTERM); // as without a file to remove
+    if (status == TERN_ERR_CANCELLED && stopped_by != SIGINT) (void)raise(stopped_by); // as without a file to remove
     return rc;
 }
 
