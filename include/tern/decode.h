@@ -194,9 +194,9 @@ TERN_API void tern_session_reset(tern_session *session);
 // too. Errors: ARG (length above that of the session).
 TERN_API tern_status tern_session_truncate(tern_session *session, size_t length);
 // `to` holds the tokens and logits of `from` afterwards, instead of its own: several sequences go on from a prompt that was
-// decoded once. A cancellation or deadline is not copied. Errors: ARG (two models, or two tern_kv_type; LongRoPE: a context
-// below and one above the original one), FULL (more tokens than the context of `to`), STATE, as for tern_decode_batch. Not
-// thread-safe per model.
+// decoded once. A cancellation, a deadline and tern_session_set_top are not copied; logits are, with those that a screened head
+// left out. Errors: ARG (two models, or two tern_kv_type; LongRoPE: a context below and one above the original one), FULL (more
+// tokens than the context of `to`), STATE, as for tern_decode_batch. Not thread-safe per model.
 TERN_API tern_status tern_session_copy(tern_session *to, const tern_session *from);
 
 // Writes the session's tokens, keys and values to a file, which appears whole or not at all and replaces only one of its kind.

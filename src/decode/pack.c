@@ -283,6 +283,7 @@ static bool write_file(void *arg, int fd) {
 static tern_status write_packed(tern_packing *p, const char *path) {
     if (tern_replace_file(path, FILE_MODE, &p->ctx->allocator, write_file, p)) return TERN_OK;
     if (errno == ECANCELED) return tern_fail(&p->ctx->error, TERN_ERR_CANCELLED, "writing %s was cancelled", path);
+    if (errno == ENOMEM) return fail_memory(p);
     return tern_fail(&p->ctx->error, TERN_ERR_IO, "cannot write %s: %s (%llu MB are needed)", path, strerror(errno),
                      (unsigned long long)(p->header.file_bytes / 1000000 + 1));
 }
