@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Packed models: the same logits as from the GGUF file, used in the file's pages and copied; damaged and foreign files are
 // refused with what to do, or decode without leaving their bytes.
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -445,6 +446,10 @@ static void a_target_can_be_checked_before_there_is_a_model(void **unused) {
     assert_int_equal(tern_model_save_check(one, TERN_TEST_MODELS "/tiny-tq2_0.gguf"), TERN_ERR_IO);
     assert_non_null(strstr(tern_context_error(one), "another name"));
     assert_int_equal(tern_model_save_check(one, folder), TERN_ERR_IO);
+    char name[NAME_MAX + 2] = {0}; // which is not there, whatever its name would be
+    memset(name, 'x', sizeof name - 1);
+    assert_int_equal(tern_model_save_check(one, name), TERN_ERR_IO);
+    assert_null(strstr(tern_context_error(one), "is there"));
     assert_int_equal(tern_model_save_check(one, ""), TERN_ERR_ARG);
     assert_int_equal(tern_model_save_check(one, NULL), TERN_ERR_ARG);
     assert_int_equal(tern_model_save_check(NULL, packed_path), TERN_ERR_ARG);

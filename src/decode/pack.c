@@ -314,9 +314,10 @@ tern_status tern_model_save_check(tern_context *ctx, const char *path) {
     char magic[TERN_PACKED_MAGIC_BYTES];
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 && errno == ENOENT) return TERN_OK;
-    const bool ours = fd >= 0 && read(fd, magic, sizeof magic) == (ssize_t)sizeof magic &&
-                      memcmp(magic, TERN_PACKED_MAGIC, sizeof magic) == 0;
-    if (fd >= 0) (void)close(fd);
+    if (fd < 0) return tern_fail(&ctx->error, TERN_ERR_IO, "cannot write %s: %s; give another name", path, strerror(errno));
+    const bool ours =
+        read(fd, magic, sizeof magic) == (ssize_t)sizeof magic && memcmp(magic, TERN_PACKED_MAGIC, sizeof magic) == 0;
+    (void)close(fd);
     if (ours) return TERN_OK;
     return tern_fail(&ctx->error, TERN_ERR_IO, "%s is there, is no packed model and stays as it is; give another name", path);
 }
