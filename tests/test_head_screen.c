@@ -314,7 +314,7 @@ static void compare_models(const char *path, int threads, size_t top) {
     assert_int_equal(tern_session_set_top(screened.session, top), TERN_OK);
     int32_t tokens[PROMPT];
     for (size_t i = 0; i < PROMPT; i++) tokens[i] = (int32_t)((i * 7919 + 13) % plain.n_vocab);
-    size_t before = 0;
+    size_t before = 0, dropped = 0;
     for (size_t step = 0; step < STEPS; step++) {
         const size_t n = step == 0 ? PROMPT : 1;
         decode(&plain, tokens, n);
@@ -323,7 +323,8 @@ static void compare_models(const char *path, int threads, size_t top) {
         decode(&screened, tokens, n);
         counting = false;
         assert_int_equal(allocations, 0); // not even where directions are found
-        (void)check_logits(tern_session_logits(screened.session), tern_session_logits(plain.session), plain.n_vocab, top, path);
+        dropped +=
+            check_logits(tern_session_logits(screened.session), tern_session_logits(plain.session), plain.n_vocab, top, path);
         assert_int_equal(greedy(&screened), greedy(&plain));
         tokens[0] = greedy(&plain);
         tern_screen_info info = {.struct_size = sizeof info};
@@ -332,6 +333,7 @@ static void compare_models(const char *path, int threads, size_t top) {
         assert_true(info.bytes >= before);
         before = info.bytes;
     }
+    assert_true((dropped > 0) == (top > 0));
     tern_screen_info info = {.struct_size = sizeof info};
     assert_int_equal(tern_model_get_screen(plain.model, &info), TERN_ERR_UNSUPPORTED);
     close_model(&plain);

@@ -149,6 +149,7 @@ bool tern_screen_find_directions(tern_screen *s, const tern_kernels *kernels) {
             s->n_samples = 0;
             return false;
         }
+    s->ready = false; // the marks are of other directions
     tern_principal_directions(kernels, s->values, DIRECTIONS, s->samples, s->n_samples, s->k, s->work);
     s->longest = 0;
     for (size_t d = 0; d < DIRECTIONS; d++) set_direction(s, kernels, d);

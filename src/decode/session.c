@@ -80,6 +80,7 @@ tern_status tern_session_truncate(tern_session *s, size_t length) {
         return tern_fail(&s->model->ctx->error, TERN_ERR_ARG, "the session holds %zu tokens, fewer than %zu", s->length,
                          length);
     s->length = length;
+    s->restored &= length > 0;
     s->has_logits = false;
     return TERN_OK;
 }
