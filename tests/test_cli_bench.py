@@ -51,7 +51,8 @@ class Bench(CommandTest):
     def test_every_stage_that_multiplies_weights_is_measured(self):
         result = tern("bench", "--shape", "65x256", "--m", "1", "--block", "0", "--residency", "hot", "--json")
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual({r["op"] for r in json.loads(result.stdout)["results"]}, {stage for stage in STAGES if "_gemm" in stage})
+        only_of_a_head = {"split_gemm_b32"}  # no weight of its own: tools/compare_engines.py times whole models with --head screened
+        self.assertEqual({r["op"] for r in json.loads(result.stdout)["results"]}, {stage for stage in STAGES if "_gemm" in stage} - only_of_a_head)
 
 
 if __name__ == "__main__":
