@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 SOURCE, LIBRARY, TERN, MODELS = Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])
@@ -161,8 +162,24 @@ class WithTern(unittest.TestCase):
 
     def test_a_source_without_llama_is_said_to_be_missing(self):
         with tempfile.TemporaryDirectory() as folder:
-            peers = engine_peers.find([], [Path(folder)], False, lambda message: None)
+            with unittest.mock.patch.object(engine_peers, "install", return_value=sys.executable):
+                peers = engine_peers.find([], [Path(folder)], {"llama.cpp"}, "", lambda message: None)
         self.assertIn("has no include/llama.h", peers.missing["llama.cpp"])
+
+    def test_rows_of_tern_alone_install_no_peer(self):
+        alone = {name for name, row in compare_rows.ROWS.items() if not row.peers}
+        self.assertLessEqual({"screened", "start", "latency", "context", "batch", "llama-8b"}, alone)
+        with unittest.mock.patch.object(engine_peers, "install", side_effect=AssertionError), unittest.mock.patch.object(engine_peers, "build_native", side_effect=AssertionError):
+            peers = engine_peers.find([], [Path("/source")], set(), "no row asked for it", lambda message: None)
+        self.assertEqual(peers.missing, {"llama.cpp": "no row asked for it", "ik": "no row asked for it"})
+
+    def test_a_library_says_by_what_it_was_compiled(self):
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / "libggml.so"
+            library.write_bytes(b"\x7fELF\0GCC: (GNU) 11.2.1 20220127 (Red Hat 11.2.1-9)\0\xff\0")
+            self.assertEqual(kernel_peers.compiled_by([library]), "compiled by GCC: (GNU) 11.2.1 20220127 (Red Hat 11.2.1-9), flags unknown")
+            library.write_bytes(b"nothing")
+            self.assertEqual(kernel_peers.compiled_by([library, Path(folder) / "none"]), "compiler and flags unknown")
 
     def test_a_model_that_only_a_peer_can_make_leaves_nothing_behind_without_it(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -186,5 +203,6 @@ if __name__ == "__main__":
     import engine_models
     import engine_peers
     import engine_report
+    import kernel_peers
     import long_command
     unittest.main(argv=[sys.argv[0]])

@@ -105,7 +105,9 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 def main() -> int:
     args = parse_arguments()
     described = machine.describe("compare_engines.py", sys.argv[1:])
-    peers = engine_peers.find(args.peer_python, args.peer_source, not args.no_peers, say)
+    wanted = set() if args.no_peers else {peer for name in args.rows for peer in ROWS[name].peers}
+    why_not = "--no-peers was given" if args.no_peers else "no row asked for it"
+    peers = engine_peers.find(args.peer_python, args.peer_source, wanted, why_not, say)
     own = {key: value for key, value in (("kernel", args.kernel), ("head", args.head)) if value}
     models = Models(args.models, args.tern, peers.pythons, say, own)
     lab = Lab(models, peers, args.library, args.tern, sorted(args.threads), args.runs, say, own)

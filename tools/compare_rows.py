@@ -355,19 +355,21 @@ class Row:
     measure: Callable[[Lab], Iterator[dict]]
     title: str
     seconds: float  # about, with five runs, two thread counts and models at hand
+    peers: tuple[str, ...] = ()  # that it asks for, or for a file that only they make
 
 
+BOTH = ("llama.cpp", "ik")
 ROWS = {
-    "decode-2b": Row(decode_2b, "BitNet-2B shape, decode", 420),
-    "head": Row(head, "head 128256x2560", 60),
-    "prefill-2b": Row(prefill_2b, "BitNet-2B shape, prefill", 150),
+    "decode-2b": Row(decode_2b, "BitNet-2B shape, decode", 420, BOTH),
+    "head": Row(head, "head 128256x2560", 60, ("ik",)),
+    "prefill-2b": Row(prefill_2b, "BitNet-2B shape, prefill", 150, ("ik",)),
     "llama-8b": Row(llama_8b, "Llama3-8B-1.58 shape, decode and memory", 60),
-    "decode-smollm2": Row(decode_smollm2, "SmolLM2, decode", 60),
-    "prefill-smollm2": Row(prefill_smollm2, "SmolLM2, prefill", 90),
+    "decode-smollm2": Row(decode_smollm2, "SmolLM2, decode", 60, BOTH),
+    "prefill-smollm2": Row(prefill_smollm2, "SmolLM2, prefill", 90, BOTH),
     "context": Row(long_context, "decode at context 4096", 120),
     "batch": Row(batch, "batched decode", 60),
     "screened": Row(screened, "screened head on SmolLM2's real hidden states", 1),
     "start": Row(start, "first token of a packed model", 15),
     "latency": Row(latency, "latency", 40),
-    "same-work": Row(same_work, "the same results", 60),
+    "same-work": Row(same_work, "the same results", 60, BOTH),
 }

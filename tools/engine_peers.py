@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import venv
@@ -30,13 +31,15 @@ class Package:
     requirement: str
     folder: str  # of its venv, under build/
     from_source: bool
-    cmake_options: str
+    cmake_options: list[str]
     time: str
 
 
+# Only what is called is built: libllama and ggml's CPU backend, 83 steps in place of 193.
+ALONE = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={kernel_peers.HERE / 'llama_alone.cmake'}"]
 PACKAGES = [
-    Package("llama.cpp", "llama_cpp", "llama-cpp-python==0.3.36", "peers-venv", True, "-DGGML_NATIVE=ON", "5 minutes or more"),
-    Package("ik", "ik_llama_cpp", "ik-llama-cpp-python==0.1.5", "peers-ik-venv", False, "", "some seconds"),
+    Package("llama.cpp", "llama_cpp", "llama-cpp-python==0.3.36", "peers-venv", True, ALONE, "some 15 minutes"),
+    Package("ik", "ik_llama_cpp", "ik-llama-cpp-python==0.1.5", "peers-ik-venv", False, [], "some seconds"),
 ]
 
 
@@ -44,7 +47,8 @@ def install(package: Package, say: Callable[[str], None]) -> str:
     """The Python of a venv that holds the package; made on the first call."""
     folder = BUILD / package.folder
     python, stamp, log = folder / "bin/python3", folder / "tern.stamp", folder.with_suffix(".log")
-    want = f"{package.requirement} {package.cmake_options}\n"
+    options = shlex.join(package.cmake_options)
+    want = f"{package.requirement} {options}\n"
     if stamp.exists() and stamp.read_text() == want:
         return str(python)
     name = package.requirement.split("=")[0]
@@ -56,14 +60,19 @@ def install(package: Package, say: Callable[[str], None]) -> str:
         raise NotInstalled(f"no venv could be made in {folder}: install python3-venv") from error
     command = [str(python), "-m", "pip", "install", "--verbose", "--disable-pip-version-check", "--no-cache-dir"]
     command += ["--no-binary", name] if package.from_source else ["--only-binary", name]
-    job.run([*command, package.requirement], os.environ | {"CMAKE_ARGS": package.cmake_options})
+    job.run([*command, package.requirement], os.environ | {"CMAKE_ARGS": options})
     stamp.write_text(want)
     return str(python)
 
 
-def own_flags(package: Package) -> str:
-    """How `install` had it built."""
-    return f"CMAKE_ARGS={package.cmake_options}, {compiler_version('c++')}" if package.from_source else "wheel of its package (flags unknown)"
+def flags_of(package: Package, python: str, ours: bool) -> str:
+    """How it was built, as far as that can be known."""
+    name = package.requirement.split("=")[0]
+    known = f"{name} {kernel_peers.package_version(python, name)}"
+    if ours and package.from_source:
+        return f"{known}, CMAKE_ARGS={shlex.join(package.cmake_options)}, {compiler_version('c++')}"
+    folder = kernel_peers.package_folder(python, package.module)
+    return f"{known}, {'wheel of its package' if ours else 'built elsewhere'}, {kernel_peers.compiled_by(sorted((folder / 'lib').glob('libggml*.so')))}"
 
 
 def is_ik(source: Path) -> bool:
@@ -100,11 +109,12 @@ class Peers:
     native: dict[str, str] = field(default_factory=dict)   # libraries that run in place of a Python's
 
 
-def find(given: list[str], sources: list[Path], wanted: bool, say: Callable[[str], None]) -> Peers:
+def find(given: list[str], sources: list[Path], wanted: set[str], why_not: str, say: Callable[[str], None]) -> Peers:
+    """The wanted engines, installed or built where they have to be. The others are missing, and why_not is the reason."""
     peers = Peers({"tern": sys.executable})
     for package in PACKAGES:
-        if not wanted:
-            peers.missing[package.engine] = "--no-peers was given"
+        if package.engine not in wanted:
+            peers.missing[package.engine] = why_not
             continue
         ready = [python for python in given if kernel_peers.package_folder(python, package.module)]
         try:
@@ -113,11 +123,11 @@ def find(given: list[str], sources: list[Path], wanted: bool, say: Callable[[str
             peers.missing[package.engine] = str(error)
             continue
         peers.pythons[package.engine] = python
-        version = kernel_peers.package_version(python, package.requirement.split("=")[0])
-        built = "built elsewhere (flags unknown)" if ready else own_flags(package)
-        peers.flags[package.engine] = f"{package.requirement.split('=')[0]} {version}, {built}"
+        peers.flags[package.engine] = flags_of(package, python, not ready)
     for source in sources:
         engine = "ik" if is_ik(source) else "llama.cpp"
+        if engine not in wanted:
+            continue
         try:
             peers.native[engine], peers.flags[engine] = build_native(source, say)
             peers.missing.pop(engine, None)

@@ -2,6 +2,7 @@
 """Finds and builds the libraries that tools/compare_kernels.py times beside Tern. Nothing of them goes into Tern or its tree."""
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,6 +59,12 @@ def package_version(python: str, package: str) -> str:
     return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
 
 
+def compiled_by(libraries: list[Path]) -> str:
+    """What compilers wrote into them (their .comment sections); the flags are nowhere."""
+    notes = {note.decode() for library in libraries if library.exists() for note in re.findall(rb"\0((?:GCC: \(|[\w ]*clang version )[ -~]+)\0", library.read_bytes())}
+    return f"compiled by {' and '.join(sorted(notes))}, flags unknown" if notes else "compiler and flags unknown"
+
+
 def from_packages(pythons: list[str]) -> list[Peer]:
     """llama.cpp and ik_llama.cpp out of Python packages."""
     found = []
@@ -67,8 +74,9 @@ def from_packages(pythons: list[str]) -> list[Peer]:
             found.append(Peer(name, missing=f"no --peer-python has the package {package}"))
             continue
         python, folder = where[0]
-        flags = f"{package.replace('_', '-')}-python {package_version(python, package.replace('_', '-') + '-python')}, built by its package (flags unknown)"
-        found.append(Peer(name, "ggml", [str(folder / "lib" / library) for library in libraries], flags))
+        paths = [folder / "lib" / library for library in libraries]
+        flags = f"{package.replace('_', '-')}-python {package_version(python, package.replace('_', '-') + '-python')}, built by its package, {compiled_by(paths)}"
+        found.append(Peer(name, "ggml", [str(path) for path in paths], flags))
     return found
 
 
@@ -127,8 +135,6 @@ def from_sources(sources: list[Path], wanted: set[str], say: Say) -> list[Peer]:
             peers.append(build(where[0].resolve(), say))
         except (CommandFailed, OSError) as error:
             peers.append(Peer(name, missing=str(error)))
-    if "lut_mm" in wanted:
-        peers.append(Peer("lut_mm", missing="this tool knows no source of it"))
     return peers
 
 
