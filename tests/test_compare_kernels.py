@@ -50,12 +50,21 @@ class CompareKernels(unittest.TestCase):
     def test_the_report_replaces_the_measured_part_of_the_page_and_nothing_else(self):
         page = Path(self.folder.name) / "page.md"
         page.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
-        subprocess.run([sys.executable, str(SOURCE / "tools/kernel_report.py"), "--kernels", str(self.json), "--document", str(page)], check=True)
+        done = subprocess.run([sys.executable, str(SOURCE / "tools/kernel_report.py"), "--kernels", str(self.json), "--document", str(page)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)  # of all bars only two were measured
+        self.assertIn("not measured: bar AVX2 GEMM M=512 4096x4096", done.stderr)
         text = page.read_text()
         self.assertTrue(text.startswith("before\n<!-- measured: begin -->\n") and text.endswith("<!-- measured: end -->\nafter\n"))
         self.assertNotIn("old", text)
         for part in ("### Limits", "### Bars", "### Exactness league", "Tern MAD M2 kernel", "no such CPU"):
             self.assertIn(part, text)
+
+    def test_a_peer_that_was_asked_for_and_is_not_there_is_said_and_fails(self):
+        done = subprocess.run([sys.executable, str(SOURCE / "tools/compare_kernels.py"), "--library", LIBRARY, "--engine", "IQ2_BN", "--op", "ternary", "--shape", "64x256",
+                               "--m", "1", "--residency", "hot", "-t", "1", "--rounds", "1", "--seconds", "0.001", "--no-league"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1, done)
+        for part in ("not measured: ik wheel: no --peer-python has the package ik_llama_cpp", "not measured: ik native: no --peer-source has"):
+            self.assertIn(part, done.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes the measured part of docs/performance.md, and its plot, from the JSON of tools/compare_kernels.py and of tern bench."""
+"""Writes the measured part of docs/performance.md, and its plot, from the JSON of tools/compare_kernels.py and of tern bench.
+
+The exit code is 1 where bars or engines were not measured; the page is written, and says which.
+"""
 from __future__ import annotations
 
 import argparse
@@ -124,7 +127,7 @@ def dram_share(row: dict | None) -> float | None:
     return row["fractions"]["dram"] if row else None
 
 
-def bars(f: Figures) -> str:
+def bar_rows(f: Figures) -> list[list[str]]:
     rows = [["GEMV ternary DRAM >= 92 % at <= 1.63 bits; hot >= 57 MAC/cycle; M=2..16 >= 420 GOP/s; GEMM >= 96 % of VNNI (AVX-512)", NO_CPU, NO_CPU]]
 
     def add(name: str, one) -> None:
@@ -179,7 +182,12 @@ def bars(f: Figures) -> str:
         rows.append([f"{title}: two threads >= {bar}x one", "", show(ratio(f.tern(*case, 2), f.tern(*case, 1)), bar, "{:.2f}x")])
     pack = {r["threads"]: r["weights_per_second"] / 1e9 for r in f.kernels.get("packing", [])}
     add("packing from TQ2_0: >= 1 G weights/s per thread", lambda t: show(pack.get(t), t, "{:.2f} G weights/s"))
-    return table(["bar", "1 thread", "2 threads"], rows)
+    return rows
+
+
+def gaps(f: Figures, bars: list[list[str]]) -> list[str]:
+    """What was not measured, and might have been on this machine."""
+    return [f"bar {name}" for name, *cells in bars if "not measured" in cells] + [f"{name}: {why}" for name, why in f.missing.items()]
 
 
 # ---- The document -------------------------------------------------------------------------------------------------------
@@ -191,7 +199,7 @@ def limits_line(f: Figures) -> str:
     return table(["threads", "DRAM read", "L3 read", "INT8 multiply-add with a sum each", "clock"], rows)
 
 
-def measured(f: Figures, plot: Path | None) -> str:
+def measured(f: Figures, bars: list[list[str]], plot: Path | None) -> str:
     machine, peers = f.kernels["machine"], f.kernels["peers"]
     lines = [f"- {name}: " + (f"not measured: {p['not_measured']}" if "not_measured" in p else f"{p['flags']}; CPU features: {p['features']}") for name, p in peers.items()]
     image = f"\n![GOP/s of Tern and its peers]({plot.name})\n" if plot else ""
@@ -204,7 +212,7 @@ Command: `{machine['command']}`. AVX-512 rows: {NO_CPU}.
 
 ### Bars
 
-{bars(f)}
+{table(["bar", "1 thread", "2 threads"], bars)}
 {image}
 ### Speed, side by side
 
@@ -250,6 +258,13 @@ def draw(f: Figures, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
+def write(document: Path, text: str) -> None:
+    before = document.read_text(encoding="utf-8")
+    if BEGIN not in before or END not in before:
+        sys.exit(f"kernel_report: {document} has no lines {BEGIN} and {END}")
+    document.write_text(re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: f"{BEGIN}\n{text}{END}", before, flags=re.DOTALL), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernels", type=Path, required=True, help="JSON of tools/compare_kernels.py")
@@ -258,18 +273,18 @@ def main() -> int:
     parser.add_argument("--document", type=Path, metavar="FILE", help="replace the measured part of this file; else print it")
     args = parser.parse_args()
     figures = Figures(json.loads(args.kernels.read_text()), [json.loads(path.read_text()) for path in args.bench])
-    text = measured(figures, args.plot)
+    bars = bar_rows(figures)
+    text = measured(figures, bars, args.plot)
     if args.plot:
         draw(figures, args.plot)
-    if not args.document:
+    if args.document:
+        write(args.document, text)
+    else:
         print(text)
-        return 0
-    before = args.document.read_text(encoding="utf-8")
-    if BEGIN not in before or END not in before:
-        sys.exit(f"kernel_report: {args.document} has no lines {BEGIN} and {END}")
-    after = re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: f"{BEGIN}\n{text}{END}", before, flags=re.DOTALL)
-    args.document.write_text(after, encoding="utf-8")
-    return 0
+    missing = gaps(figures, bars)
+    for line in missing:
+        print(f"kernel_report: not measured: {line}", file=sys.stderr)
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":
