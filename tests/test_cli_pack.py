@@ -75,6 +75,16 @@ class Pack(CommandTest):
         self.assertIn(b"activations in blocks of 32", tern("info", "-m", self.packed).stdout)
         self.check(FAILED, "generate", "-m", self.packed, "--act-block", "64", says=["act-block 32", "64", "tern pack"])
 
+    def test_a_packed_model_may_have_the_longest_name(self):
+        self.assertEqual(tern("pack", TERNARY, str(self.folder / ("x" * 255))).returncode, 0)
+        self.check(FAILED, "pack", TERNARY, str(self.folder / ("x" * 256)), says=["File name too long"])
+
+    def test_options_of_ternary_matrices_are_said_to_do_nothing_without_any(self):
+        for option, value in (("--act-block", "32"), ("--kernel", "mad")):
+            self.assertIn(option.encode() + b" is for those alone", tern("pack", INT8, self.packed, option, value).stderr)
+            self.assertEqual(tern("pack", TERNARY, self.packed, option, value).stderr, b"")
+        self.assertEqual(tern("pack", INT8, self.packed).stderr, b"")
+
     def test_info_tells_what_a_packed_model_was_packed_for(self):
         self.assertEqual(tern("pack", TERNARY, self.packed, "-t", "1", "--isa", "scalar").returncode, 0)
         model = json.loads(tern("info", "-m", self.packed, "--isa", "scalar", "-t", "1", "--json").stdout)["model"]
@@ -86,6 +96,8 @@ class Pack(CommandTest):
         self.assertEqual(tern("pack", TERNARY, self.packed).returncode, 0)
         self.check(USAGE, "pack", TERNARY, says=["OUT.tern"])
         self.check(USAGE, "pack", "--verify", self.packed, "x", says=["--verify"])
+        self.check(USAGE, "pack", TERNARY, self.packed, "--load", "map", says=["--load"])  # nothing is loaded
+        self.check(FAILED, "pack", "--verify", "/missing/model.tern", says=["/missing/model.tern", "No such file or directory"])
         self.check(USAGE, "generate", "-m", self.packed, "--load", "fast", says=["--load", "copy"])
         self.check(FAILED, "pack", TERNARY, "/missing/model.tern", says=["/missing/model.tern"])
         self.check(FAILED, "pack", "/missing/model.gguf", "/missing/model.tern", says=["/missing/model.tern", "folder"])  # before it packs

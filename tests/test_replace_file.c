@@ -2,6 +2,7 @@
 // A file that appears whole or not at all: the old one stays until the new one is there, a failure changes and leaves nothing.
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -14,7 +15,7 @@
 
 #include "base/replace_file.h"
 
-enum { ROOM = 128 };
+enum { ROOM = 512 };
 static char folder[] = "/tmp/tern-replace-XXXXXX", path[ROOM];
 
 // What a write does, and what it finds at `path` meanwhile.
@@ -105,18 +106,23 @@ static void the_mode_is_less_the_umask(void **unused) {
     assert_int_equal(remove(path), 0);
 }
 
-static void files_that_others_left_are_passed_by(void **unused) {
+static void a_name_may_be_as_long_as_names_can_be(void **unused) {
     (void)unused;
-    char left[2 * ROOM];
-    (void)snprintf(left, sizeof left, "%s.%ld-0", path, (long)getpid());
-    FILE *f = fopen(left, "wb");
-    assert_non_null(f);
-    (void)fclose(f);
+    char before[ROOM], *name;
+    memcpy(before, path, sizeof before);
+    name = path + strlen(folder) + 1;
+    memset(name, 'x', NAME_MAX);
+    name[NAME_MAX] = '\0';
     job j = {.text = "x"};
     assert_true(replace(&j, S_IRUSR | S_IWUSR));
-    assert_int_equal(files(), 2);
-    assert_int_equal(remove(left), 0);
+    expect_text("x");
     assert_int_equal(remove(path), 0);
+    memset(name, 'x', NAME_MAX + 1);
+    name[NAME_MAX + 1] = '\0';
+    assert_false(replace(&j, S_IRUSR | S_IWUSR));
+    assert_int_equal(errno, ENAMETOOLONG);
+    assert_int_equal(files(), 0);
+    memcpy(path, before, sizeof before);
 }
 
 static void a_folder_that_is_not_there_is_an_error_before_anything_is_written(void **unused) {
@@ -144,7 +150,7 @@ int main(void) {
         cmocka_unit_test(who_has_the_old_file_open_keeps_it),
         cmocka_unit_test(a_write_that_fails_changes_and_leaves_nothing_and_keeps_its_errno),
         cmocka_unit_test(the_mode_is_less_the_umask),
-        cmocka_unit_test(files_that_others_left_are_passed_by),
+        cmocka_unit_test(a_name_may_be_as_long_as_names_can_be),
         cmocka_unit_test(a_folder_that_is_not_there_is_an_error_before_anything_is_written),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

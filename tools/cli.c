@@ -164,9 +164,6 @@ static error_t parse_head(int key, char *arg, struct argp_state *state) {
     case CLI_KEY_HEAD:
         options->head = cli_head_form("--head", arg);
         return 0;
-    case CLI_KEY_LOAD:
-        options->load = load_of("--load", arg);
-        return 0;
     case CLI_KEY_ACT_BLOCK:
         options->act_block = cli_act_block("--act-block", arg);
         return 0;
@@ -179,10 +176,6 @@ static const struct argp_option head_options[] = {
      "Form of the output head: exact (as in the file), int8, screened (int8 that reads only what may win), int6, int4 or auto "
      "(default)",
      1},
-    {"load", CLI_KEY_LOAD, "HOW", 0,
-     "Weights of a packed model (tern pack): map (used in the file's pages: quick start), copy (read into memory of their own: "
-     "quick tokens) or auto (default)",
-     1},
     {"act-block", CLI_KEY_ACT_BLOCK, "SIZE", 0,
      "Elements of a row that get a scale of their own where activations are quantized: 32, 64, 128, 256 or auto (default: as "
      "the "
@@ -190,6 +183,19 @@ static const struct argp_option head_options[] = {
      1},
     {0}};
 const struct argp cli_head_argp = {.options = head_options, .parser = parse_head};
+
+static error_t parse_load(int key, char *arg, struct argp_state *state) {
+    if (key != CLI_KEY_LOAD) return ARGP_ERR_UNKNOWN;
+    ((cli_options *)state->input)->load = load_of("--load", arg);
+    return 0;
+}
+static const struct argp_option load_options[] = {
+    {"load", CLI_KEY_LOAD, "HOW", 0,
+     "Weights of a packed model (tern pack): map (used in the file's pages: quick start), copy (read into memory of their own: "
+     "quick tokens) or auto (default)",
+     1},
+    {0}};
+const struct argp cli_load_argp = {.options = load_options, .parser = parse_load};
 
 tern_kv_type cli_kv_type(const char *option, const char *text) {
     static const char *const names[] = {[TERN_KV_F16] = "f16", [TERN_KV_INT8] = "int8"};
@@ -261,6 +267,14 @@ static void show_loading(void *user, uint64_t done, uint64_t total) {
     if (total) cli_progress(l->path, l->start, (int)(100.0 * (double)done / (double)total));
 }
 
+// What was asked for changes nothing then: said, as the model is as good as without it.
+static void warn_without_ternary(const cli_options *options, const tern_model *model) {
+    tern_model_info info = {.struct_size = sizeof info};
+    const char *option = options->act_block ? "--act-block" : options->form != TERN_FORM_AUTO ? "--kernel" : NULL;
+    if (!option || tern_model_get_info(model, &info) != TERN_OK || info.n_ternary > 0) return;
+    (void)cli_fail("warning: %s has no ternary matrices, and %s is for those alone", options->model, option);
+}
+
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model) {
     loading l = {options->model, cli_seconds()};
     const tern_model_params params = {.struct_size = sizeof params,
@@ -272,7 +286,9 @@ int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **m
                                       .progress_user = &l};
     const tern_status status = tern_model_load(ctx, model, options->model, &params);
     cli_progress(options->model, l.start, -1);
-    return status == TERN_OK ? CLI_OK : cli_fail_status(ctx, status);
+    if (status != TERN_OK) return cli_fail_status(ctx, status);
+    warn_without_ternary(options, *model);
+    return CLI_OK;
 }
 
 int cli_tokenize(tern_context *ctx, const tern_model *model, const char *text, size_t size, const tern_tokenize_params *params,

@@ -55,7 +55,8 @@ typedef struct cli_options {
 extern const struct argp cli_machine_argp; // -t, --isa, --json, --help
 extern const struct argp cli_model_argp;   // -m
 extern const struct argp cli_kernel_argp;  // --kernel
-extern const struct argp cli_head_argp;    // --head, --load, --act-block
+extern const struct argp cli_head_argp;    // --head, --act-block
+extern const struct argp cli_load_argp;    // --load
 extern const struct argp cli_kv_argp;      // --kv
 
 #define CLI_ENVIRONMENT                                                                                                        \

@@ -24,7 +24,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     compare_options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &o->windows;
+        for (size_t i = 0; i < 6; i++) state->child_inputs[i] = &o->windows;
         return 0;
     case ARGP_KEY_ARG:
         if (o->other) return ARGP_ERR_UNKNOWN;
@@ -54,9 +54,13 @@ static const struct argp_option own_options[] = {
     {"kv-b", KEY_KV_B, "TYPE", 0, "Keys and values of B's context, where they are others than A's", 1},
     {"act-block-b", KEY_ACT_BLOCK_B, "SIZE", 0, "Blocks of B's activations, where they are others than A's", 1},
     {0}};
-static const struct argp_child children[] = {{&windows_argp, 0, NULL, 0},     {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},    {&cli_kv_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&windows_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_load_argp, 0, NULL, 0},
+                                             {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     .options = own_options,
     .parser = parse,

@@ -22,7 +22,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     info_options *options = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = &options->base;
+        for (size_t i = 0; i < 5; i++) state->child_inputs[i] = &options->base;
         return 0;
     case INFO_KEY_VARIANTS:
         options->variants = true;
@@ -33,11 +33,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 static const struct argp_option own_options[] = {
     {"variants", INFO_KEY_VARIANTS, NULL, 0, "List every kernel variant in the library", 1}, {0}};
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
-                                             {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},   {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},    {&cli_load_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {.options = own_options,
                                  .parser = parse,
                                  .children = children,

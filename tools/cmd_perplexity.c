@@ -9,16 +9,12 @@
 static error_t parse(int key, char *arg, struct argp_state *state) {
     (void)arg;
     if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
-    for (size_t i = 0; i < 6; i++) state->child_inputs[i] = state->input;
+    for (size_t i = 0; i < 7; i++) state->child_inputs[i] = state->input;
     return 0;
 }
-static const struct argp_child children[] = {{&cli_model_argp, 0, NULL, 0},
-                                             {&windows_argp, 0, NULL, 0},
-                                             {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},
-                                             {&cli_kv_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&cli_model_argp, 0, NULL, 0}, {&windows_argp, 0, NULL, 0}, {&cli_kernel_argp, 0, NULL, 0},  {&cli_head_argp, 0, NULL, 0},
+    {&cli_load_argp, 0, NULL, 0},  {&cli_kv_argp, 0, NULL, 0},  {&cli_machine_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .parser = parse,
     .children = children,

@@ -107,9 +107,13 @@ static const struct argp_option options[] = {
 static const struct argp sampling_argp = {.options = options, .parser = parse};
 
 static const struct argp_child children[] = {{&sampling_argp, 0, NULL, 0}, // first: its input is another one than theirs
-                                             {&cli_model_argp, 0, NULL, 0},   {&cli_kernel_argp, 0, NULL, 0},
-                                             {&cli_head_argp, 0, NULL, 0},    {&cli_kv_argp, 0, NULL, 0},
-                                             {&cli_machine_argp, 0, NULL, 0}, {0}};
+                                             {&cli_model_argp, 0, NULL, 0},
+                                             {&cli_kernel_argp, 0, NULL, 0},
+                                             {&cli_head_argp, 0, NULL, 0},
+                                             {&cli_load_argp, 0, NULL, 0},
+                                             {&cli_kv_argp, 0, NULL, 0},
+                                             {&cli_machine_argp, 0, NULL, 0},
+                                             {0}};
 
 static error_t share(int key, char *arg, struct argp_state *state) {
     (void)arg;

@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
-enum { SUFFIX_MAX = 48 };
+enum { NAME_ROOM = 48 };
 
 bool tern_write_all(int fd, const void *bytes, size_t size) {
     for (const unsigned char *from = bytes; size > 0;) {
@@ -21,12 +23,15 @@ bool tern_write_all(int fd, const void *bytes, size_t size) {
     return true;
 }
 
-// A file beside `path` that did not exist. mkostemp would make one for its owner alone, and the umask, which belongs to all
+// A file beside `path` that did not exist; its name, of which the folder stands in `name`, does not depend on that of `path`,
+// which may be as long as names can be. mkostemp would make one for its owner alone, and the umask, which belongs to all
 // threads of the process, cannot be asked for without changing it.
-static int create_beside(char *name, size_t room, const char *path, mode_t mode) {
-    enum { TRIES = 100 };
+static int create_beside(char *name, size_t folder, mode_t mode) {
+    enum { TRIES = 8 }; // names that somebody guessed, or left: of 2^64
     for (int i = 0; i < TRIES; i++) {
-        (void)snprintf(name, room, "%s.%ld-%d", path, (long)getpid(), i);
+        uint64_t random;
+        if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
+        (void)snprintf(name + folder, NAME_ROOM, "tern-%016" PRIx64 ".partial", random);
         const int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd >= 0 || errno != EEXIST) return fd;
     }
@@ -43,13 +48,15 @@ static bool sync_and_close(int fd, bool written) {
 }
 
 bool tern_replace_file(const char *path, mode_t mode, const tern_allocator *allocator, tern_write_file_fn *write, void *arg) {
-    const size_t room = strlen(path) + SUFFIX_MAX;
+    const char *slash = strrchr(path, '/');
+    const size_t folder = slash ? (size_t)(slash - path) + 1 : 0, room = folder + NAME_ROOM;
     char *name = tern_alloc(allocator, room, 1);
     if (!name) {
         errno = ENOMEM;
         return false;
     }
-    const int fd = create_beside(name, room, path, mode);
+    memcpy(name, path, folder);
+    const int fd = create_beside(name, folder, mode);
     const bool ok = fd >= 0 && sync_and_close(fd, write(arg, fd)) && rename(name, path) == 0;
     const int error = errno;
     if (fd >= 0 && !ok) (void)unlink(name);

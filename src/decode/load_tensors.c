@@ -56,7 +56,7 @@ static tern_status load_optional(tern_loader *ld, const char *name, size_t n, co
 static void count_weights(tern_model *m, const tern_weights *w) {
     m->bytes_per_token += tern_weights_bytes(w);
     m->packed_weights += (double)w->n * (double)w->k;
-    if (w->ternary)
+    if (w->ternary || w->four_level)
         m->n_ternary++;
     else
         m->n_int8++;

@@ -367,11 +367,12 @@ tern_status tern_model_save(const tern_model *m, const char *path) {
 tern_status tern_packed_check(tern_context *ctx, const char *path) {
     if (!ctx) return TERN_ERR_ARG;
     if (!path) return tern_fail(&ctx->error, TERN_ERR_ARG, "tern_packed_check needs a path");
+    if (access(path, R_OK) != 0)
+        return tern_fail(&ctx->error, TERN_ERR_IO, "cannot open %s: %s; check its path and permissions", path, strerror(errno));
     tern_packed *packed = NULL;
     tern_status status = tern_packed_open(ctx, &packed, path);
     if (status == TERN_OK && !packed)
-        return tern_fail(&ctx->error, TERN_ERR_FORMAT, "%s cannot be read, or is not a packed model; tern pack makes them",
-                         path);
+        return tern_fail(&ctx->error, TERN_ERR_FORMAT, "%s is not a packed model; tern pack makes them", path);
     if (status == TERN_OK) status = tern_packed_verify(ctx, packed);
     tern_packed_close(packed);
     return status;
