@@ -22,8 +22,10 @@ enum {
     HALF_BYTES = HALF * GROUP_K,
     HALF_SCALES = HALF * (int)sizeof(uint16_t),
     LINES = TERN_I4_BLOCK / TERN_I4_LINE_K,
-    DIRECT_TOKENS = 2, // of the widest tile on packed codes
-    TOKENS = 6,        // of the widest tile on unpacked codes: 12 sums, 2 vectors of codes and 2 others fill the 16 registers
+    DIRECT_TOKENS = 2, // of the widest tile on packed codes, of one panel
+    FEW_PANELS = 2,    // of that of one token
+    SUMS_FEW = HALVES * DIRECT_TOKENS,
+    TOKENS = 6, // of the widest tile on unpacked codes: 12 sums, 2 vectors of codes and 2 others fill the 16 registers
     SUMS = HALVES * TOKENS,
     UNPACK_TOKENS = 4, // from so many tokens on, unpacking pays
     CHUNK_K = 1024,    // K is cut so that an unpacked chunk (20 KB) stays in L1 while all tokens pass
@@ -31,7 +33,8 @@ enum {
     M_AT = CHUNK_BLOCKS * TERN_I4_PANEL, // of an unpacked chunk's mins behind its scales
     TOKENS_MAX = 64,                     // whose activations are copied at once
     X_STRIDE = CHUNK_K + 64,             // not a power of two: the rows of a tile spread over the sets of L1
-    PREFETCH_BYTES = 2048
+    AHEAD_ONE = 1280, // bytes, Zen 3, from DRAM: 1 to 1.5 KB are alike, 512 are slower by a seventh, 2 KB by a twentieth
+    AHEAD_TWO = 2048  // two tokens: 1280 are slower by a twentieth
 };
 
 // The activations of a tile's tokens from its chunk of K on.
@@ -120,84 +123,131 @@ TILE_INLINE __m256 add_term(__m256 y, __m256i dot, block_scales w, int has_min, 
 TILE_INLINE __m256i add_lanes(__m256i sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 
 // A few tokens wait for memory; past the end of the weights this does nothing.
-TILE_INLINE void fetch_ahead(const uint8_t *line) { _mm_prefetch((const char *)(line + PREFETCH_BYTES), _MM_HINT_T0); }
+TILE_INLINE void fetch_ahead(const uint8_t *line, size_t tokens) {
+    _mm_prefetch((const char *)(line + (tokens == 1 ? AHEAD_ONE : AHEAD_TWO)), _MM_HINT_T0);
+}
 
 // ---- few tokens: packed codes -----------------------------------------------------------------------------------
 
-TILE_INLINE void direct_block(tern_layout layout, __m256 y[HALVES * DIRECT_TOKENS], const uint8_t *super,
-                              const block_scales of_super[HALVES], size_t block, const x_tile *x, size_t x_block,
-                              size_t tokens) {
-    const uint8_t *codes = super + tern_i4_head(layout) + block * TERN_I4_BLOCK_BYTES;
-    const int8_t *from = x->codes + x_block * TERN_I4_BLOCK;
-    const int has_min = layout != TERN_LAYOUT_I4B32;
-    __m256i sum[HALVES * DIRECT_TOKENS];
+// One panel and chunk of K, or two of one token: they share the broadcast activations, and two forward streams come from DRAM
+// faster than one.
+typedef struct few_panels {
+    const uint8_t *super; // of the first panel
+    size_t apart;         // bytes to the next panel
+    float *y;             // of the first panel
+    size_t y_apart, ld_y;
+} few_panels;
+
+// Products of one block of a few panels: dot[i][h * tokens + t] = int32 lane f.
+TILE_INLINE void direct_dots(__m256i sum[FEW_PANELS][SUMS_FEW], const uint8_t *codes, size_t apart, const int8_t *from,
+                             size_t ldx, size_t panels, size_t tokens) {
     TERN_UNROLL
-    for (size_t i = 0; i < HALVES * tokens; i++) sum[i] = _mm256_setzero_si256();
+    for (size_t i = 0; i < panels; i++) {
+        TERN_UNROLL
+        for (size_t v = 0; v < HALVES * tokens; v++) sum[i][v] = _mm256_setzero_si256();
+    }
     TERN_UNROLL
     for (size_t p = 0; p < LINES; p++) {
-        fetch_ahead(codes + p * TERN_I4_LINE_BYTES);
+        const int8_t *at = from + p * TERN_I4_LINE_K;
+        __m256i kept[2]; // of one token
+        if (tokens == 1) {
+            kept[0] = broadcast_four(at);
+            kept[1] = broadcast_four(at + GROUP_K);
+        }
         TERN_UNROLL
-        for (size_t h = 0; h < HALVES; h++) {
-            __m256i low, high;
-            split_line(&low, &high, codes + p * TERN_I4_LINE_BYTES, h);
+        for (size_t i = 0; i < panels; i++) {
+            const uint8_t *line = codes + i * apart + p * TERN_I4_LINE_BYTES;
+            fetch_ahead(line, tokens);
             TERN_UNROLL
-            for (size_t t = 0; t < tokens; t++) {
-                const int8_t *at = from + t * x->ldx + p * TERN_I4_LINE_K;
-                __m256i *to = &sum[h * tokens + t];
-                *to = add_group(*to, low, broadcast_four(at));
-                *to = add_group(*to, high, broadcast_four(at + GROUP_K));
+            for (size_t h = 0; h < HALVES; h++) {
+                __m256i low, high;
+                split_line(&low, &high, line, h);
+                TERN_UNROLL
+                for (size_t t = 0; t < tokens; t++) {
+                    __m256i *to = &sum[i][h * tokens + t];
+                    *to = add_group(*to, low, tokens == 1 ? kept[0] : broadcast_four(at + t * ldx));
+                    *to = add_group(*to, high, tokens == 1 ? kept[1] : broadcast_four(at + t * ldx + GROUP_K));
+                }
             }
+            // One after the other: else gcc moves the prefetches of a block together, which is a quarter slower.
+            __asm__ volatile("" : "+x"(sum[i][0]) : : "memory");
         }
     }
+}
+
+TILE_INLINE void direct_block(tern_layout layout, __m256 y[FEW_PANELS][SUMS_FEW], const uint8_t *super, size_t apart,
+                              const block_scales of_super[FEW_PANELS][HALVES], size_t block, const x_tile *x, size_t x_block,
+                              size_t panels, size_t tokens) {
+    const int has_min = layout != TERN_LAYOUT_I4B32;
+    __m256i sum[FEW_PANELS][SUMS_FEW];
+    direct_dots(sum, super + tern_i4_head(layout) + block * TERN_I4_BLOCK_BYTES, apart, x->codes + x_block * TERN_I4_BLOCK,
+                x->ldx, panels, tokens);
     TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
         const int32_t total = x->sums[t * x->ld + x_block];
         const __m256 da = _mm256_set1_ps(x->scales[t * x->ld + x_block]), x_sum = _mm256_set1_ps((float)total);
         const __m256i shift = _mm256_set1_epi32(TERN_I4_ZERO * total);
         TERN_UNROLL
-        for (size_t h = 0; h < HALVES; h++) {
-            const block_scales w = load_scales(layout, super, of_super[h], block, h);
-            const __m256i dot = add_lanes(sum[h * tokens + t]);
-            __m256 *to = &y[h * tokens + t];
-            *to = add_term(*to, has_min ? dot : _mm256_sub_epi32(dot, shift), w, has_min, da, x_sum);
+        for (size_t i = 0; i < panels; i++) {
+            TERN_UNROLL
+            for (size_t h = 0; h < HALVES; h++) {
+                const block_scales w = load_scales(layout, super + i * apart, of_super[i][h], block, h);
+                const __m256i dot = add_lanes(sum[i][h * tokens + t]);
+                __m256 *to = &y[i][h * tokens + t];
+                *to = add_term(*to, has_min ? dot : _mm256_sub_epi32(dot, shift), w, has_min, da, x_sum);
+            }
         }
     }
 }
 
 // A tile computes one chunk of K: y (+)= the terms of its blocks. first: y is written without being read.
-typedef void direct_fn(float *y, size_t ld_y, const uint8_t *super, const x_tile *x, size_t supers, int first);
+typedef void direct_fn(const few_panels *panels, const x_tile *x, size_t supers, int first);
 
-TILE_INLINE void direct_tile(tern_layout layout, float *y, size_t ld_y, const uint8_t *super, const x_tile *x, size_t supers,
-                             int first, size_t tokens) {
+TILE_INLINE void direct_tile(tern_layout layout, const few_panels p, const x_tile *x, size_t supers, int first, size_t panels,
+                             size_t tokens) {
     const size_t super_blocks = tern_i4_super_k(layout) / TERN_I4_BLOCK;
-    __m256 part[HALVES * DIRECT_TOKENS];
+    const uint8_t *super = p.super;
+    __m256 part[FEW_PANELS][SUMS_FEW];
     TERN_UNROLL
-    for (size_t h = 0; h < HALVES; h++) {
+    for (size_t i = 0; i < panels; i++) {
         TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++)
-            part[h * tokens + t] = first ? _mm256_setzero_ps() : _mm256_load_ps(y + t * ld_y + h * HALF);
+        for (size_t h = 0; h < HALVES; h++) {
+            TERN_UNROLL
+            for (size_t t = 0; t < tokens; t++)
+                part[i][h * tokens + t] =
+                    first ? _mm256_setzero_ps() : _mm256_load_ps(p.y + i * p.y_apart + t * p.ld_y + h * HALF);
+        }
     }
     for (size_t s = 0; s < supers; s++, super += tern_i4_super_bytes(layout)) {
-        for (size_t at = 0; at < tern_i4_head(layout); at += TERN_I4_LINE_BYTES) fetch_ahead(super + at);
-        const block_scales of_super[HALVES] = {load_super(layout, super, 0), load_super(layout, super, 1)};
+        block_scales of_super[FEW_PANELS][HALVES];
+        TERN_UNROLL
+        for (size_t i = 0; i < panels; i++) {
+            for (size_t at = 0; at < tern_i4_head(layout); at += TERN_I4_LINE_BYTES)
+                fetch_ahead(super + i * p.apart + at, tokens);
+            TERN_UNROLL
+            for (size_t h = 0; h < HALVES; h++) of_super[i][h] = load_super(layout, super + i * p.apart, h);
+        }
         TERN_NO_UNROLL
         for (size_t b = 0; b < super_blocks; b += 2) {
-            TERN_COST_LOOP("4-bit pairs of blocks", TERN_I4_PANEL, tokens, 2 * TERN_I4_BLOCK);
-            direct_block(layout, part, super, of_super, b, x, s * super_blocks + b, tokens);
-            direct_block(layout, part, super, of_super, b + 1, x, s * super_blocks + b + 1, tokens);
+            TERN_COST_LOOP("4-bit pairs of blocks", panels * TERN_I4_PANEL, tokens, 2 * TERN_I4_BLOCK);
+            direct_block(layout, part, super, p.apart, of_super, b, x, s * super_blocks + b, panels, tokens);
+            direct_block(layout, part, super, p.apart, of_super, b + 1, x, s * super_blocks + b + 1, panels, tokens);
         }
     }
     TERN_UNROLL
-    for (size_t h = 0; h < HALVES; h++) {
+    for (size_t i = 0; i < panels; i++) {
         TERN_UNROLL
-        for (size_t t = 0; t < tokens; t++) _mm256_store_ps(y + t * ld_y + h * HALF, part[h * tokens + t]);
+        for (size_t h = 0; h < HALVES; h++) {
+            TERN_UNROLL
+            for (size_t t = 0; t < tokens; t++)
+                _mm256_store_ps(p.y + i * p.y_apart + t * p.ld_y + h * HALF, part[i][h * tokens + t]);
+        }
     }
 }
 
-#define DIRECT_TILE(LAYOUT, tokens)                                                                                            \
-    TILE_OWN void direct_##LAYOUT##_##tokens(float *y, size_t ld_y, const uint8_t *super, const x_tile *x, size_t supers,      \
-                                             int first) {                                                                      \
-        direct_tile(TERN_LAYOUT_##LAYOUT, y, ld_y, super, x, supers, first, tokens);                                           \
+#define DIRECT_TILE(LAYOUT, panels, tokens)                                                                                    \
+    TILE_OWN void direct_##LAYOUT##_##panels##x##tokens(const few_panels *p, const x_tile *x, size_t supers, int first) {      \
+        direct_tile(TERN_LAYOUT_##LAYOUT, *p, x, supers, first, panels, tokens);                                               \
     }
 
 // ---- many tokens: an unpacked chunk -------------------------------------------------------------------------------
@@ -352,20 +402,31 @@ static x_tile x_from(const tern_gemm_b32_args *args, size_t t, size_t block) {
                     args->ld_x_blocks};
 }
 
-TILE_INLINE void few_tokens(const tern_gemm_b32_args *args, tern_layout layout, direct_fn *one, direct_fn *two) {
+// Panel i / TERN_I4_PANEL and the one `apart` features behind it, or one panel; tokens from t on.
+TILE_INLINE void run_few(direct_fn *run, const tern_gemm_b32_args *args, tern_layout layout, size_t i, size_t apart, size_t t) {
     const size_t super_k = tern_i4_super_k(layout), supers = tern_ceil_div(args->k, super_k), step = CHUNK_K / super_k;
-    const uint8_t *super = args->packed;
-    for (size_t i = 0; i < args->n; i += TERN_I4_PANEL) {
-        for (size_t s = 0; s < supers; s += step) {
-            const size_t count = supers - s < step ? supers - s : step;
-            for (size_t t = 0, tokens; t < args->m; t += tokens) {
-                tokens = args->m - t >= DIRECT_TOKENS ? DIRECT_TOKENS : 1;
-                const x_tile x = x_from(args, t, s * super_k / TERN_I4_BLOCK);
-                (tokens == DIRECT_TOKENS ? two : one)(args->y + t * args->ld_y + i, args->ld_y, super, &x, count, s == 0);
-            }
-            super += count * tern_i4_super_bytes(layout);
-        }
+    const size_t panel_bytes = supers * tern_i4_super_bytes(layout);
+    few_panels p = {.super = args->packed + i / TERN_I4_PANEL * panel_bytes,
+                    .apart = apart / TERN_I4_PANEL * panel_bytes,
+                    .y = args->y + t * args->ld_y + i,
+                    .y_apart = apart,
+                    .ld_y = args->ld_y};
+    for (size_t s = 0; s < supers; s += step, p.super += step * tern_i4_super_bytes(layout)) {
+        const x_tile x = x_from(args, t, s * super_k / TERN_I4_BLOCK);
+        run(&p, &x, supers - s < step ? supers - s : step, s == 0);
     }
+}
+
+// one: tiles of one token and a panel, or a pair of panels; two: of two tokens.
+TILE_INLINE void few_tokens(const tern_gemm_b32_args *args, tern_layout layout, direct_fn *one, direct_fn *one_pair,
+                            direct_fn *two) {
+    const size_t half = args->m == 1 ? args->n / TERN_I4_PANEL / FEW_PANELS * TERN_I4_PANEL : 0;
+    for (size_t i = 0; i < half; i += TERN_I4_PANEL) run_few(one_pair, args, layout, i, half, 0);
+    for (size_t i = FEW_PANELS * half; i < args->n; i += TERN_I4_PANEL)
+        for (size_t t = 0, tokens; t < args->m; t += tokens) {
+            tokens = args->m - t >= DIRECT_TOKENS ? DIRECT_TOKENS : 1;
+            run_few(tokens == DIRECT_TOKENS ? two : one, args, layout, i, 0, t);
+        }
 }
 
 // Up to TOKENS_MAX tokens from token t0 on.
@@ -394,11 +455,12 @@ TILE_INLINE void many_tokens(const tern_gemm_b32_args *args, tern_layout layout,
 }
 
 #define GEMM(LAYOUT, name)                                                                                                     \
-    DIRECT_TILE(LAYOUT, 1)                                                                                                     \
-    DIRECT_TILE(LAYOUT, 2)                                                                                                     \
+    DIRECT_TILE(LAYOUT, 1, 1)                                                                                                  \
+    DIRECT_TILE(LAYOUT, 2, 1)                                                                                                  \
+    DIRECT_TILE(LAYOUT, 1, 2)                                                                                                  \
     void name(const tern_gemm_b32_args *args) {                                                                                \
         if (args->m < UNPACK_TOKENS)                                                                                           \
-            few_tokens(args, TERN_LAYOUT_##LAYOUT, direct_##LAYOUT##_1, direct_##LAYOUT##_2);                                  \
+            few_tokens(args, TERN_LAYOUT_##LAYOUT, direct_##LAYOUT##_1x1, direct_##LAYOUT##_2x1, direct_##LAYOUT##_1x2);       \
         else                                                                                                                   \
             for (size_t t = 0; t < args->m; t += TOKENS_MAX) many_tokens(args, TERN_LAYOUT_##LAYOUT, t);                       \
     }
