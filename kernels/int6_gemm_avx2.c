@@ -9,9 +9,9 @@ enum {
     SIXTEENS = TERN_I6_BLOCK / TERN_I6_LINES_K, // of a block: k that share three lines, and whose products fit an int16
     SIXTEEN_GROUPS = TERN_I6_LINES_K / GROUP_K,
     SIXTEEN_BYTES = TERN_I6_LINES * TERN_I6_LINE_BYTES,
-    PAIR_TOKENS = 2,    // of the widest tile on packed codes, of one panel
-    FEW_PANELS = 2,     // of that of one token
-    AHEAD_BYTES = 1280, // Zen 3, from DRAM: 1 to 1.75 KB are alike, 2 KB are slower by a twentieth, 4 KB by a sixth
+    PAIR_TOKENS = 2,   // of the widest tile on packed codes, of one panel
+    FEW_PANELS = 2,    // of that of one token
+    INT6_AHEAD = 1280, // bytes, Zen 3, from DRAM: 1 to 1.75 KB are alike, 2 KB are slower by a twentieth, 4 KB by a sixth
     CHUNK_SUPERS = CHUNK_K / TERN_I6_SUPER_K,
     FEW_BLOCKS = FEW_K / TERN_I6_BLOCK
 };
@@ -129,8 +129,6 @@ TILE_INLINE void dot_sixteen(__m256i *dot, const uint8_t *lines, size_t h, const
     for (size_t t = 0; t < tokens; t++) dot[t] = _mm256_madd_epi16(sum[t], _mm256_set1_epi16(1));
 }
 
-TILE_INLINE void fetch_line(const uint8_t *line) { _mm_prefetch((const char *)(line + AHEAD_BYTES), _MM_HINT_T0); }
-
 TILE_INLINE void narrow_block(const few_panels *p, const uint8_t *super, size_t b, const x_few *x, size_t block, size_t panels,
                               size_t tokens) {
     __m256i dot[FEW_PANELS][HALVES][PAIR_TOKENS]; // int32 lane f
@@ -145,11 +143,11 @@ TILE_INLINE void narrow_block(const few_panels *p, const uint8_t *super, size_t 
         TERN_UNROLL
         for (size_t i = 0; i < panels; i++) {
             const uint8_t *lines = super + i * p->apart + TERN_I6_SCALES + b * TERN_I6_BLOCK_BYTES + sixteen * SIXTEEN_BYTES;
-            fetch_line(lines);
-            fetch_line(lines + 2 * TERN_I6_LINE_BYTES);
+            fetch(lines + INT6_AHEAD);
+            fetch(lines + 2 * TERN_I6_LINE_BYTES + INT6_AHEAD);
             TERN_UNROLL
             for (size_t h = 0; h < HALVES; h++) {
-                if (h == 1) fetch_line(lines + TERN_I6_LINE_BYTES);
+                if (h == 1) fetch(lines + TERN_I6_LINE_BYTES + INT6_AHEAD);
                 __m256i part[PAIR_TOKENS];
                 dot_sixteen(part, lines, h, x, at, tokens == 1 ? kept : NULL, tokens);
                 TERN_UNROLL
@@ -175,7 +173,7 @@ TILE_INLINE void wide_block(const few_panels *p, size_t i, const uint8_t *super,
     TERN_UNROLL
     for (size_t v = 0; v < HALVES * tokens; v++) sum[v] = _mm256_setzero_si256();
     add_groups(sum, super + TERN_I6_SCALES + b * TERN_I6_WIDE_BLOCK_BYTES, x->wide + block * BLOCK, FEW_K, BLOCK_GROUPS,
-               tokens);
+               INT6_AHEAD, tokens);
     TERN_UNROLL
     for (size_t h = 0; h < HALVES; h++) add_terms(p, i, h, sum + h * tokens, super, b, x, block, tokens);
 }

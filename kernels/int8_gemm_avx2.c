@@ -22,7 +22,7 @@ TILE_INLINE void few_tile(int32_t *acc, size_t ld_acc, const uint8_t *w, const i
             sum[h * tokens + t] =
                 first ? _mm256_setzero_si256() : _mm256_load_si256((const __m256i *)(acc + t * ld_acc + h * HALF));
     }
-    add_groups(sum, w, x, FEW_K, groups, tokens);
+    add_groups(sum, w, x, FEW_K, groups, INT8_AHEAD, tokens);
     TERN_UNROLL
     for (size_t t = 0; t < tokens; t++) {
         TERN_UNROLL

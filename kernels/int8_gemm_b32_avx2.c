@@ -32,13 +32,13 @@ TILE_INLINE void few_tile(float *y, size_t ld_y, const uint8_t *super, const int
             part[h * tokens + t] = first ? _mm256_setzero_ps() : _mm256_load_ps(y + t * ld_y + h * HALF);
     }
     for (size_t s = 0; s < supers; s++, super += TERN_I8B_SUPER_BYTES) {
-        fetch_ahead(super);
+        fetch(super + INT8_AHEAD);
         TERN_NO_UNROLL
         for (size_t b = 0; b < BLOCKS; b++, x += BLOCK, x_scales++) {
             __m256i sum[HALVES * FEW_TOKENS];
             TERN_UNROLL
             for (size_t i = 0; i < HALVES * tokens; i++) sum[i] = _mm256_setzero_si256();
-            add_groups(sum, super + TERN_I8B_CODES + b * BLOCK_BYTES, x, FEW_K, BLOCK_GROUPS, tokens);
+            add_groups(sum, super + TERN_I8B_CODES + b * BLOCK_BYTES, x, FEW_K, BLOCK_GROUPS, INT8_AHEAD, tokens);
             TERN_UNROLL
             for (size_t t = 0; t < tokens; t++) {
                 const __m256 da = _mm256_broadcast_ss(x_scales + t * ld_x_blocks);

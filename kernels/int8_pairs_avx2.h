@@ -35,7 +35,7 @@ enum {
     TOKENS_MAX = 64, // whose activations are widened at once
     CHUNK_K = 512,   // K is cut so that a panel's widened chunk (16 KB) stays in L1 while all tokens pass
     GROUP_WIDE = PANEL * GROUP_K,
-    PREFETCH_BYTES = 2048
+    INT8_AHEAD = 2048 // bytes, of a few tokens
 };
 
 // Two pairs of int16: even and odd, in each 32-bit lane.
@@ -83,15 +83,16 @@ TILE_INLINE __m256i broadcast_pair(const int16_t *x) {
 // ---- few tokens: packed codes -----------------------------------------------------------------------------------
 
 // A few tokens wait for memory; past the end of the weights this does nothing.
-TILE_INLINE void fetch_ahead(const uint8_t *line) { _mm_prefetch((const char *)(line + PREFETCH_BYTES), _MM_HINT_T0); }
+TILE_INLINE void fetch(const uint8_t *line) { _mm_prefetch((const char *)line, _MM_HINT_T0); }
 
 // sum[h * tokens + t] += products of `groups` >= 1 groups. w: first group of a panel; x: rows of widen_row, ldx apart.
+// What stands `ahead` bytes further on is fetched.
 TILE_INLINE void add_groups(__m256i sum[HALVES * FEW_TOKENS], const uint8_t *w, const int16_t *x, size_t ldx, size_t groups,
-                            size_t tokens) {
+                            size_t ahead, size_t tokens) {
     TERN_NO_UNROLL
     do {
         TERN_COST_LOOP("groups", PANEL, tokens, GROUP_K);
-        fetch_ahead(w);
+        fetch(w + ahead);
         TERN_UNROLL
         for (size_t h = 0; h < HALVES; h++) {
             const pairs codes = widen(_mm256_load_si256((const __m256i *)(w + h * HALF_BYTES)));
