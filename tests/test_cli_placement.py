@@ -41,17 +41,17 @@ class Pin(unittest.TestCase):
                 self.assertEqual(told["threads"], min(told["cpus" if pin == "all" else "cores"], paid_cpus(told)))
                 self.assertEqual(len(set(told["worker_cpus"])), told["threads"])
                 self.assertLessEqual(set(told["worker_cpus"]), set(ALLOWED))
-                with RunningThreads(told["threads"], "env", f"TERN_PIN={pin}") as threads:
+                with RunningThreads(told["threads"], "env", f"TERN_PIN={pin}") as running:
                     expected = {f"tern-w{i}": {cpu} for i, cpu in enumerate(told["worker_cpus"])} | {"tern": set(ALLOWED)}
                     expected.pop("tern-w0")  # the caller, which keeps its own mask
-                    self.assertEqual(threads, expected)
+                    self.assertEqual(running.settled(expected), expected)
 
     def test_none_binds_nobody(self):
         told = topology(TERN_PIN="none")
         self.assertEqual((told["pin"], told["pinned"], set(told["worker_cpus"])), ("none", False, {-1}))
         self.assertEqual({w["cpu"] for w in told["workers"]}, {None})
-        with RunningThreads(3, "env", "TERN_PIN=none") as threads:
-            self.assertEqual(threads, {name: set(ALLOWED) for name in ("tern", "tern-w1", "tern-w2")})
+        with RunningThreads(3, "env", "TERN_PIN=none") as running:
+            self.assertEqual(running.threads(), {name: set(ALLOWED) for name in ("tern", "tern-w1", "tern-w2")})
 
     def test_shares_of_all_workers_add_up(self):
         for pin in ("compact", "all", "none"):
@@ -70,8 +70,8 @@ class Masks(unittest.TestCase):
     def check_alone_on(self, cpu, *prefix):
         told = topology(*prefix)
         self.assertEqual((told["cpus"], told["cores"], told["threads"], told["worker_cpus"]), (1, 1, 1, [cpu]))
-        with RunningThreads(1, *prefix) as threads:
-            self.assertEqual(threads, {"tern": {cpu}})
+        with RunningThreads(1, *prefix) as running:
+            self.assertEqual(running.threads(), {"tern": {cpu}})
 
     def test_taskset(self):
         self.check_alone_on(ALLOWED[-1], "taskset", "-c", str(ALLOWED[-1]))

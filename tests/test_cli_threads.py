@@ -34,7 +34,7 @@ def on_cpus(cpus, *args):
 
 
 class RunningThreads:
-    """The threads of a generating command, once all have started: comm -> set of CPUs that it may use."""
+    """A generating command, all of whose threads have started."""
 
     def __init__(self, n_workers, *prefix):
         command = [*prefix, TERN, "generate", "-m", LONG, "-p", "hello", "-n", "30000", "-t", str(n_workers)]
@@ -47,7 +47,18 @@ class RunningThreads:
         end = time.monotonic() + DEADLINE_S
         while len(list(tasks.iterdir())) < self.n_workers and time.monotonic() < end:
             time.sleep(0.01)
-        return {(t / "comm").read_text().strip(): allowed_cpus(t / "status") for t in tasks.iterdir()}
+        return self
+
+    def threads(self):
+        """comm -> set of CPUs that it may use."""
+        return {(t / "comm").read_text().strip(): allowed_cpus(t / "status") for t in Path(f"/proc/{self.process.pid}/task").iterdir()}
+
+    def settled(self, expected):
+        """The threads, as soon as they are as expected: in a region that begins where a worker runs, the caller is held off that CPU."""
+        end = time.monotonic() + DEADLINE_S
+        while (found := self.threads()) != expected and time.monotonic() < end:
+            time.sleep(0.01)
+        return found
 
     def __exit__(self, *_):
         self.process.kill()
@@ -79,12 +90,12 @@ class Workers(unittest.TestCase):
             self.assertEqual(out["threads"], n)
 
     def test_workers_are_named_for_top(self):
-        with RunningThreads(MANY) as threads:
-            self.assertEqual(set(threads), {"tern"} | {f"tern-w{i}" for i in range(1, MANY)})
+        with RunningThreads(MANY) as running:
+            self.assertEqual(set(running.threads()), {"tern"} | {f"tern-w{i}" for i in range(1, MANY)})
 
     def test_one_worker_is_the_command_s_own_thread(self):
-        with RunningThreads(1) as threads:
-            self.assertEqual(set(threads), {"tern"})
+        with RunningThreads(1) as running:
+            self.assertEqual(set(running.threads()), {"tern"})
 
 
 class Cpus(unittest.TestCase):
@@ -98,14 +109,16 @@ class Cpus(unittest.TestCase):
 
     def test_no_thread_leaves_the_cpus_that_the_process_was_given(self):
         cpu = ALLOWED[-1]
-        with RunningThreads(3, "taskset", "-c", str(cpu)) as threads:
-            self.assertEqual(threads, {name: {cpu} for name in ("tern", "tern-w1", "tern-w2")})
+        with RunningThreads(3, "taskset", "-c", str(cpu)) as running:
+            self.assertEqual(running.threads(), {name: {cpu} for name in ("tern", "tern-w1", "tern-w2")})
 
     @unittest.skipIf(len(ALLOWED) < 2, "one CPU only")
     def test_workers_are_bound_to_a_cpu_each_and_the_caller_keeps_its_own(self):
-        with RunningThreads(2) as threads:
-            self.assertEqual(threads["tern"], set(ALLOWED))
-            self.assertEqual(len(threads["tern-w1"]), 1)
+        with RunningThreads(2) as running:
+            worker = running.threads()["tern-w1"]
+            self.assertEqual(len(worker), 1)
+            expected = {"tern": set(ALLOWED), "tern-w1": worker}
+            self.assertEqual(running.settled(expected), expected)
 
 
 class Quota(unittest.TestCase):
