@@ -143,8 +143,10 @@ static size_t check_logits(const float *got, const float *want, size_t n, size_t
 static size_t screen_once(const tern_context *ctx, tern_screen *s, const tern_act_view *view, float *y, size_t top,
                           size_t tiles) {
     tern_screen_begin(s, &ctx->kernels, view, top, tiles);
-    for (size_t tile = 0; tile < tiles; tile++) tern_screen_bound(s, &ctx->kernels, y, tile);
-    tern_screen_decide(s, &ctx->kernels);
+    for (tern_screen_part part = 0; part < TERN_SCREEN_PARTS; part++) {
+        for (size_t i = tern_screen_part_tiles(tiles, part); i-- > 0;) tern_screen_bound(s, &ctx->kernels, y, part, i);
+        tern_screen_decide(s, &ctx->kernels, y, part);
+    }
     for (size_t tile = tiles; tile-- > 0;) tern_screen_finish(s, &ctx->kernels, y, tile);
     return top;
 }
@@ -235,6 +237,43 @@ static void states_near_few_directions_leave_few_rows(void **unused) {
     tern_context *ctx = open_tier(NULL, 1);
     const problem p = {N_MAX, K_MAX, RANDOM_CODES, FEW_DIRECTIONS};
     assert_true(check_problem(ctx, &p) > N_MAX); // of TOKEN_KINDS * 4 * N_MAX
+    tern_context_destroy(ctx);
+}
+
+static void a_token_in_which_all_rows_stay_is_given_up_early(void **unused) {
+    (void)unused;
+    enum { N = 640, K = 320, TILES = 8 };
+    static const double most_heads = 1.25; // where the marks of all rows and all of their bits were read: 1.57
+    tern_context *ctx = open_tier(NULL, 1);
+    static uint8_t rows[N * K / BLOCK * BLOCK_BYTES];
+    static float x[K], want[N], got[N];
+    const tern_blocks blocks = {.ggml_type = TERN_GGML_Q8_0, .data = rows, .size = sizeof rows, .n = N, .k = K};
+    tern_weights *plain = NULL, *split = NULL;
+    tern_activations *a = NULL;
+    fill_rows(rows, LOW_NIBBLES, N, K);
+    assert_int_equal(tern_weights_from_blocks(ctx, &plain, &blocks, TERN_RECODE_INT8, NULL, NULL), TERN_OK);
+    assert_int_equal(tern_weights_from_blocks(ctx, &split, &blocks, TERN_RECODE_INT8_SPLIT, NULL, NULL), TERN_OK);
+    assert_int_equal(tern_activations_create(ctx, &a, 1, K), TERN_OK);
+    tern_screen *s = tern_screen_create(ctx, split);
+    assert_non_null(s);
+    fill_samples(s, RANDOM_SAMPLES, x, K);
+    assert_true(tern_screen_find_directions(s, &ctx->kernels));
+    tern_screen_mark(s, &ctx->kernels, 0, split->n_units);
+    tern_screen_set_ready(s);
+    assert_true(tern_screen_pays(s));
+    fill_token(x, RANDOM_X, NULL, NULL, K);
+    assert_int_equal(tern_activations_set_f32(ctx, a, x, 1, K, K, BLOCK), TERN_OK);
+    assert_int_equal(tern_matmul_f32(ctx, plain, a, want, N, NULL), TERN_OK);
+    (void)screen_once(ctx, s, &a->view, got, 1, TILES);
+    (void)check_logits(got, want, N, 1, "given up");
+    const tern_screen_counts counts = tern_screen_count(s);
+    assert_int_equal(counts.given_up, 1);
+    assert_true((double)counts.bytes <= most_heads * (double)tern_weights_bytes(plain));
+    assert_false(tern_screen_pays(s));
+    tern_screen_destroy(s, &ctx->allocator);
+    tern_activations_destroy(a);
+    tern_weights_destroy(split);
+    tern_weights_destroy(plain);
     tern_context_destroy(ctx);
 }
 
@@ -390,6 +429,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_that_may_win_is_dropped),
         cmocka_unit_test(states_near_few_directions_leave_few_rows),
+        cmocka_unit_test(a_token_in_which_all_rows_stay_is_given_up_early),
         cmocka_unit_test(samples_that_are_not_finite_are_forgotten),
         cmocka_unit_test(models_give_the_tokens_of_the_int8_head),
         cmocka_unit_test(short_prompts_are_learned_from_token_by_token),

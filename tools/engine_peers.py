@@ -38,7 +38,7 @@ class Package:
 # Only what is called is built: libllama and ggml's CPU backend, 83 steps in place of 193.
 ALONE = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={kernel_peers.HERE / 'llama_alone.cmake'}"]
 PACKAGES = [
-    Package("llama.cpp", "llama_cpp", "llama-cpp-python==0.3.36", "peers-venv", True, ALONE, "some 15 minutes"),
+    Package("llama.cpp", "llama_cpp", "llama-cpp-python==0.3.36", "peers-venv", True, ALONE, "some 20 minutes"),
     Package("ik", "ik_llama_cpp", "ik-llama-cpp-python==0.1.5", "peers-ik-venv", False, [], "some seconds"),
 ]
 
@@ -70,7 +70,7 @@ def flags_of(package: Package, python: str, ours: bool) -> str:
     name = package.requirement.split("=")[0]
     known = f"{name} {kernel_peers.package_version(python, name)}"
     if ours and package.from_source:
-        return f"{known}, CMAKE_ARGS={shlex.join(package.cmake_options)}, {compiler_version('c++')}"
+        return f"{known}, CMAKE_ARGS={shlex.join(package.cmake_options).replace(f'{BUILD.parent}/', '')}, {compiler_version('c++')}"
     folder = kernel_peers.package_folder(python, package.module)
     return f"{known}, {'wheel of its package' if ours else 'built elsewhere'}, {kernel_peers.compiled_by(sorted((folder / 'lib').glob('libggml*.so')))}"
 

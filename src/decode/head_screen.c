@@ -94,15 +94,26 @@ static void begin_tile(void *arg, size_t tile) {
     tern_screen_begin(a->screen, a->kernels, &a->view, a->top, a->n_tiles);
 }
 
+static void first_bound_tile(void *arg, size_t tile) {
+    const token_args *a = arg;
+    tern_screen_bound(a->screen, a->kernels, a->logits, TERN_SCREEN_FIRST_PART, tile);
+}
+
+static void first_decide_tile(void *arg, size_t tile) {
+    (void)tile;
+    const token_args *a = arg;
+    tern_screen_decide(a->screen, a->kernels, a->logits, TERN_SCREEN_FIRST_PART);
+}
+
 static void bound_tile(void *arg, size_t tile) {
     const token_args *a = arg;
-    tern_screen_bound(a->screen, a->kernels, a->logits, tile);
+    tern_screen_bound(a->screen, a->kernels, a->logits, TERN_SCREEN_REST, tile);
 }
 
 static void decide_tile(void *arg, size_t tile) {
     (void)tile;
     const token_args *a = arg;
-    tern_screen_decide(a->screen, a->kernels);
+    tern_screen_decide(a->screen, a->kernels, a->logits, TERN_SCREEN_REST);
 }
 
 static void finish_tile(void *arg, size_t tile) {
@@ -117,7 +128,10 @@ bool tern_head_screen_add(tern_pass *f, tern_input input, size_t top, float *log
     token_args args = {f->kernels, screen, {0}, logits, top, tiles_of(f, TILES_PER_WORKER)};
     args.view = tern_input_add(f, 1, f->h->n_embd, input, tern_weights_act_block(f->m->head.w));
     tern_region_add(&f->region, "head: token", begin_tile, &args, sizeof args, 1);
-    tern_region_add(&f->region, "head: bounds", bound_tile, &args, sizeof args, args.n_tiles);
+    const size_t first = tern_screen_part_tiles(args.n_tiles, TERN_SCREEN_FIRST_PART), rest = args.n_tiles - first;
+    tern_region_add(&f->region, "head: first bounds", first_bound_tile, &args, sizeof args, first);
+    tern_region_add(&f->region, "head: first threshold", first_decide_tile, &args, sizeof args, 1);
+    tern_region_add(&f->region, "head: bounds", bound_tile, &args, sizeof args, rest);
     tern_region_add(&f->region, "head: threshold", decide_tile, &args, sizeof args, 1);
     tern_region_add(&f->region, "head: rows", finish_tile, &args, sizeof args, args.n_tiles);
     return true;

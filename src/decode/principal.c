@@ -9,7 +9,7 @@
 
 enum { ROUNDS = 16 };
 
-static double dot(const float *a, const float *b, size_t n) {
+double tern_principal_dot(const float *a, const float *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
     return sum;
@@ -24,10 +24,10 @@ static void orthonormalise(float *x, size_t count, size_t n) {
     static const double nothing = 1e-5; // of its length: rounding
     for (size_t i = 0; i < count; i++) {
         float *v = x + i * n;
-        const double before = sqrt(dot(v, v, n));
+        const double before = sqrt(tern_principal_dot(v, v, n));
         for (size_t twice = 0; twice < 2; twice++) // the second time takes what rounding left of the first
-            for (size_t j = 0; j < i; j++) add(v, x + j * n, n, -(float)dot(v, x + j * n, n));
-        const double length = sqrt(dot(v, v, n));
+            for (size_t j = 0; j < i; j++) add(v, x + j * n, n, -(float)tern_principal_dot(v, x + j * n, n));
+        const double length = sqrt(tern_principal_dot(v, v, n));
         const float scale = length > nothing * before ? (float)(1 / length) : 0;
         for (size_t l = 0; l < n; l++) v[l] *= scale;
     }

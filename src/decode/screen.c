@@ -17,6 +17,9 @@ enum {
     GROUP = TERN_SCREEN_GROUP,
     REFINED = TERN_SCREEN_TOP_MAX + GROUP, // rows that the threshold is taken from, at most
     ROWS_AT_ONCE = 256,
+    MANY = 4, // more than 1 / MANY of the rows stay: plain products are cheaper
+    TURN = 8, // tiles, of which the first FIRST are in the first part
+    FIRST = 3,
     CODE_MAX = 127
 };
 
@@ -34,8 +37,8 @@ struct tern_screen {
     // Directions: values[d * k] = codes[d * ld] * their scale, and what half products need of them.
     int8_t *codes;
     float *values, *scales, *shifts;
-    float longest;   // of the directions' lengths
-    float most_norm; // of the rows' |e|
+    float longest;         // of the directions' lengths
+    atomic_uint most_norm; // of the rows' |e|: the upper half of its float32. Relaxed: tiles raise it, later stages read it
     size_t ld;
     uint8_t *marks;
     float *samples; // [TERN_SCREEN_SAMPLES][k]
@@ -50,8 +53,10 @@ struct tern_screen {
     tern_screen_args bound;   // all that is the same for each tile
     size_t top, tiles, asked; // asked: candidates of each tile
     float threshold;
+    bool given_up; // the token
     candidates found[TERN_SCREEN_TILES_MAX];
-    uint64_t tokens, paused;
+    uint64_t tokens, paused, tokens_given_up;
+    uint64_t panels;                     // that bounds were made of
     uint64_t judged_tokens, judged_rows; // tokens and rows when the last token was judged
     unsigned pause, pause_left;          // tokens
     atomic_uint_fast64_t rows;           // relaxed adds: a counter, read between regions
@@ -99,6 +104,7 @@ tern_screen *tern_screen_create(const tern_context *ctx, const tern_weights *w) 
     memset(s->memory, 0, s->memory_bytes);
     (void)carve_all(s, s->memory);
     atomic_init(&s->rows, 0);
+    atomic_init(&s->most_norm, 0);
     return s;
 }
 
@@ -118,11 +124,7 @@ bool tern_screen_learns(const tern_screen *s, size_t more) {
 float *tern_screen_sample(tern_screen *s) { return s->samples + s->n_samples * s->k; }
 void tern_screen_add_sample(tern_screen *s) { s->n_samples++; }
 
-static double length_of(const float *x, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
-    return sqrt(sum);
-}
+static double length_of(const float *x, size_t n) { return sqrt(tern_principal_dot(x, x, n)); }
 
 // Direction d as codes; its values become what these are worth.
 static void set_direction(tern_screen *s, const tern_kernels *kernels, size_t d) {
@@ -150,6 +152,7 @@ bool tern_screen_find_directions(tern_screen *s, const tern_kernels *kernels) {
             return false;
         }
     s->ready = false; // the marks are of other directions
+    atomic_store_explicit(&s->most_norm, 0, memory_order_relaxed);
     tern_principal_directions(kernels, s->values, DIRECTIONS, s->samples, s->n_samples, s->k, s->work);
     s->longest = 0;
     for (size_t d = 0; d < DIRECTIONS; d++) set_direction(s, kernels, d);
@@ -199,7 +202,8 @@ static double rest_length(const tern_screen *s, size_t row) {
     return sqrt(sum);
 }
 
-static void mark_row(tern_screen *s, size_t row, const float p[DIRECTIONS]) {
+// Its |e|, as marked.
+static uint16_t mark_row(tern_screen *s, size_t row, const float p[DIRECTIONS]) {
     uint8_t *group = s->marks + row / GROUP * TERN_SCREEN_GROUP_BYTES;
     int8_t *codes = (int8_t *)group + row % GROUP * DIRECTIONS;
     double most = 0;
@@ -212,35 +216,35 @@ static void mark_row(tern_screen *s, size_t row, const float p[DIRECTIONS]) {
     }
     memcpy(group + TERN_SCREEN_STEPS + row % GROUP * sizeof step, &step, sizeof step);
     memcpy(group + TERN_SCREEN_NORMS + row % GROUP * sizeof norm, &norm, sizeof norm);
+    return norm;
 }
 
-void tern_screen_set_ready(tern_screen *s) {
-    s->ready = s->learned;
-    s->most_norm = 0;
-    for (size_t i = 0; i < s->w->n_padded; i++) {
-        uint16_t norm;
-        memcpy(&norm, s->marks + i / GROUP * TERN_SCREEN_GROUP_BYTES + TERN_SCREEN_NORMS + i % GROUP * sizeof norm,
-               sizeof norm);
-        if (!(widen(norm) <= s->most_norm)) s->most_norm = widen(norm);
-    }
-}
+void tern_screen_set_ready(tern_screen *s) { s->ready = s->learned; }
 
 void tern_screen_mark(tern_screen *s, const tern_kernels *kernels, size_t first, size_t end) {
     float y[PANEL][DIRECTIONS];
     tern_screen_project_args args = {.y = y[0], .n = PANEL, .k = s->k};
     for (size_t d = 0; d < DIRECTIONS; d++)
         args.directions[d] = (tern_half_token){s->codes + d * s->ld, s->scales + d * s->blocks, s->shifts + d * s->blocks};
+    unsigned most = 0; // halves of floats that are not negative are in their order
     for (size_t panel = first; panel < end; panel++) {
         args.packed = s->w->packed + panel * tern_i8s_panel_bytes(s->k);
         TERN_KERNEL(kernels, screen_project, TERN_LAYOUT_I8S32)(&args);
-        for (size_t i = 0; i < PANEL; i++) mark_row(s, panel * PANEL + i, y[i]);
+        for (size_t i = 0; i < PANEL; i++) {
+            const unsigned norm = mark_row(s, panel * PANEL + i, y[i]);
+            if (norm > most) most = norm;
+        }
     }
+    unsigned before = atomic_load_explicit(&s->most_norm, memory_order_relaxed);
+    while (before < most &&
+           !atomic_compare_exchange_weak_explicit(&s->most_norm, &before, most, memory_order_relaxed, memory_order_relaxed))
+        continue;
 }
 
 // ---- whether it pays ------------------------------------------------------------------------------------------------------
 
 bool tern_screen_pays(tern_screen *s) {
-    enum { MANY = 4 /* 1 / the share of the rows */, PAUSE_MAX = 64 };
+    enum { PAUSE_MAX = 64 };
     if (!s->ready) return false;
     const uint64_t rows = atomic_load_explicit(&s->rows, memory_order_relaxed);
     if (s->tokens > s->judged_tokens) {
@@ -290,8 +294,9 @@ static void set_slack(tern_screen *s) {
     const double roundings = ((double)s->blocks + ROUNDINGS) * unit;
     const double rest = length_of(x, k) + (vectors + roundings * (high_terms + all_terms)) * length +
                         (vectors + roundings * low_terms) * spread * (double)s->longest;
+    const double most_norm = (double)widen((uint16_t)atomic_load_explicit(&s->most_norm, memory_order_relaxed));
     // Half as many terms again as any sum here has: those below this cannot overflow on their way.
-    const bool safe = 2 * (high_terms + all_terms) * (double)s->most_norm * length < limit;
+    const bool safe = 2 * (high_terms + all_terms) * most_norm * length < limit;
     s->bound.rest = safe ? (float)(rest * more) : INFINITY;
     s->bound.spread = (float)(spread / 2 * more);
     s->bound.least = tiny;
@@ -321,6 +326,30 @@ void tern_screen_begin(tern_screen *s, const tern_kernels *kernels, const tern_a
     s->top = top;
     s->tiles = tiles;
     s->asked = tern_round_up(top, GROUP); // as many as are computed at once
+    s->given_up = false;
+    for (size_t tile = 0; tile < tiles; tile++) s->found[tile].n = 0;
+}
+
+size_t tern_screen_part_tiles(size_t tiles, tern_screen_part part) {
+    const size_t over = tiles % TURN, first = tiles / TURN * FIRST + (over < FIRST ? over : FIRST);
+    return part == TERN_SCREEN_FIRST_PART ? first : tiles - first;
+}
+
+static size_t tile_of(tern_screen_part part, size_t i) {
+    enum { OTHERS = TURN - FIRST };
+    return part == TERN_SCREEN_FIRST_PART ? i / FIRST * TURN + i % FIRST : i / OTHERS * TURN + FIRST + i % OTHERS;
+}
+
+typedef struct span {
+    size_t first, end;
+} span;
+static span panels_of(const tern_screen *s, size_t tile) {
+    const size_t panels = s->w->n_padded / PANEL;
+    return (span){tern_line_cut(panels, s->tiles, tile), tern_line_cut(panels, s->tiles, tile + 1)};
+}
+static span rows_of(const tern_screen *s, size_t tile) {
+    const span panels = panels_of(s, tile);
+    return (span){panels.first * PANEL, panels.end * PANEL < s->w->n ? panels.end * PANEL : s->w->n};
 }
 
 static void set_least(candidates *c) {
@@ -347,12 +376,15 @@ static bool some_enter(const candidates *c, size_t asked, const float *middle, s
     return some;
 }
 
-void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
-    const size_t panels = s->w->n_padded / PANEL, n = s->w->n;
-    const size_t first = tern_line_cut(panels, s->tiles, tile), end = tern_line_cut(panels, s->tiles, tile + 1);
+void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, tern_screen_part part, size_t i) {
+    const size_t tile = tile_of(part, i);
+    const span panels = panels_of(s, tile), rows = rows_of(s, tile);
+    if (s->given_up) { // bounds as well, and no row is below the threshold
+        for (size_t row = rows.first; row < rows.end; row++) y[row] = INFINITY;
+        return;
+    }
     candidates *found = &s->found[tile];
-    found->n = 0;
-    for (size_t panel = first; panel < end; panel++) {
+    for (size_t panel = panels.first; panel < panels.end; panel++) {
         float bounds[PANEL], middle[PANEL];
         tern_screen_args args = s->bound;
         args.middle = middle;
@@ -360,10 +392,10 @@ void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, si
         args.packed = s->w->packed + panel * tern_i8s_panel_bytes(s->k);
         args.marks = s->marks + panel * (PANEL / GROUP) * TERN_SCREEN_GROUP_BYTES;
         TERN_KERNEL(kernels, screen, TERN_LAYOUT_I8S32)(&args);
-        const size_t row0 = panel * PANEL, kept = n - row0 < PANEL ? n - row0 : PANEL;
+        const size_t row0 = panel * PANEL, kept = rows.end - row0 < PANEL ? rows.end - row0 : PANEL;
         memcpy(y + row0, bounds, kept * sizeof *y);
         if (!some_enter(found, s->asked, middle, kept)) continue;
-        for (size_t i = 0; i < kept; i++) consider(found, s->asked, middle[i], row0 + i);
+        for (size_t r = 0; r < kept; r++) consider(found, s->asked, middle[r], row0 + r);
     }
 }
 
@@ -394,16 +426,36 @@ static float top_of(float *y, size_t n, size_t top) {
     return y[top - 1];
 }
 
-void tern_screen_decide(tern_screen *s, const tern_kernels *kernels) {
+// Whether too many rows of the first part stay.
+static bool too_many_stay(const tern_screen *s, const float *y) {
+    size_t rows = 0, stay = 0;
+    for (size_t i = 0; i < tern_screen_part_tiles(s->tiles, TERN_SCREEN_FIRST_PART); i++) {
+        const span tile = rows_of(s, tile_of(TERN_SCREEN_FIRST_PART, i));
+        for (size_t row = tile.first; row < tile.end; row++) stay += !(y[row] < s->threshold);
+        rows += tile.end - tile.first;
+    }
+    return stay > rows / MANY;
+}
+
+void tern_screen_decide(tern_screen *s, const tern_kernels *kernels, const float *y, tern_screen_part part) {
+    if (s->given_up) return; // the threshold of the first part is one of all rows, too
+    for (size_t i = 0; i < tern_screen_part_tiles(s->tiles, part); i++) {
+        const span panels = panels_of(s, tile_of(part, i));
+        s->panels += panels.end - panels.first;
+    }
     candidates all = {.n = 0};
     for (size_t tile = 0; tile < s->tiles; tile++)
         for (size_t i = 0; i < s->found[tile].n; i++)
             consider(&all, s->asked, s->found[tile].middle[i], s->found[tile].rows[i]);
-    float y[REFINED];
-    compute_rows(s, kernels, y, all.rows, all.n);
-    s->threshold = all.n < s->top ? -INFINITY : top_of(y, all.n, s->top);
-    s->tokens++;
+    float logits[REFINED];
+    compute_rows(s, kernels, logits, all.rows, all.n);
+    s->threshold = all.n < s->top ? -INFINITY : top_of(logits, all.n, s->top);
     (void)atomic_fetch_add_explicit(&s->rows, all.n, memory_order_relaxed);
+    if (part == TERN_SCREEN_FIRST_PART) {
+        s->tokens++;
+        s->given_up = too_many_stay(s, y);
+        s->tokens_given_up += s->given_up;
+    }
 }
 
 static void compute_survivors(const tern_screen *s, const tern_kernels *kernels, float *y, const uint32_t *rows, size_t n) {
@@ -427,11 +479,11 @@ static size_t drop_rows(float *y, size_t row0, size_t n, float threshold, uint32
 }
 
 void tern_screen_finish(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile) {
-    const size_t panels = s->w->n_padded / PANEL, end = tern_line_cut(panels, s->tiles, tile + 1);
+    const span all = rows_of(s, tile);
     uint32_t rows[ROWS_AT_ONCE + PANEL];
     size_t waiting = 0, survivors = 0;
-    for (size_t panel = tern_line_cut(panels, s->tiles, tile); panel < end; panel++) {
-        const size_t row0 = panel * PANEL, left = s->w->n - row0;
+    for (size_t row0 = all.first; row0 < all.end; row0 += PANEL) {
+        const size_t left = all.end - row0;
         waiting += drop_rows(y, row0, left < PANEL ? left : PANEL, s->threshold, rows + waiting);
         if (waiting < ROWS_AT_ONCE) continue;
         compute_survivors(s, kernels, y, rows, waiting);
@@ -449,5 +501,5 @@ tern_screen_counts tern_screen_count(const tern_screen *s) {
     const size_t panel = PANEL * tern_i8s_upper_bytes(s->k) + PANEL / GROUP * TERN_SCREEN_GROUP_BYTES;
     const size_t row = tern_i8s_upper_bytes(s->k) + tern_i8s_lower_bytes(s->k);
     const uint64_t rows = atomic_load_explicit(&s->rows, memory_order_relaxed);
-    return (tern_screen_counts){s->tokens, rows, s->tokens * (s->w->n_padded / PANEL * panel) + rows * row, s->paused};
+    return (tern_screen_counts){s->tokens, rows, s->panels * panel + rows * row, s->tokens_given_up, s->paused};
 }

@@ -69,11 +69,18 @@ bool tern_screen_pays(tern_screen *s);
 // Row 0 of the view is the token; top: 1 .. TERN_SCREEN_TOP_MAX logits are asked for; tiles: into which the panels are cut by
 // tern_line_cut, at most TERN_SCREEN_TILES_MAX.
 void tern_screen_begin(tern_screen *s, const tern_kernels *kernels, const tern_act_view *view, size_t top, size_t tiles);
-// Bounds of a tile's rows, into y[n]. From any thread.
-void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile);
-// The threshold, from a few exact logits.
-void tern_screen_decide(tern_screen *s, const tern_kernels *kernels);
-// Bounds below the threshold become -INFINITY, the others logits. From any thread.
+
+// Bounds are made in two parts, so that a token is given up early in which too many rows stay: of each 8 tiles 3 are the first
+// part, for whose rows alone there is a threshold then, lower than that of all. Where more than a quarter of them stay, the
+// rest gets no bounds, and all its rows are computed.
+typedef enum tern_screen_part { TERN_SCREEN_FIRST_PART, TERN_SCREEN_REST, TERN_SCREEN_PARTS } tern_screen_part;
+// Tiles of a part of so many.
+size_t tern_screen_part_tiles(size_t tiles, tern_screen_part part);
+// Bounds of the rows of tile i of the part, into y[n]. From any thread.
+void tern_screen_bound(tern_screen *s, const tern_kernels *kernels, float *y, tern_screen_part part, size_t i);
+// After each part: the threshold, from a few exact logits; and after the first whether to give up.
+void tern_screen_decide(tern_screen *s, const tern_kernels *kernels, const float *y, tern_screen_part part);
+// Of all tiles: bounds below the threshold become -INFINITY, the others logits. From any thread.
 void tern_screen_finish(tern_screen *s, const tern_kernels *kernels, float *y, size_t tile);
 
 // ---- facts --------------------------------------------------------------------------------------------------------------
@@ -81,6 +88,7 @@ void tern_screen_finish(tern_screen *s, const tern_kernels *kernels, float *y, s
 typedef struct tern_screen_counts {
     uint64_t tokens, rows; // screened tokens, and rows of theirs that were computed from all bits
     uint64_t bytes;        // that these tokens read
+    uint64_t given_up;     // of the screened tokens
     uint64_t paused;       // tokens for which tern_screen_pays said no
 } tern_screen_counts;
 tern_screen_counts tern_screen_count(const tern_screen *s);
