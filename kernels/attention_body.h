@@ -7,21 +7,30 @@
 
 // Queries that share each load of a key or a value, and vectors of sums for each that keep both multipliers busy.
 enum { TOGETHER = 6, VALUE_VECTORS = 8 };
+// Up to so many queries, those of one token, wait for memory; and the elements that keys are fetched ahead.
+enum { WAITING_QUERIES = 4, KEYS_AHEAD = 1024 };
 
 static inline TERN_VF_INLINE vf widen(const uint16_t *halves) { return half_to_float(load_halves(halves)); }
 
 // ---- scores ---------------------------------------------------------------------------------------------------
 
 // scores[i * TERN_ATTN_BLOCK + j] = scale * q_i.k_j for the keys of `panels` panels, a constant as `queries` is.
-// q: [head_dim][queries].
-static inline TERN_VF_INLINE void score_panels(float *scores, const float *q, const uint16_t *keys, size_t head_dim,
-                                               float scale, size_t queries, size_t panels) {
+// q: [head_dim][queries]. values: those of the first key; they and the next keys are fetched meanwhile (past the end of the
+// memory that does nothing).
+static inline TERN_VF_INLINE void score_panels(float *scores, const float *q, const uint16_t *keys, const uint16_t *values,
+                                               size_t head_dim, float scale, size_t queries, size_t panels) {
     vf sum[TOGETHER * PARTS];
     const size_t vectors = panels * PARTS;
     TERN_UNROLL
     for (size_t i = 0; i < queries * vectors; i++) sum[i] = splat(0.0f);
     TERN_NO_UNROLL
     for (size_t d = 0; d < head_dim; d++) {
+        TERN_UNROLL
+        for (size_t p = 0; p < panels && queries <= WAITING_QUERIES; p++) {
+            const size_t at = (p * head_dim + d) * TERN_ATTN_PANEL;
+            __builtin_prefetch(keys + at + KEYS_AHEAD);
+            __builtin_prefetch(values + at);
+        }
         vf key[TOGETHER * PARTS];
         TERN_UNROLL
         for (size_t v = 0; v < vectors; v++)
@@ -41,14 +50,16 @@ static inline TERN_VF_INLINE void score_panels(float *scores, const float *q, co
 }
 
 // Of the panels that hold the first n keys. Few queries take several panels at once.
-static inline TERN_VF_INLINE void score_keys(float *scores, const float *q, const uint16_t *keys, size_t n, size_t head_dim,
-                                             float scale, size_t queries) {
+static inline TERN_VF_INLINE void score_keys(float *scores, const float *q, const uint16_t *keys, const uint16_t *values,
+                                             size_t n, size_t head_dim, float scale, size_t queries) {
     const size_t wide = queries == 1 ? 4 : queries == 2 ? 2 : 1, panels = tern_ceil_div(n, TERN_ATTN_PANEL);
     size_t p = 0;
     for (; p + wide <= panels; p += wide)
-        score_panels(scores + p * TERN_ATTN_PANEL, q, keys + p * TERN_ATTN_PANEL * head_dim, head_dim, scale, queries, wide);
+        score_panels(scores + p * TERN_ATTN_PANEL, q, keys + p * TERN_ATTN_PANEL * head_dim,
+                     values + p * TERN_ATTN_PANEL * head_dim, head_dim, scale, queries, wide);
     for (; p < panels; p++)
-        score_panels(scores + p * TERN_ATTN_PANEL, q, keys + p * TERN_ATTN_PANEL * head_dim, head_dim, scale, queries, 1);
+        score_panels(scores + p * TERN_ATTN_PANEL, q, keys + p * TERN_ATTN_PANEL * head_dim,
+                     values + p * TERN_ATTN_PANEL * head_dim, head_dim, scale, queries, 1);
 }
 
 // ---- values ---------------------------------------------------------------------------------------------------
@@ -121,7 +132,7 @@ static inline TERN_VF_INLINE void attend(const tern_attention_args *a, tern_atte
         most_keys = of[i].n_keys > most_keys ? of[i].n_keys : most_keys;
         for (size_t d = 0; d < a->head_dim; d++) q[d * queries + i] = of[i].q[d];
     }
-    score_keys(scores[0], q, a->keys, most_keys, a->head_dim, a->scale, queries);
+    score_keys(scores[0], q, a->keys, a->values, most_keys, a->head_dim, a->scale, queries);
     for (size_t i = 0; i < queries; i++) soften(scores[i], tern_round_up(most_keys, LANES), &of[i]);
     sum_values(a, of, (const float(*)[TERN_ATTN_BLOCK])scores, most_keys, queries);
 }
