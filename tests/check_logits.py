@@ -52,6 +52,7 @@ class Case:
     meta: dict[str, float]
     positions: int = POSITIONS
     act_block: int = 0
+    int6_head: bool = False
 
 
 # eps is made large, so that a wrong one shows in the logits.
@@ -80,6 +81,8 @@ CASES = (
                            "--type", "F32", "--head-type", "F16", "--seed", "15"), EPS, LONG),
     Case("ternary_uniform_act_64", (*GQA, "--type", "TQ2_0", "--seed", "16"), EPS, act_block=64),
     Case("ternary_varied_act_32", (*GQA, "--type", "TQ1_0", "--scales", "varied", "--seed", "17"), EPS, act_block=32),
+    Case("int6_head", (*GQA, "--hidden", "229", "--heads", "6", "--kv-heads", "3", "--head-dim", "14", "--ff", "95",
+                       "--type", "F32", "--head-type", "F16", "--seed", "19"), EPS, int6_head=True),
     Case("q8_0_act_128", (*GQA, "--type", "Q8_0", "--seed", "18"), EPS, act_block=128),  # which has blocks of 32 as it is
     *arch_cases(),
 )
@@ -288,28 +291,29 @@ def check_flips_excuse_nothing(judge: reference.Reference, flipping: rounding_fl
         raise Failure(f"{mistake.__name__} passes for flips at rounding ties")
 
 
-def load(tern: ternlib.Tern, path: Path, form: str, act_block: int) -> ternlib.Model:
-    """With the head as the reference has it: small codes as in the file, all else in INT8."""
-    model = tern.load(path, form, act_block=act_block)
-    if model.info.head != b"i6b32":
+def load(tern: ternlib.Tern, path: Path, form: str, case: Case) -> ternlib.Model:
+    """With the head as the reference has it: small codes as in the file, all else in INT8, or in 6 bits."""
+    model = tern.load(path, form, act_block=case.act_block)
+    if (model.info.head == b"i6b32") == case.int6_head:
         return model
+    require(not case.int6_head, f"the head is {model.info.head}, not of 6 bits")
     model.close()
-    return tern.load(path, form, "int8", act_block)
+    return tern.load(path, form, "int8", case.act_block)
 
 
 def check_case(tern: ternlib.Tern, case: Case, folder: Path, seed: int) -> None:
     path = make_model(case, folder)
-    judge = reference.Reference(str(path), quantized=True, dtype=np.float64, session=case.positions, act_block=case.act_block)
+    judge = reference.Reference(str(path), quantized=True, dtype=np.float64, session=case.positions, act_block=case.act_block, int6_head=case.int6_head)
     tokens, expected, margin = choose_tokens(judge, case.positions, np.random.default_rng(seed))
     replay, _ = judge.forward(tokens)
     require(rounding_flips.relative_error(replay, expected).max() < 1e-9, "the reference disagrees with itself")
-    single = reference.Reference(str(path), quantized=True, session=case.positions, act_block=case.act_block)
+    single = reference.Reference(str(path), quantized=True, session=case.positions, act_block=case.act_block, int6_head=case.int6_head)
     noise = rounding_flips.relative_error(single.forward(tokens)[0], expected).max()
     mistakes = check_sharpness(judge, tokens, expected)
     flipping = with_mistake(judge, rounding_flips.Flipping)
     check_flips_excuse_nothing(judge, flipping, tokens)
     for form in ("lut", "mad") if "ternary" in case.name or "TQ" in case.name else ("auto",):
-        model = load(tern, path, form, case.act_block)
+        model = load(tern, path, form, case)
         actual = check_ways_are_identical(model, tokens, tokens[::-1])
         model.close()
         followed = rounding_flips.follow(flipping, tokens, actual, TOLERANCE)

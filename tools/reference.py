@@ -20,6 +20,8 @@ import numpy as np
 INT8_MAX = 127
 INT8_BLOCK = 32
 TERNARY_BLOCK = 256
+INT6_MAX, INT6_SCALE_MAX, INT6_STEPS, INT6_CUT = 31, 255, 8, np.float32(0.16)
+INT6_WIDE, INT6_WIDE_SHARE, INT6_SAMPLED_ROWS = 64, 1024, 4096  # the first 64 columns of each 1024 keep 8 bits
 ROW = 0  # as a block: the whole row
 ROW_FLOOR = 1e-5  # least maximum that activations are scaled by when a row has one scale, as BitNet models were trained
 BLOCK_FLOOR = 1e-30  # the same when each block has its own
@@ -45,9 +47,10 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """W[N][K] as plain floats, and the block of activations that share a scale when they are rounded for it."""
+    """W[N][K] as plain floats, the block of activations that share a scale when they are rounded for it, and the order of its columns if it is not the file's."""
     w: np.ndarray
     block: int
+    order: np.ndarray | None = None
 
 
 @dataclasses.dataclass
@@ -134,8 +137,55 @@ def to_int8_blocks(w: np.ndarray) -> np.ndarray:
     padded.reshape(n, -1)[:, :k] = w
     absmax = np.abs(padded).max(axis=2, keepdims=True)
     scale = (absmax / np.float32(INT8_MAX)).astype(np.float16).astype(np.float32)
-    codes = np.rint(np.divide(padded, scale, out=np.zeros_like(padded), where=scale != 0))
+    # times the inverse, as the library: of some 10^5 weights one lies so near a tie that a division gives the other code
+    codes = np.rint(padded * np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0))
     return (np.clip(codes, -INT8_MAX, INT8_MAX) * scale).reshape(n, -1)[:, :k]
+
+
+def int6_order(w: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    """Columns by falling energy in the logits: the norm's weight times the column, squared, over a sample of rows."""
+    energy = np.zeros(w.shape[1], np.float32)
+    for row in w[::max(len(w) // INT6_SAMPLED_ROWS, 1)]:
+        energy += row * row
+    return np.argsort(-(energy * (norm * norm)), kind="stable")
+
+
+def to_int6_blocks(w: np.ndarray) -> np.ndarray:
+    """w rounded to codes of 6 bits, of 8 in the first columns, with whole scales 0..255 per 32 elements and a float one per row, as floats.
+
+    Of eight scales, from the one that reaches a block's largest value down, each block of 6 bits takes that of the least squared error.
+    All is float32 and in the library's order, because the choice is a comparison.
+    """
+    n, k = w.shape
+    x = np.zeros((n, -(-k // INT8_BLOCK), INT8_BLOCK), np.float32)
+    x.reshape(n, -1)[:, :k] = w
+    wide = -(-k // INT6_WIDE_SHARE) * INT6_WIDE // INT8_BLOCK  # blocks
+    most = np.where(np.arange(x.shape[1]) < wide, INT8_MAX, INT6_MAX).astype(np.float32)
+    largest = np.abs(x).max(axis=2)
+    of_row = (largest / most).max(axis=1, keepdims=True) / np.float32(INT6_SCALE_MAX)
+    reach = np.ceil(np.divide(largest, most * of_row, out=np.zeros_like(largest), where=of_row > 0))
+    top = np.minimum(reach, INT6_SCALE_MAX)
+    scales = np.stack([np.rint(top * (np.float32(1) - INT6_CUT * np.float32(step) / np.float32(INT6_STEPS))) for step in range(INT6_STEPS)], axis=2)
+
+    def codes(value: np.ndarray, scale: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+        return np.rint(np.clip(value * inverse, -limit, limit))
+
+    worth = of_row[:, :, None] * scales
+    error = np.zeros_like(worth)
+    for i in range(INT8_BLOCK):
+        value = x[:, :, i:i + 1]
+        off = codes(value, worth, most[:, None]) * worth - value
+        error += off * off
+    best = np.where(np.arange(x.shape[1]) < wide, top, np.take_along_axis(scales, error.argmin(axis=2)[:, :, None], axis=2)[:, :, 0])
+    chosen = codes(x, (of_row * best)[:, :, None], most[:, None])
+    return (chosen.astype(np.float64) * best[:, :, None] * of_row[:, :, None]).reshape(n, -1)[:, :k]
+
+
+def int6_matrix(tensor, norm: np.ndarray) -> Matrix:
+    w = dequantize(tensor)
+    order = int6_order(w, norm)
+    return Matrix(to_int6_blocks(np.ascontiguousarray(w[:, order])), INT8_BLOCK, order)
 
 
 def uniform_ternary_scale(tensor) -> bool:
@@ -182,16 +232,19 @@ def code_step(x: np.ndarray, block: int) -> np.ndarray:
 class Reference:
     """A model and its forward pass; every step is a method, so that a test can break one on purpose."""
 
-    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32, session: int | None = None, act_block: int = 0):
-        """session: tokens that the session holds (LongRoPE has other rotations for long ones); act_block: as of tern_model_params."""
+    def __init__(self, path: str, quantized: bool = False, dtype: type = np.float32, session: int | None = None, act_block: int = 0,
+                 int6_head: bool = False):
+        """session: tokens that the session holds (LongRoPE has other rotations for long ones); act_block: as of tern_model_params;
+        int6_head: a quantized head has 6 bits."""
         meta, self.tensors = read_file(path)
         self.config = read_config(meta, self.tensors, session)
         self.quantized, self.act_block = quantized, act_block
         self.dtype = np.dtype(dtype)
         self.tie_margin = np.empty(0)  # of the last forward: per token, over all of its rounded activations
         self.embd = dequantize(self.tensors["token_embd.weight"])
-        self.head = self.matrix("output.weight" if "output.weight" in self.tensors else "token_embd.weight")
         self.out_norm = self.vector("output_norm.weight")
+        head = "output.weight" if "output.weight" in self.tensors else "token_embd.weight"
+        self.head = self.of_dtype(int6_matrix(self.tensors[head], dequantize(self.tensors["output_norm.weight"]))) if int6_head else self.matrix(head)
         self.layers = [self.layer(i) for i in range(self.config.n_layers)]
 
     def layer(self, i: int) -> dict:
@@ -221,8 +274,10 @@ class Reference:
 
     def matrix(self, name: str) -> Matrix:
         tensor = self.tensors[name]
-        found = quantized_matrix(tensor, self.act_block) if self.quantized else Matrix(dequantize(tensor), ROW)
-        return dataclasses.replace(found, w=found.w.astype(self.dtype))
+        return self.of_dtype(quantized_matrix(tensor, self.act_block) if self.quantized else Matrix(dequantize(tensor), ROW))
+
+    def of_dtype(self, matrix: Matrix) -> Matrix:
+        return dataclasses.replace(matrix, w=matrix.w.astype(self.dtype))
 
     def round(self, x: np.ndarray, block: int) -> np.ndarray:
         rounded, margin = round_activations(x, block)
@@ -308,7 +363,9 @@ class Reference:
             x = x + self.project(attended, layer, "attn_output")[0]
             gate, up = self.project(self.norm(x, layer["ffn_norm"]), layer, "ffn_gate", "ffn_up")
             x = x + self.project(self.optional_norm(self.gate(gate) * up, layer, "ffn_sub_norm"), layer, "ffn_down")[0]
-        return self.project(self.norm(x, self.out_norm), {"output": self.head}, "output")[0], seen
+        x = self.norm(x, self.out_norm)
+        x = x if self.head.order is None else x[:, self.head.order]
+        return self.project(x, {"output": self.head}, "output")[0], seen
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
