@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Decode and prefill of Tern, llama.cpp and ik_llama.cpp on models of real shapes, alternately in one run, beside the bars set for Tern.
 
-Models with random weights are made in build/models, peers are installed from the Python registry in venvs under build/ (llama.cpp is
-built for this CPU: five minutes or more, once). Each engine runs in a process of its own with the settings with which it is fastest;
-runs alternate, and medians are compared. What could not be measured says why, and then the exit code is 1.
+Models with random weights are made in build/models; peers that the rows ask for are installed from the Python registry in venvs under
+build/, once (llama.cpp is built for this CPU: 22 minutes at the lowest priority beside other builds on two cores). Each engine runs in a
+process of its own with the settings with which it is fastest; runs alternate, and medians are compared. What could not be measured says
+why, and then the exit code is 1.
 """
 from __future__ import annotations
 

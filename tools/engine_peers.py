@@ -38,7 +38,7 @@ class Package:
 # Only what is called is built: libllama and ggml's CPU backend, 83 steps in place of 193.
 ALONE = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={kernel_peers.HERE / 'llama_alone.cmake'}"]
 PACKAGES = [
-    Package("llama.cpp", "llama_cpp", "llama-cpp-python==0.3.36", "peers-venv", True, ALONE, "some 20 minutes"),
+    Package("llama.cpp", "llama_cpp", "llama-cpp-python==0.3.36", "peers-venv", True, ALONE, "up to some 20 minutes"),
     Package("ik", "ik_llama_cpp", "ik-llama-cpp-python==0.1.5", "peers-ik-venv", False, [], "some seconds"),
 ]
 
