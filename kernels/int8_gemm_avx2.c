@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // INT8 products for AVX2: tiles of 16 features by up to 4 tokens, features in lanes, four k per 32-bit lane.
+#include <assert.h>
+
 #include "kernels.h"
 
 #include "int8_pairs_avx2.h"
@@ -40,6 +42,7 @@ FEW_TILE(3)
 
 static void gemm_few(const tern_gemm_args *args) {
     static few_fn *const tiles[FEW_TOKENS] = {few_1, few_2, few_3};
+    assert(0 < args->m && args->m <= FEW_TOKENS);
     __attribute__((aligned(64))) int16_t x[FEW_TOKENS][FEW_K];
     const size_t all_groups = tern_i8_groups(args->k);
     for (size_t k0 = 0; k0 < args->k; k0 += FEW_K) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // INT8 products with scales per 32 for AVX2: tiles of 16 features by up to 4 tokens, features in lanes.
+#include <assert.h>
+
 #include "kernels.h"
 
 #include "int8_blocks_avx2.h"
@@ -67,6 +69,7 @@ FEW_TILE(3)
 // n super-groups from `super` on, of the panel of feature i; x: the widened activations from k0 on.
 static void few_run(const tern_gemm_b32_args *args, size_t i, size_t k0, size_t super, size_t n, const int16_t *x) {
     static few_fn *const tiles[FEW_TOKENS] = {few_1, few_2, few_3};
+    assert(0 < args->m && args->m <= FEW_TOKENS);
     const size_t at = k0 / TERN_I8B_SUPER_K + super, panel = i / PANEL * tern_i8b_supers(args->k);
     tiles[args->m - 1](args->y + i, args->ld_y, args->packed + (panel + at) * TERN_I8B_SUPER_BYTES,
                        x + super * TERN_I8B_SUPER_K, args->x_scales + at * BLOCKS, args->ld_x_blocks, n, at == 0);

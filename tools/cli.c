@@ -20,14 +20,13 @@ static void begin_error(void) {
     (void)fputs("tern: ", stderr);
 }
 
-int cli_fail(const char *format, ...) {
+void cli_error(const char *format, ...) {
     va_list args;
     va_start(args, format);
     begin_error();
     (void)vfprintf(stderr, format, args);
     (void)fputc('\n', stderr);
     va_end(args);
-    return CLI_FAILED;
 }
 
 _Noreturn void cli_usage(const char *format, ...) {
@@ -38,11 +37,6 @@ _Noreturn void cli_usage(const char *format, ...) {
     (void)fputc('\n', stderr);
     va_end(args);
     exit(CLI_USAGE);
-}
-
-int cli_fail_status(const tern_context *ctx, tern_status status) {
-    const char *message = tern_context_error(ctx);
-    return cli_fail("%s", *message ? message : tern_status_string(status));
 }
 
 // ---- Options ----------------------------------------------------------------------------------------------
@@ -252,7 +246,7 @@ int cli_open_context(const cli_options *options, tern_context **ctx) {
     const tern_status status = tern_context_create(ctx, &params);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status == TERN_OK && !options->no_warning && *tern_context_warning(*ctx))
-        (void)cli_fail("warning: %s", tern_context_warning(*ctx));
+        cli_error("warning: %s", tern_context_warning(*ctx));
     if (status == TERN_OK) return CLI_OK;
     return cli_fail("%s", *message ? message : tern_status_string(status));
 }
@@ -272,7 +266,7 @@ static void warn_without_ternary(const cli_options *options, const tern_model *m
     tern_model_info info = {.struct_size = sizeof info};
     const char *option = options->act_block ? "--act-block" : options->form != TERN_FORM_AUTO ? "--kernel" : NULL;
     if (!option || tern_model_get_info(model, &info) != TERN_OK || info.n_ternary > 0) return;
-    (void)cli_fail("warning: %s has no ternary matrices, and %s is for those alone", options->model, option);
+    cli_error("warning: %s has no ternary matrices, and %s is for those alone", options->model, option);
 }
 
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model) {

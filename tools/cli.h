@@ -25,17 +25,30 @@ int cmd_pack(int argc, char **argv);
 
 // ---- Errors: one line on stderr, "tern: cause; fix" -------------------------------------------------------
 
-// Returns CLI_FAILED, so that `return cli_fail(...)`.
-int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// The same, and is CLI_FAILED, so that `return cli_fail(...)`. A macro: static analysis of a caller sees that it is not CLI_OK.
+#define cli_fail(...) (cli_error(__VA_ARGS__), CLI_FAILED)
 // Exits with CLI_USAGE.
 _Noreturn void cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // The context's message of its last error, or the status's name. Returns CLI_FAILED.
-int cli_fail_status(const tern_context *ctx, tern_status status);
+static inline int cli_fail_status(const tern_context *ctx, tern_status status) {
+    const char *message = tern_context_error(ctx);
+    return cli_fail("%s", *message ? message : tern_status_string(status));
+}
 
 // ---- Options ----------------------------------------------------------------------------------------------
 
 // Keys of options without a short form; argp wants them outside the range of characters.
-enum { CLI_KEY_ISA = 0x100, CLI_KEY_JSON, CLI_KEY_KERNEL, CLI_KEY_HEAD, CLI_KEY_LOAD, CLI_KEY_KV, CLI_KEY_ACT_BLOCK, CLI_KEY_OWN };
+enum {
+    CLI_KEY_ISA = 0x100,
+    CLI_KEY_JSON,
+    CLI_KEY_KERNEL,
+    CLI_KEY_HEAD,
+    CLI_KEY_LOAD,
+    CLI_KEY_KV,
+    CLI_KEY_ACT_BLOCK,
+    CLI_KEY_OWN
+};
 
 // Options that several commands take. A command whose struct begins with this one puts the argps it wants among its children.
 typedef struct cli_options {

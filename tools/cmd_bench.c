@@ -201,7 +201,7 @@ static int measure(bench *b, const bench_options *options, bench_source source, 
     r->n += plan.n_cases;
     if (status != TERN_OK) {
         const char *message = tern_context_error(b->ctx);
-        (void)cli_fail("some products were not measured: %s", *message ? message : tern_status_string(status));
+        cli_error("some products were not measured: %s", *message ? message : tern_status_string(status));
     }
     return CLI_OK;
 }

@@ -106,7 +106,7 @@ static int report_text(chat *c) {
     if (a->text.size == 0 || a->text.text[a->text.size - 1] != '\n') (void)putchar('\n');
     if (strcmp(a->stop, "interrupt") == 0) note(c, a->n_generated ? "stopped" : "stopped; the message is forgotten");
     if (strcmp(a->stop, "context") == 0)
-        (void)cli_fail(
+        cli_error(
             "the context of %zu tokens is full, so the answer ends here; /reset begins anew, or start with %sa larger --ctx",
             a->n_ctx, c->options->shift ? "" : "--context-shift or ");
     if (line_editor_is_terminal(c->editor)) (void)putchar('\n');
@@ -224,7 +224,7 @@ static int run_command(chat *c, const char *line) {
     } else if (strncmp(line, system, sizeof system - 1) == 0) {
         return set_system(c, line + sizeof system - 1);
     } else {
-        (void)cli_fail("%s: unknown command; /help lists them, and // begins a message with a slash", line);
+        cli_error("%s: unknown command; /help lists them, and // begins a message with a slash", line);
         return line_editor_is_terminal(c->editor) ? CLI_OK : CLI_FAILED;
     }
     return CLI_OK;

@@ -267,9 +267,9 @@ int trace_finish(trace_file **file, bool quiet) {
         if (!quiet)
             (void)fprintf(stderr, "trace      %s, %zu events; open it in https://ui.perfetto.dev\n", f->path, f->n_events);
         if (f->dropped)
-            (void)cli_fail("warning: %s lacks the last %llu events of what was too long for it; trace a shorter prompt or a "
-                           "smaller product",
-                           f->path, (unsigned long long)f->dropped);
+            cli_error("warning: %s lacks the last %llu events of what was too long for it; trace a shorter prompt or a "
+                      "smaller product",
+                      f->path, (unsigned long long)f->dropped);
     }
     trace_discard(file);
     return rc;

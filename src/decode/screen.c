@@ -2,6 +2,7 @@
 // Marks, bounds and threshold of a screened head. screen.h has the proof.
 #include "decode/screen.h"
 
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -411,8 +412,9 @@ static void compute_rows(const tern_screen *s, const tern_kernels *kernels, floa
     if (n) TERN_KERNEL(kernels, screen_rows, TERN_LAYOUT_I8S32)(&args);
 }
 
-// The top-th largest of n >= top numbers, which change their places; -INFINITY with a NaN among them.
+// The top-th largest of n numbers, which change their places; -INFINITY with a NaN among them.
 static float top_of(float *y, size_t n, size_t top) {
+    assert(0 < top && top <= n);
     for (size_t i = 0; i < n; i++)
         if (isnan(y[i])) return -INFINITY;
     for (size_t i = 0; i < top; i++) {
