@@ -2,6 +2,7 @@
 // Measures products against this machine's limits, both in turn (A B A B), so that a fraction is a ratio inside one run.
 #include "bench_measure.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -422,6 +423,7 @@ static tern_status measure_dram(bench *b, bench_source source, const bench_plan 
             if (!plan->cases[c].dram || plan->cases[c].m != m) continue;
             size_t i = 0;
             while (copies.matrices[i] != plan->cases[c].matrix) i++;
+            assert(copies.copies); // of each matrix that a case wants
             finish(b, &copies.copies[i].info, BENCH_DRAM, &r[i], &results[c]);
             status = trace_products(b, &copies.copies[i], copies.n - i, copies.n_matrices, m);
             done[c] = true;

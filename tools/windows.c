@@ -59,13 +59,15 @@ static int read_tokens(windows *w, const char *text, size_t size, tern_context *
     int rc = cli_tokenize(ctx, model, text, size, &params, &w->tokens, &w->n);
     params.add_bos = 1;
     if (rc == CLI_OK) rc = cli_tokenize(ctx, model, text, size, &params, &with, &n_with);
-    w->n_bos = n_with - w->n;
     if (rc == CLI_OK && n_with < 2) rc = cli_fail("the text has %zu tokens; give a longer one with -f or on stdin", w->n);
     if (rc == CLI_OK) {
+        w->n_bos = n_with - w->n;
         w->input = calloc(w->ctx, sizeof *w->input);
-        if (!w->input) rc = cli_fail("no memory for a window of %zu tokens", w->ctx);
+        if (!w->input)
+            rc = cli_fail("no memory for a window of %zu tokens", w->ctx);
+        else if (w->n_bos)
+            w->input[0] = with[0];
     }
-    if (w->input && w->n_bos) w->input[0] = with[0];
     free(with);
     return rc;
 }
