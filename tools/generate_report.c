@@ -35,7 +35,7 @@ static json_t *token_ms_json(const speeds *s) {
 // What both forms have, at the beginning and at the end. n_written: tokens that steps of decoding made.
 static json_t *head_json(const generate_report *r, const answer *a) {
     return json_pack("{s:s, s:o, s:I, s:I}", "schema", "tern.generate/1", "model", cli_text_json(r->model), "prompt_tokens",
-                     (json_int_t)(r->n_reused + a->n_prompt), "reused_tokens", (json_int_t)r->n_reused);
+                     (json_int_t)r->n_reused + (json_int_t)a->n_prompt, "reused_tokens", (json_int_t)r->n_reused);
 }
 static json_t *tail_json(const generate_report *r, const answer *a, size_t n_written) {
     return json_pack("{s:{s:o, s:o}, s:i, s:s, s:o}", "stages_ms", "prompt", stages_json(&r->prompt, 1), "token",
@@ -53,7 +53,7 @@ static json_t *screen_json(const tern_model *model) {
     tern_model_info info = {.struct_size = sizeof info};
     if (tern_model_get_screen(model, &s) != TERN_OK || tern_model_get_info(model, &info) != TERN_OK) return json_null();
     return json_pack("{s:I, s:I, s:I, s:I, s:I}", "tokens", (json_int_t)s.tokens, "rows", (json_int_t)s.rows, "bytes",
-                     (json_int_t)s.bytes, "int8_bytes", (json_int_t)(s.tokens * info.head_bytes), "paused_tokens",
+                     (json_int_t)s.bytes, "int8_bytes", (json_int_t)s.tokens * (json_int_t)info.head_bytes, "paused_tokens",
                      (json_int_t)s.paused);
 }
 
