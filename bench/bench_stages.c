@@ -108,6 +108,7 @@ static void attend_int8(tern_attention_int8_fn *fn, const buffers *d, size_t n_q
                                            .n_queries = n_queries,
                                            .keys = d->keys,
                                            .values = d->keys,
+                                           .next_keys = d->keys,
                                            .key_scales = d->scales,
                                            .value_scales = d->scales,
                                            .n_keys = KEYS,

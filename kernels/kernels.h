@@ -206,23 +206,26 @@ typedef void tern_attention_fn(const tern_attention_args *args);
 typedef void tern_attention_merge_fn(float *acc, float *most, float *total, const float *block_acc, float block_most,
                                      float block_total, size_t head_dim);
 
-// The same over INT8 keys and values, in integers (layout.h has their order). Queries are codes of `quantize`, each one block.
+// The same over INT8 keys and values, in integers (layout.h has their order).
 //   s_ij = (float)(q_i.k_j) * (q_scales[i] * scale) * key_scales[j], the dot product exact
 //   most[i], total[i] as above; w_ij = e^(s_ij - most[i]) * value_scales[j]
-//   p_ij = round_half_even(w_ij * (127 / W)), W = max_j w_ij, which lies within 0..127
-//   acc[i * ld_acc + d] = (float)(sum_j p_ij v_j[d]) * (W / 127), the sum exact: at most 256 * 127 * 127 < 2^24
+//   p_ij = round_half_even(w_ij * (250 / W)), W = the largest sum of 8 weights that meet in one 16-bit lane of AVX2: of a run of
+//          16 keys j those whose j mod 4 is 0 or 1, or the others. The sum is a tree: j and j + 8, then + 4, then + 1.
+//   acc[i * ld_acc + d] = (float)(sum_j p_ij v_j[d]) * (W / 250), the sum exact: at most 32 * 254 * 127 < 2^24
+// So 8 codes p add up to at most 250 + 8 / 2, and their products with values, to at most 254 * 127 = 32258, fit 16 bits.
 enum { TERN_ATTN_INT8_QUERIES = 4 };
 typedef struct tern_attention_int8_args {
     float *acc; // [n_queries][ld_acc]
     size_t ld_acc;
     float *most, *total;   // [n_queries]
-    const int8_t *q;       // [n_queries][ld_q], codes within -127..127, zeros from head_dim to tern_kv_dims(head_dim)
+    const int8_t *q;       // [n_queries][ld_q], zeros from head_dim to tern_kv_dims(head_dim); |q[2d]| + |q[2d + 1]| <= 128
     size_t ld_q;           //
     const float *q_scales; // [n_queries]
     const int32_t *q_sums; // [n_queries]: sums of the codes
     size_t n_queries;      // 1 .. TERN_ATTN_INT8_QUERIES
     const int8_t *keys, *values; // a block each, 64-byte aligned, codes within -127..127; what stands behind n_keys is not used
-    const float *key_scales, *value_scales; // [tern_round_up(n_keys, 16)], > 0 for each key
+    const int8_t *next_keys;     // of the block that is read next: fetched ahead, never read, so any address will do
+    const float *key_scales, *value_scales; // [TERN_ATTN_BLOCK], > 0 for each key
     size_t n_keys;                          // 1 .. TERN_ATTN_BLOCK
     size_t head_dim;                        // 1 .. TERN_HEAD_DIM_MAX
     float scale;

@@ -14,6 +14,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#if TERN_VF_BYTES == 32
+#include <immintrin.h>
+#endif
+
+#include "compiler.h"
 #include "kernels.h"
 
 #define TERN_VF_INLINE __attribute__((always_inline))
@@ -50,31 +55,48 @@ static inline TERN_VF_INLINE void store_some(float *p, vf v, size_t n) {
 
 static inline TERN_VF_INLINE vf pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 // A NaN in b is kept.
+#if TERN_VF_BYTES == 32
+static inline TERN_VF_INLINE vf larger(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline TERN_VF_INLINE vf smaller(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
 static inline TERN_VF_INLINE vf larger(vf a, vf b) { return pick(a > b, a, b); }
 static inline TERN_VF_INLINE vf smaller(vf a, vf b) { return pick(a < b, a, b); }
+#endif
 
 // e^x for x in [EXP_MIN, EXP_MAX], relative error below 2^-22 (tests compare with libm); outside, x counts as the nearer end. A
 // NaN stays. x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of degree 7 (Cephes expf); 2^n is added to the exponent
 // bits.
 static const float EXP_MIN = -87.0f, EXP_MAX = 88.0f;
-static inline TERN_VF_INLINE vf exponential(vf x) {
+enum { EXP_TOGETHER = 4 };
+
+// Of n vectors, a constant, each step of all before the next step of one: a step waits for the one before it.
+static inline TERN_VF_INLINE void exponentials(vf *x, size_t n) {
     const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer that stands in the low mantissa bits
     const float log2_e = 1.44269504088896341f;
     const float ln2_high = 0.693359375f; // 9 bits after the point: n * ln2_high is exact
     const float ln2_low = -2.12194440e-4f;
-    enum { MANTISSA_BITS = 23 };
-    x = larger(splat(EXP_MIN), smaller(splat(EXP_MAX), x));
-    const vf shifted = x * log2_e + magic;
-    const vf n = shifted - magic;
-    const vf r = (x - n * ln2_high) - n * ln2_low;
-    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * (r * r) + r) + 1.0f;
+    static const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                                         5.0000001201e-1f};
+    enum { MANTISSA_BITS = 23, COEFFICIENTS = sizeof coefficients / sizeof *coefficients };
+    vf shifted[EXP_TOGETHER], p[EXP_TOGETHER];
+#define EACH_VECTOR(statement)                                                                                                 \
+    TERN_UNROLL                                                                                                                \
+    for (size_t i = 0; i < n; i++) { statement; }
+    EACH_VECTOR(x[i] = larger(splat(EXP_MIN), smaller(splat(EXP_MAX), x[i])); TERN_LOADED(x[i]))
+    EACH_VECTOR(shifted[i] = x[i] * log2_e + magic; TERN_LOADED(shifted[i]))
+    EACH_VECTOR(x[i] = x[i] - (shifted[i] - magic) * ln2_high; TERN_LOADED(x[i]))
+    EACH_VECTOR(x[i] = x[i] - (shifted[i] - magic) * ln2_low; TERN_LOADED(x[i]))
+    EACH_VECTOR(p[i] = splat(1.9875691500e-4f))
+    TERN_UNROLL
+    for (size_t c = 0; c < COEFFICIENTS; c++) EACH_VECTOR(p[i] = p[i] * x[i] + coefficients[c]; TERN_LOADED(p[i]))
     // low bits of shifted = n (mod 2^9), the bits above them are shifted out; -126 <= n <= 127 keeps the result normal
-    return (vf)((vu)p + ((vu)shifted << MANTISSA_BITS));
+    EACH_VECTOR(x[i] = (p[i] * (x[i] * x[i]) + x[i]) + 1.0f; x[i] = (vf)((vu)x[i] + ((vu)shifted[i] << MANTISSA_BITS)))
+#undef EACH_VECTOR
+}
+
+static inline TERN_VF_INLINE vf exponential(vf x) {
+    exponentials(&x, 1);
+    return x;
 }
 
 #endif

@@ -16,7 +16,15 @@
 #include "guard_buffer.h"
 #include "kernel_variants.h"
 
-enum { QUERIES = TERN_ATTN_INT8_QUERIES, DIM_MAX = TERN_HEAD_DIM_MAX, BLOCK = TERN_ATTN_BLOCK, LANES = 16, CODE_MAX = 127 };
+enum {
+    QUERIES = TERN_ATTN_INT8_QUERIES,
+    DIM_MAX = TERN_HEAD_DIM_MAX,
+    BLOCK = TERN_ATTN_BLOCK,
+    LANES = 16,
+    CODE_MAX = 127,
+    PAIR_MAX = 128,
+    WEIGHTS_MAX = 250
+};
 
 // A block as rows of codes, and one output for each way to compute it.
 typedef struct attention_case {
@@ -54,9 +62,25 @@ static float sum_in_lanes(const float *x, size_t n) {
     return lane[0];
 }
 
+// The largest sum of the eight of 16 weights that meet in a lane, as kernels.h has it.
+static float largest_of_eight(const float *w, size_t n) {
+    float largest = 0;
+    for (size_t run = 0; run < n; run += LANES)
+        for (size_t pair = 0; pair < 4; pair += 2) {
+            float sum[2];
+            for (size_t i = 0; i < 2; i++) {
+                float four[4];
+                for (size_t k = 0; k < 4; k++) four[k] = run + 4 * k + pair + i < n ? w[run + 4 * k + pair + i] : 0;
+                sum[i] = (four[0] + four[2]) + (four[1] + four[3]);
+            }
+            largest = fmaxf(largest, sum[0] + sum[1]);
+        }
+    return largest;
+}
+
 static void attend_by_contract(sums *out, const attention_case *c) {
     for (size_t i = 0; i < c->n_queries; i++) {
-        float s[BLOCK], w[BLOCK], top = 0;
+        float s[BLOCK], w[BLOCK];
         out->most[i] = -INFINITY;
         for (size_t j = 0; j < c->n_keys; j++) {
             int32_t dot = 0;
@@ -66,23 +90,30 @@ static void attend_by_contract(sums *out, const attention_case *c) {
         }
         for (size_t j = 0; j < c->n_keys; j++) s[j] = exponential_of(s[j] - out->most[i]);
         out->total[i] = sum_in_lanes(s, c->n_keys);
-        for (size_t j = 0; j < c->n_keys; j++) {
-            w[j] = s[j] * c->value_scales[j];
-            top = fmaxf(top, w[j]);
-        }
+        for (size_t j = 0; j < c->n_keys; j++) w[j] = s[j] * c->value_scales[j];
+        const float top = largest_of_eight(w, c->n_keys);
         int32_t sum[DIM_MAX] = {0};
         for (size_t j = 0; j < c->n_keys; j++) {
-            const long p = lrintf(w[j] * ((float)CODE_MAX / top));
-            assert_in_range(p, 0, CODE_MAX);
+            const long p = lrintf(w[j] * ((float)WEIGHTS_MAX / top));
+            assert_in_range(p, 0, WEIGHTS_MAX);
             for (size_t d = 0; d < c->head_dim; d++) sum[d] += (int32_t)p * c->values[j][d];
         }
-        for (size_t d = 0; d < c->head_dim; d++) out->acc[i][d] = (float)sum[d] * (top / (float)CODE_MAX);
+        for (size_t d = 0; d < c->head_dim; d++) out->acc[i][d] = (float)sum[d] * (top / (float)WEIGHTS_MAX);
     }
 }
 
 // ---- a variant ----------------------------------------------------------------------------------------------------
 
 static int8_t random_code(void) { return (int8_t)((int)random_below(2 * CODE_MAX + 1) - CODE_MAX); }
+
+// Codes of a query, the magnitudes of neighbours within PAIR_MAX.
+static void random_query(int8_t *q, size_t head_dim) {
+    for (size_t d = 0; d < head_dim; d += 2) {
+        const int first = random_code(), rest = PAIR_MAX - abs(first);
+        q[d] = (int8_t)first;
+        if (d + 1 < head_dim) q[d + 1] = (int8_t)((int)random_below((size_t)(2 * rest + 1)) - rest);
+    }
+}
 
 // Panels of 16 features, four k of each in turn. What is no key of the case holds anything.
 static int8_t *pack_keys(const attention_case *c, size_t dims) {
@@ -106,9 +137,8 @@ static int8_t *pack_values(const attention_case *c, size_t dims) {
 }
 
 static float *pack_scales(guard_slot slot, const float *scales, size_t n) {
-    const size_t padded = tern_round_up(n, LANES);
-    float *to = guard_buffer(slot, padded * sizeof *to);
-    for (size_t j = 0; j < padded; j++) to[j] = j < n ? scales[j] : NAN;
+    float *to = guard_buffer(slot, BLOCK * sizeof *to);
+    for (size_t j = 0; j < BLOCK; j++) to[j] = j < n ? scales[j] : NAN;
     return to;
 }
 
@@ -165,7 +195,7 @@ static attention_case *random_case(size_t n_queries, size_t n_keys, size_t head_
     c.scale = 1.0f / sqrtf((float)head_dim);
     for (size_t i = 0; i < n_queries; i++) {
         c.q_scales[i] = spread * (1.5f + random_float()) / (float)CODE_MAX;
-        for (size_t d = 0; d < head_dim; d++) c.q[i][d] = random_code();
+        random_query(c.q[i], head_dim);
     }
     for (size_t j = 0; j < n_keys; j++) {
         c.key_scales[j] = (1.5f + random_float()) / (float)CODE_MAX;
@@ -187,16 +217,36 @@ static void variants_equal_the_contract_for_every_size(void **unused) {
             check(random_case(n_queries, n_keys, n_keys % 3 ? 64 : 37, n_keys % 2 ? 0.1f : 8.0f));
 }
 
-// Every product of codes as large as it can be, of either sign, and weights that are all 127: the widest sums.
+// Codes as large as they can be, of either sign: pairs of a query that are (64, 64), (1, 127) or (127, 1), and weights that are
+// all the same, or one of each eight that meet alone: the widest sums.
 static void extreme_codes_are_exact(void **unused) {
     (void)unused;
-    for (int signs = 0; signs < 8; signs++) {
-        attention_case *c = random_case(QUERIES, BLOCK, DIM_MAX, 1.0f);
-        for (size_t i = 0; i < QUERIES; i++) memset(c->q[i], signs & 1 ? -CODE_MAX : CODE_MAX, DIM_MAX);
-        for (size_t j = 0; j < BLOCK; j++) {
-            memset(c->keys[j], signs & 2 ? -CODE_MAX : CODE_MAX, DIM_MAX);
-            memset(c->values[j], signs & 4 ? -CODE_MAX : CODE_MAX, DIM_MAX);
-            c->key_scales[j] = c->value_scales[j] = 1.0f / (float)CODE_MAX;
+    static const int8_t pairs[][2] = {{64, 64}, {1, CODE_MAX}, {CODE_MAX, 1}};
+    for (int signs = 0; signs < 8; signs++)
+        for (size_t shape = 0; shape < sizeof pairs / sizeof *pairs; shape++) {
+            attention_case *c = random_case(QUERIES, BLOCK, DIM_MAX, 1.0f);
+            for (size_t i = 0; i < QUERIES; i++)
+                for (size_t d = 0; d < DIM_MAX; d++)
+                    c->q[i][d] = (int8_t)(signs & 1 ? -pairs[shape][d % 2] : pairs[shape][d % 2]);
+            for (size_t j = 0; j < BLOCK; j++) {
+                memset(c->keys[j], signs & 2 ? -CODE_MAX : CODE_MAX, DIM_MAX);
+                memset(c->values[j], signs & 4 ? -CODE_MAX : CODE_MAX, DIM_MAX);
+                c->key_scales[j] = c->value_scales[j] = 1.0f / (float)CODE_MAX;
+                if (shape > 0 && j % LANES != shape) c->value_scales[j] *= 1e-6f;
+            }
+            check(c);
+        }
+}
+
+// Weights that all round up: codes of eight that meet add up to more than WEIGHTS_MAX.
+static void weights_that_round_up_are_exact(void **unused) {
+    (void)unused;
+    for (size_t n = 1; n <= BLOCK; n += 5) {
+        attention_case *c = random_case(QUERIES, n, 128, 1.0f);
+        for (size_t i = 0; i < QUERIES; i++) memset(c->q[i], 0, DIM_MAX);
+        for (size_t j = 0; j < n; j++) {
+            memset(c->values[j], n % 2 ? CODE_MAX : -CODE_MAX, DIM_MAX);
+            c->value_scales[j] = j % LANES == 0 ? 247.0f - 7 * 30.5f : 30.5f + 1e-3f * random_float(); // 30.5 and a little
         }
         check(c);
     }
@@ -234,8 +284,9 @@ static void sums_are_near_attention_in_float64(void **unused) {
                     exact[d] += w[j] * (double)c->value_scales[j] * (double)c->values[j][d];
             }
             assert_true(fabs(total - (double)got.total[i]) < 1e-4 * total);
-            // A weight is off by up to half a step, largest / 127 / 2; errors of 256 of them add up as a random walk: 8 sigma.
-            const double error = 8 * sqrt(BLOCK / 12.0) * largest / CODE_MAX * CODE_MAX;
+            // A weight is off by up to half a step, at most 8 largest / 250 / 2; errors of 256 of them add up as a random walk:
+            // 8 sigma.
+            const double error = 8 * sqrt(BLOCK / 12.0) * 8 * largest / WEIGHTS_MAX * CODE_MAX;
             for (size_t d = 0; d < c->head_dim; d++) assert_true(fabs(exact[d] - (double)got.acc[i][d]) < error);
         }
     }
@@ -245,6 +296,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(variants_equal_the_contract_for_every_size),
         cmocka_unit_test(extreme_codes_are_exact),
+        cmocka_unit_test(weights_that_round_up_are_exact),
         cmocka_unit_test(scales_far_apart_are_exact),
         cmocka_unit_test(sums_are_near_attention_in_float64),
     };
