@@ -163,6 +163,7 @@ static void attend(sums *out, const attention_case *c, tern_attention_int8_fn *a
                                            .n_queries = c->n_queries,
                                            .keys = pack_keys(c, dims),
                                            .values = pack_values(c, dims),
+                                           .next_keys = q, // any address
                                            .key_scales = pack_scales(GUARD_SCALES, c->key_scales, c->n_keys),
                                            .value_scales = pack_scales(GUARD_BIAS, c->value_scales, c->n_keys),
                                            .n_keys = c->n_keys,
