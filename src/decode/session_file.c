@@ -18,11 +18,11 @@
 #include "decode/fingerprint.h"
 
 #define MAGIC "TERNSESS" // 8 bytes without its NUL
-enum { MAGIC_BYTES = 8, VERSION = 2, SUFFIX_MAX = 16 };
+enum { MAGIC_BYTES = 8, VERSION = 3, SUFFIX_MAX = 16 };
 
 typedef struct file_header {
     char magic[MAGIC_BYTES];
-    uint32_t version; // another one is refused: changes with this file, with the layout of keys and values and with their order
+    uint32_t version; // another one is refused: changes with this file, with the layout of keys and values, and with their bits
     uint16_t kv;      // tern_kv_type
     uint16_t act_block; // of the model, on which keys and values depend
     uint64_t fingerprint;
