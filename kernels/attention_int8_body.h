@@ -118,8 +118,10 @@ static inline TERN_VF_INLINE void quantize_weights(uint8_t *codes, const float *
     const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer that stands in the low mantissa bits
     for (size_t j = 0; j < n; j += LANES) {
         vi rounded[PARTS];
-        for (size_t p = 0; p < PARTS; p++)
-            rounded[p] = (vi)(load(weights + j + p * WIDTH) * inverse + magic) - (vi)splat(magic);
+        for (size_t p = 0; p < PARTS; p++) {
+            const vf shifted = load(weights + j + p * WIDTH) * inverse + magic;
+            rounded[p] = (vi)((vu)shifted - (vu)splat(magic)); // unsigned: forged scales wrap
+        }
         store_codes(codes + j, rounded);
     }
 }

@@ -224,7 +224,7 @@ typedef struct tern_attention_int8_args {
     const int32_t *q_sums; // [n_queries]: sums of the codes
     size_t n_queries;      // 1 .. TERN_ATTN_INT8_QUERIES
     const int8_t *keys, *values; // a block each, 64-byte aligned, codes within -127..127; what stands behind n_keys is not used
-    const int8_t *next_keys;     // of the block that is read next: fetched ahead, never read, so any address will do
+    const int8_t *next_keys;     // of the block that is read next: fetched ahead, never read: any address but NULL
     const float *key_scales, *value_scales; // [TERN_ATTN_BLOCK], > 0 for each key
     size_t n_keys;                          // 1 .. TERN_ATTN_BLOCK
     size_t head_dim;                        // 1 .. TERN_HEAD_DIM_MAX

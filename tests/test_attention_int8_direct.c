@@ -293,6 +293,25 @@ static void sums_are_near_attention_in_float64(void **unused) {
     }
 }
 
+// A saved session is untrusted: scales may be negative, infinite or NaN, and codes -128. Nonsense comes of it, within the
+// buffers.
+static void forged_scales_and_codes_do_no_harm(void **unused) {
+    (void)unused;
+    static const float forged[] = {-3e5f, -1, -1e-6f, 0, -1e30f, 1e30f, 1e-40f, INFINITY, -INFINITY, NAN};
+    static sums got;
+    enum { ROUNDS = 300, ONES = 8, KINDS = sizeof forged / sizeof *forged };
+    for (size_t round = 0; round < ROUNDS; round++) {
+        attention_case *c = random_case(1 + round % QUERIES, 1 + random_below(BLOCK), 1 + random_below(DIM_MAX), 1.0f);
+        const size_t kinds = 1 + round % KINDS;
+        for (size_t j = 0; j < c->n_keys; j++) {
+            if (round % 3) c->key_scales[j] = forged[random_below(kinds)];
+            c->value_scales[j] = (random_below(ONES) ? 1 : forged[random_below(kinds)]) * (1 + random_float());
+            for (size_t d = 0; d < c->head_dim; d += 1 + random_below(4)) c->keys[j][d] = c->values[j][d] = INT8_MIN;
+        }
+        FOR_EACH_VARIANT(attention_int8, attention) attend(&got, c, attention);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(variants_equal_the_contract_for_every_size),
@@ -300,6 +319,7 @@ int main(void) {
         cmocka_unit_test(weights_that_round_up_are_exact),
         cmocka_unit_test(scales_far_apart_are_exact),
         cmocka_unit_test(sums_are_near_attention_in_float64),
+        cmocka_unit_test(forged_scales_and_codes_do_no_harm),
     };
     return cmocka_run_group_tests(tests, start_kernel_test, NULL);
 }
