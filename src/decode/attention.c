@@ -2,7 +2,6 @@
 // Rotation of queries and keys, the KV cache, and attention in tiles of heads, tokens and blocks of the context.
 #include "decode/attention.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -36,40 +35,13 @@ static void norm_and_rotate(const tern_pass *f, float *heads, size_t n, const fl
     }
 }
 
-// Codes of a query for INT8 attention: two neighbours meet in a 16-bit lane, so it is the largest sum of two magnitudes that
-// becomes 127, before rounding. False: a NaN or an infinity.
-static bool quantize_query(int8_t *codes, float *scale, int32_t *sum, const float *q, size_t head_dim) {
-    static const float largest_code = 127;
-    static const float floor = 1e-30f;      // as for blocks of activations (docs/numerics.md): scales are positive
-    static const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer, halves to even
-    float top = floor;
-    bool finite = true;
-    for (size_t d = 0; d < head_dim; d += 2) {
-        const float pair = fabsf(q[d]) + (d + 1 < head_dim ? fabsf(q[d + 1]) : 0);
-        finite &= pair <= FLT_MAX; // not of a NaN
-        if (pair > top) top = pair;
-    }
-    if (!finite) return false;
-    const float inverse = largest_code / top;
-    *scale = top / largest_code;
-    int32_t all = 0;
-    for (size_t d = 0; d < head_dim; d++) {
-        const int32_t code = (int32_t)((q[d] * inverse + magic) - magic);
-        codes[d] = (int8_t)code;
-        all += code;
-    }
-    *sum = all;
-    memset(codes + head_dim, 0, tern_kv_dims(head_dim) - head_dim);
-    return true;
-}
-
 // The codes of the query heads of token t, where its session's keys are INT8.
 static bool quantize_queries(const tern_pass *f, size_t t, const float *q) {
     const size_t n = f->h->n_heads, dim = f->h->head_dim;
     const tern_buffers *buf = &f->m->buf;
     bool finite = true;
     for (size_t i = t * n; i < (t + 1) * n; i++, q += dim)
-        finite &= quantize_query(buf->q_codes + i * tern_q_codes(f->h), buf->q_scales + i, buf->q_sums + i, q, dim);
+        finite &= tern_kv_quantize_query(buf->q_codes + i * tern_q_codes(f->h), buf->q_scales + i, buf->q_sums + i, q, dim);
     return finite;
 }
 

@@ -2,6 +2,8 @@
 // The KV cache: memory of each part, and how a key and a value are written into it.
 #include "decode/kv.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -47,9 +49,34 @@ void tern_kv_destroy(tern_kv *kv, const tern_allocator *allocator) {
 
 // ---- writing ------------------------------------------------------------------------------------------------------
 
+static const float FLOOR = 1e-30f; // as for blocks of activations (docs/numerics.md): scales are positive
+
 bool tern_kv_quantize(const tern_kernels *kernels, int8_t *codes, float *scale, int32_t *sum, const float *x, size_t head_dim) {
-    static const float floor = 1e-30f; // as for blocks of activations (docs/numerics.md): scales are positive
-    return TERN_KERNEL(kernels, quantize, TERN_LAYOUT_NONE)(codes, scale, sum, x, head_dim, head_dim, floor) == 0;
+    return TERN_KERNEL(kernels, quantize, TERN_LAYOUT_NONE)(codes, scale, sum, x, head_dim, head_dim, FLOOR) == 0;
+}
+
+bool tern_kv_quantize_query(int8_t *codes, float *scale, int32_t *sum, const float *q, size_t head_dim) {
+    static const float largest_code = 127;
+    static const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer, halves to even
+    float top = FLOOR;
+    bool finite = true;
+    for (size_t d = 0; d < head_dim; d += 2) {
+        const float pair = fabsf(q[d]) + (d + 1 < head_dim ? fabsf(q[d + 1]) : 0);
+        finite &= pair <= FLT_MAX; // not of a NaN
+        if (pair > top) top = pair;
+    }
+    if (!finite) return false;
+    const float inverse = largest_code / top;
+    *scale = top / largest_code;
+    int32_t all = 0;
+    for (size_t d = 0; d < head_dim; d++) {
+        const int32_t code = (int32_t)((q[d] * inverse + magic) - magic);
+        codes[d] = (int8_t)code;
+        all += code;
+    }
+    *sum = all;
+    memset(codes + head_dim, 0, tern_kv_dims(head_dim) - head_dim);
+    return true;
 }
 
 // Keys are features of an I8 panel and values its depth: four bytes of a key, single bytes of a value stand together.

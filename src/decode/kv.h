@@ -54,4 +54,9 @@ void tern_kv_clear_behind(const tern_kv *kv, size_t length);
 // Codes of a row of head_dim floats, and zeros up to a multiple of TERN_X_ALIGN; as `quantize` in kernels.h, in one block.
 bool tern_kv_quantize(const tern_kernels *kernels, int8_t *codes, float *scale, int32_t *sum, const float *x, size_t head_dim);
 
+// Codes of a query for INT8 attention (kernels.h), and zeros up to tern_kv_dims(head_dim): two neighbours 2d and 2d + 1 meet in
+// a 16-bit lane, so it is their largest sum of magnitudes that becomes 127, and is at most 128 when both are rounded. False: a
+// NaN, an infinity, or neighbours that add up to one; nothing is written then.
+bool tern_kv_quantize_query(int8_t *codes, float *scale, int32_t *sum, const float *q, size_t head_dim);
+
 #endif
