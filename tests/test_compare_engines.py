@@ -178,6 +178,8 @@ class WithTern(unittest.TestCase):
             library = Path(folder) / "libggml.so"
             library.write_bytes(b"\x7fELF\0GCC: (GNU) 11.2.1 20220127 (Red Hat 11.2.1-9)\0\xff\0")
             self.assertEqual(kernel_peers.compiled_by([library]), "compiled by GCC: (GNU) 11.2.1 20220127 (Red Hat 11.2.1-9), flags unknown")
+            library.write_bytes(b"\0GCC: (GNU) 11.2.1\0Debian clang version 14.0.6\0")  # objects of two compilers
+            self.assertEqual(kernel_peers.compiled_by([library]), "compiled by Debian clang version 14.0.6 and GCC: (GNU) 11.2.1, flags unknown")
             library.write_bytes(b"nothing")
             self.assertEqual(kernel_peers.compiled_by([library, Path(folder) / "none"]), "compiler and flags unknown")
 

@@ -61,7 +61,7 @@ def package_version(python: str, package: str) -> str:
 
 def compiled_by(libraries: list[Path]) -> str:
     """What compilers wrote into them (their .comment sections); the flags are nowhere."""
-    notes = {note.decode() for library in libraries if library.exists() for note in re.findall(rb"\0((?:GCC: \(|[\w ]*clang version )[ -~]+)\0", library.read_bytes())}
+    notes = {note.decode() for library in libraries if library.exists() for note in re.findall(rb"\0((?:GCC: \(|[\w ]*clang version )[ -~]+)(?=\0)", library.read_bytes())}
     return f"compiled by {' and '.join(sorted(notes))}, flags unknown" if notes else "compiler and flags unknown"
 
 
