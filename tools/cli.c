@@ -55,7 +55,8 @@ void cli_shape(const char *option, const char *text, size_t *n, size_t *k) {
     enum { ROWS_MAX = 1 << 20, TEXT_MAX = 64 };
     char rows[TEXT_MAX];
     const char *cross = strchr(text, 'x');
-    if (!cross || cross - text >= TEXT_MAX) cli_usage("%s %s: give features x depth, e.g. 4096x2560", option, text);
+    if (!cross || cross == text || !cross[1] || cross - text >= TEXT_MAX)
+        cli_usage("%s %s: give features x depth, e.g. 4096x2560", option, text);
     (void)snprintf(rows, sizeof rows, "%.*s", (int)(cross - text), text);
     *n = (size_t)cli_integer(option, rows, 1, ROWS_MAX);
     *k = (size_t)cli_integer(option, cross + 1, 1, TERN_K_MAX);
@@ -70,6 +71,13 @@ double cli_real(const char *option, const char *text, double min, double max) {
     return value;
 }
 
+static const char *tier_name(const char *option, const char *text) {
+    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512vbmi"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) return text;
+    cli_usage("%s %s: give scalar, avx2, avx512, avx512vnni or avx512vbmi", option, *text ? text : "''");
+}
+
 static error_t parse_machine(int key, char *arg, struct argp_state *state) {
     cli_options *options = state->input;
     switch (key) {
@@ -77,7 +85,7 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state) {
         options->threads = (int)cli_integer("-t", arg, 1, TERN_THREADS_MAX);
         return 0;
     case CLI_KEY_ISA:
-        options->isa = arg;
+        options->isa = tier_name("--isa", arg);
         return 0;
     case CLI_KEY_JSON:
         options->json = true;
@@ -216,7 +224,8 @@ void cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
         // one past the option, or still on it where letters share one dash
         const int at = ((const cli_options *)input)->stopped_at;
         const bool past = at > 1 && argv[at - 1][0] == '-';
-        cli_usage("%s: unknown option, or no value after it; see %s --help", argv[past || at >= argc ? at - 1 : at], argv[0]);
+        cli_usage("%s: unknown or ambiguous option, or no value after it; see %s --help",
+                  argv[past || at >= argc ? at - 1 : at], argv[0]);
     }
     if (error) cli_usage("%s", strerror(error));
     if (next < argc) cli_usage("%s: not an option; see %s --help", argv[next], argv[0]);

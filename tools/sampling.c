@@ -26,7 +26,7 @@ static tern_logit_bias read_bias(const char *text) {
     static const double most = 1000;
     char id[16];
     const char *equals = strchr(text, '=');
-    if (!equals || equals == text || (size_t)(equals - text) >= sizeof id)
+    if (!equals || equals == text || !equals[1] || (size_t)(equals - text) >= sizeof id)
         cli_usage("--logit-bias %s: give ID=VALUE, e.g. 42=-1.5, or 42=-inf to ban token 42", text);
     (void)snprintf(id, sizeof id, "%.*s", (int)(equals - text), text);
     const int32_t token = (int32_t)cli_integer("--logit-bias", id, 0, INT32_MAX);
