@@ -53,6 +53,14 @@ class Predictions(CommandTest):
         self.assertGreater(int4["mean_kl_nats"], 4 * int8["mean_kl_nats"])
         self.assertEqual(other["perplexity_a"], self.measure("perplexity", "-m", INT8, "--ctx", "64")["perplexity"])
 
+    def test_an_option_that_changes_nothing_is_one_warning_for_a_file(self):
+        for options, named in ((("--act-block", "64"), "--act-block is"), (("--kernel", "mad"), "--kernel is"), (("--act-block-b", "32"), "--act-block is"),
+                               (("--kernel", "lut", "--act-block", "32", "--act-block-b", "64"), "--kernel and --act-block are")):
+            result = tern("compare", INT8, INT8, "--ctx", "64", "--json", *options, stdin=self.TEXT)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(json.loads(result.stdout)["schema"], "tern.compare/1")
+            self.assertEqual(result.stderr.decode(), f"tern: warning: {INT8} has no ternary matrices, and {named} for those alone\n")
+
 
 if __name__ == "__main__":
     main()

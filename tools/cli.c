@@ -273,9 +273,12 @@ static void show_loading(void *user, uint64_t done, uint64_t total) {
 // What was asked for changes nothing then: said, as the model is as good as without it.
 static void warn_without_ternary(const cli_options *options, const tern_model *model) {
     tern_model_info info = {.struct_size = sizeof info};
-    const char *option = options->act_block ? "--act-block" : options->form != TERN_FORM_AUTO ? "--kernel" : NULL;
-    if (!option || tern_model_get_info(model, &info) != TERN_OK || info.n_ternary > 0) return;
-    cli_error("warning: %s has no ternary matrices, and %s is for those alone", options->model, option);
+    const bool block = options->act_block, form = options->form != TERN_FORM_AUTO;
+    if (options->no_warning || !(block || form) || tern_model_get_info(model, &info) != TERN_OK || info.n_ternary > 0) return;
+    cli_error("warning: %s has no ternary matrices, and %s for those alone", options->model,
+              block && form ? "--kernel and --act-block are"
+              : block       ? "--act-block is"
+                            : "--kernel is");
 }
 
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model) {

@@ -58,7 +58,7 @@ typedef struct cli_options {
     int stopped_at; // where in argv an error ended the parsing
     bool json, help;
     bool no_tune;    // not an option: cli_open_context reads no tuning table
-    bool no_warning; // not an option: it prints no warning
+    bool no_warning; // not an option: opening a context or a model prints no warning
     tern_form form;
     tern_head_form head;
     tern_load load;
@@ -94,8 +94,7 @@ double cli_real(const char *option, const char *text, double min, double max);
 
 // ---- Context, model ---------------------------------------------------------------------------------------
 
-// On failure they print the error and return CLI_FAILED. A warning of the context's creation is printed, too, unless
-// no_warning.
+// On failure they print the error and return CLI_FAILED. A warning is printed, too, unless no_warning.
 int cli_open_context(const cli_options *options, tern_context **ctx);
 // Shows progress on stderr when it takes longer than a second and stderr is a terminal.
 int cli_open_model(const cli_options *options, tern_context *ctx, tern_model **model);

@@ -210,6 +210,8 @@ int cmd_compare(int argc, char **argv) {
     if (options.other_head_given) second.head = options.other_head;
     if (options.other_kv_given) second.kv = options.other_kv;
     if (options.other_act_block_given) second.act_block = options.other_act_block;
+    const cli_options *first = &options.windows.base; // of one file one warning will do
+    second.no_warning = strcmp(second.model, first->model) == 0 && (first->act_block || first->form != TERN_FORM_AUTO);
     tern_context *ctx = NULL;
     windows w = {.n = 0};
     result r = {.a.kv = options.windows.base.kv, .b.kv = second.kv};
