@@ -55,6 +55,11 @@ class Tune(CommandTest):
         self.assertEqual(result.returncode, FAILED)
         self.assertIn(b"no ternary matrices", result.stderr)
 
+    def test_a_packed_model_is_refused_for_what_it_is(self):
+        packed = self.folder.name + "/model.tern"
+        self.assertEqual(tern("pack", TERNARY, packed, "-t", "1").returncode, 0)
+        self.check(FAILED, "tune", "-m", packed, "-t", "1", says=[packed, "give the GGUF file"])
+
     def test_a_damaged_table_is_one_warning_and_changes_no_text(self):
         args = ["generate", "-m", TERNARY, "-p", "hello world", "-n", "9", "--json"]
         plain = json.loads(tern(*args).stdout)

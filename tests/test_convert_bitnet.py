@@ -343,6 +343,15 @@ class Model(Case):
                 texts.add(json.loads(done.stdout)["text"])
             self.assertEqual(len(texts), 1, texts)
 
+    @unittest.skipIf(TERN is None, "no tern command was given")
+    def test_tern_tunes_for_the_matrices_of_i2_s(self):
+        path = self.convert(Checkpoint("bitnet").pack(), "--type", "I2_S")
+        done = subprocess.run([TERN, "tune", "-m", path, "-t", "1", "--dry-run", "--json"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        results = json.loads(done.stdout)["results"]
+        self.assertIn((hf_folder.HIDDEN, hf_folder.HIDDEN), {(r["n"], r["k"]) for r in results})
+        self.assertEqual({r["scale_block"] for r in results}, {0})  # this type has no others
+
 
 class Tokenizer(Case):
     def fields(self, checkpoint, *options):

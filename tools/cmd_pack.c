@@ -43,8 +43,8 @@ static const struct argp argp = {
     .doc =
         "Writes a model as it lies in memory, so that later starts pack nothing. The file is for this machine and others of "
         "its "
-        "kind: elsewhere it is refused, and packed again there.\vEvery command takes a packed file after -m. It keeps the form "
-        "of its head and of its kernels.\n\n"
+        "kind: elsewhere it is refused, and packed again there.\vEvery command but tune takes a packed file after -m. It keeps "
+        "the form of its head and of its kernels, and its blocks of activations.\n\n"
         "Examples:\n"
         "  tern pack model.gguf model.tern\n"
         "  tern pack model.gguf model.tern --isa avx2 -t 8 --head int4\n"

@@ -94,23 +94,47 @@ static const tune_shape standard_shapes[] = {{4096, 4096, 0}, {11008, 4096, 0}, 
                                              {640, 2560, 0},  {6912, 2560, 0},  {2560, 6912, 0},  {8640, 3200, 0},
                                              {576, 576, 0},   {1536, 576, 0}};
 
-static bool is_ternary(const char *type) { return strcmp(type, "TQ1_0") == 0 || strcmp(type, "TQ2_0") == 0; }
+// Ternary types of GGUF files, and whether one may have a scale for each block.
+typedef struct ternary_type {
+    const char *name;
+    bool blocks;
+} ternary_type;
+static const ternary_type ternary_types[] = {
+    {"TQ1_0", true}, {"TQ2_0", true}, {"I2_S", false}, {"IQ1_BN", false}, {"IQ2_BN", false}};
 
-// Ternary matrices of a model, once with one scale and once with scales per block: which of the two a tensor has shows only
-// when it is packed.
-static int add_model_shapes(tune_options *o, tern_context *ctx) {
+static const ternary_type *ternary_type_of(const char *name) {
+    for (size_t i = 0; i < sizeof ternary_types / sizeof *ternary_types; i++)
+        if (strcmp(name, ternary_types[i].name) == 0) return &ternary_types[i];
+    return NULL;
+}
+
+// Ternary matrices of a model with one scale and, where the type may have them, once more with scales per block: which of the
+// two a tensor has shows only when it is packed.
+static void add_tensor_shapes(tune_options *o, const tern_model *model) {
     enum { TQ_BLOCK = 256 };
-    tern_model *model = NULL;
-    int rc = cli_open_model(&o->base, ctx, &model);
-    if (rc != CLI_OK) return rc;
     tern_tensor_info t = {.struct_size = sizeof t};
     for (size_t i = 0; tern_model_get_tensor(model, i, &t) == TERN_OK; i++) {
-        if (t.n_dims != 2 || !is_ternary(t.type)) continue;
+        const ternary_type *type = t.n_dims == 2 ? ternary_type_of(t.type) : NULL;
+        if (!type) continue;
         add_shape(o, (tune_shape){t.dims[1], t.dims[0], 0});
-        if (t.dims[0] > TQ_BLOCK) add_shape(o, (tune_shape){t.dims[1], t.dims[0], TQ_BLOCK});
+        if (type->blocks && t.dims[0] > TQ_BLOCK) add_shape(o, (tune_shape){t.dims[1], t.dims[0], TQ_BLOCK});
     }
+}
+
+static int add_model_shapes(tune_options *o, tern_context *ctx) {
+    tern_model *model = NULL;
+    tern_model_info info = {.struct_size = sizeof info};
+    int rc = cli_open_model(&o->base, ctx, &model);
+    if (rc != CLI_OK) return rc;
+    const tern_status status = tern_model_get_info(model, &info);
+    if (status != TERN_OK)
+        rc = cli_fail_status(ctx, status);
+    else if (info.packed_tier)
+        rc = cli_fail("%s is packed, with layouts that stay; give the GGUF file that it was made from", o->base.model);
+    else
+        add_tensor_shapes(o, model);
     tern_model_destroy(model);
-    if (o->n_shapes == 0) rc = cli_fail("%s has no ternary matrices; there is nothing to tune", o->base.model);
+    if (rc == CLI_OK && o->n_shapes == 0) rc = cli_fail("%s has no ternary matrices; there is nothing to tune", o->base.model);
     return rc;
 }
 
