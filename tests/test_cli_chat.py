@@ -136,7 +136,7 @@ class OnATerminal(unittest.TestCase):
         t.wait_for(b"/he")
         for columns in (20, 7, 100):
             t.resize(24, columns)
-            time.sleep(0.1)
+            t.wait_for(b"\r> /he")  # in place of the line, not behind it
         t.send(b"lp\n")
         t.wait_for(b"/reset")
         t.wait_for(b"> ")
@@ -193,7 +193,7 @@ class FromAPipe(unittest.TestCase):
         """The second answer depends on the first turn, and --draft changes nothing."""
         plain = self.turns(stdin=b"the cat the cat\nthe cat\n")
         self.assertEqual([t["text"] for t in self.turns("--draft", "8", stdin=b"the cat the cat\nthe cat\n")], [t["text"] for t in plain])
-        fresh = self.turns(stdin=b"the cat the cat\n/reset\nthe cat the cat\n")
+        fresh = self.turns(stdin=b"the cat the cat\n/reset \r\nthe cat the cat\n")
         self.assertEqual(fresh[0]["text"], fresh[1]["text"])
         self.assertEqual(fresh[0]["prompt_tokens"], fresh[1]["prompt_tokens"])
 

@@ -263,8 +263,12 @@ static line_result read_message(chat *c) {
 }
 
 static int take_message(chat *c) {
-    if (strspn(c->message, " \t\r\n") == c->size) return CLI_OK; // nothing said
-    if (c->message[0] == '/' && c->message[1] != '/') return run_command(c, c->message);
+    static const char blanks[] = " \t\r\n";
+    if (strspn(c->message, blanks) == c->size) return CLI_OK; // nothing said
+    if (c->message[0] == '/' && c->message[1] != '/') {
+        while (strchr(blanks, c->message[c->size - 1])) c->message[--c->size] = '\0'; // which do not show
+        return run_command(c, c->message);
+    }
     const size_t slash = c->message[0] == '/'; // of two, one is to be said
     return say(c, c->message + slash, c->size - slash);
 }

@@ -53,6 +53,7 @@ static bool read_more(line_editor *e, int ms, bool *ended) {
         if (fds[1].revents) interrupt_forget(); // a resize, then
         if (e->edit && resized()) {
             el_resize(e->edit);
+            (void)fputs("\r\033[J", stdout); // libedit draws the line from where the cursor is
             (void)el_set(e->edit, EL_REFRESH);
         }
         if (ready == 0) return false;
@@ -168,6 +169,7 @@ static line_result read_edited(line_editor *e, const char *prompt, const char **
     HistEvent event;
     e->prompt = prompt;
     e->interrupted = false;
+    if (resized()) el_resize(e->edit); // while an answer came: there is no line to draw anew
     set_paste_marks(true);
     (void)el_set(e->edit, EL_PREP_TERM, 1); // before the prompt asks for keys
     const char *line = el_gets(e->edit, &n);
