@@ -6,6 +6,7 @@ usage: test_cli_pack.py TERN MODELS_DIR [unittest arguments]
 """
 import json
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -66,6 +67,13 @@ class Pack(CommandTest):
             process.communicate()
             self.assertEqual(process.returncode, 0)
             self.check_whole_or_none()
+
+    def test_a_limit_of_file_sizes_is_told_and_leaves_nothing(self):
+        limit = 1 << 16
+        process = self.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        said = process.communicate()[1]
+        self.assertEqual((process.returncode, os.listdir(self.folder)), (FAILED, []))
+        self.assertIn(b"File too large", said)
 
     def test_a_packed_model_keeps_its_blocks_of_activations(self):
         self.assertEqual(tern("pack", TERNARY, self.packed, "--act-block", "32").returncode, 0)

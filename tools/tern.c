@@ -2,6 +2,7 @@
 // The tern command: finds the subcommand.
 #include "cli.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,8 @@ static void print_help(void) {
 
 int main(int argc, char **argv) {
     argp_err_exit_status = CLI_USAGE;
+    (void)signal(SIGXFSZ,
+                 SIG_IGN); // a file above its limit (ulimit -f) is an error of a write, which is told, and leaves nothing
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help();
