@@ -24,7 +24,7 @@ typedef void (*tern_progress_fn)(void *user, uint64_t done, uint64_t total);
 // docs/numerics.md has what each form costs in bytes and changes in predictions.
 typedef enum tern_head_form {
     TERN_HEAD_AUTO = 0,    // ternary or 4-bit where the file has it so; else INT6, the fastest whose KL is at most 0.003
-    TERN_HEAD_EXACT = 1,   // as it lies in the file, times activations that are not quantized; read where the file is mapped
+    TERN_HEAD_EXACT = 1,   // as it lies in the file, times activations that are not quantized; read from the mapped file
     TERN_HEAD_INT8 = 2,    // 8 bits and a scale per 32
     TERN_HEAD_INT4 = 3,    // 4 bits, a scale and a min per 32
     TERN_HEAD_INT6 = 4,    // 6 bits and a scale per 32, 8 bits in the columns that weigh most
@@ -36,8 +36,8 @@ typedef enum tern_head_form {
 typedef enum tern_load {
     TERN_LOAD_AUTO = 0, // MAP for a packed model, COPY for a GGUF file
     TERN_LOAD_MAP = 1,  // in the file's pages, shared with other processes: the quickest start. UNSUPPORTED for a GGUF file
-    TERN_LOAD_COPY = 2  // in memory of their own, on huge pages where the system gives them. Every byte is
-                        // verified on the way. Weights of a GGUF file always are
+    TERN_LOAD_COPY = 2  // in memory of their own, on huge pages where the system gives them; every byte is verified on the
+                        // way. Weights of a GGUF file always lie so (it has no checksums)
 } tern_load;
 
 typedef struct tern_model_params {
@@ -47,15 +47,16 @@ typedef struct tern_model_params {
     void *progress_user;
     tern_head_form head;
     tern_load load;
-    size_t act_block; // elements of a row that get a scale of their own where activations are quantized: 32, 64, 128 or 256, or 0:
-                      // as each matrix asks for, whole rows where it has one scale. Matrices with smaller blocks keep those.
+    size_t act_block; // elements of a row that get a scale of their own where activations are quantized: 32, 64, 128 or 256, or
+                      // 0: as each matrix asks for, whole rows where it has one scale. Matrices with smaller blocks keep those.
                       // Smaller blocks bring predictions nearer to those of float activations and cost time (docs/numerics.md)
 } tern_model_params;
 
-// Maps the file, checks every size in it, packs the weights for this context's kernels, unless tern_model_save() wrote it. Form,
-// head and act_block of a packed model are those it was packed with; asking for others is UNSUPPORTED. The file stays mapped while the
-// model lives and must not be changed or shortened meanwhile: reading a page that is gone ends the process with SIGBUS. Errors:
-// ARG, IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture, tokenizer), MEMORY.
+// Maps the file, checks every size in it, packs the weights for this context's kernels, unless tern_model_save() wrote it.
+// Form, head and act_block of a packed model are those it was packed with; asking for others is UNSUPPORTED. The file stays
+// mapped while the model lives and must not be changed or shortened meanwhile: reading a page that is gone ends the process
+// with SIGBUS. Errors: ARG, IO, FORMAT (damaged; the message names the tensor or key), UNSUPPORTED (type, architecture,
+// tokenizer), MEMORY.
 TERN_API tern_status tern_model_load(tern_context *ctx, tern_model **model, const char *path, const tern_model_params *params);
 // After its sessions and samplers, before its context.
 TERN_API void tern_model_destroy(tern_model *model);
@@ -67,8 +68,8 @@ TERN_API void tern_model_destroy(tern_model *model);
 // of that name that is not a packed model stays as it is. Not thread-safe per context. Errors: IO (cannot be written, no room),
 // UNSUPPORTED (the model is a packed one), CANCELLED, MEMORY.
 TERN_API tern_status tern_model_save(const tern_model *model, const char *path);
-// What can be said before there is a model to save: that the folder can be written, and that the name is free or that of a packed
-// model. Errors: ARG, IO.
+// What can be said before there is a model to save: that the folder can be written, and that the name is free or that of a
+// packed model. Errors: ARG, IO.
 TERN_API tern_status tern_model_save_check(tern_context *ctx, const char *path);
 // From any thread, or a signal handler, while the model lives: a save in progress stops soon, and so do later ones; they return
 // CANCELLED and leave nothing. One that has written its last byte finishes.
@@ -204,10 +205,10 @@ TERN_API tern_status tern_session_copy(tern_session *to, const tern_session *fro
 // MEMORY.
 TERN_API tern_status tern_session_save(tern_session *session, const char *path);
 // The session holds those tokens afterwards instead of its own, or the first n_ctx of them, and goes on with the bits of the
-// saved one; logits come with the next decode. Model file, act_block and kv must be those of the saved session. Errors that leave the
-// session as it was: ARG, UNSUPPORTED (another model, act_block, kv, rotation of LongRoPE or version of the format; the message has the
-// remedy), FORMAT (no saved session, or a damaged header), IO (cannot be opened), MEMORY. Errors that leave it empty: FORMAT
-// (damaged behind its header), IO (cannot be read).
+// saved one; logits come with the next decode. Model file, act_block and kv must be those of the saved session. Errors that
+// leave the session as it was: ARG, UNSUPPORTED (another model, act_block, kv, rotation of LongRoPE or version of the format;
+// the message has the remedy), FORMAT (no saved session, or a damaged header), IO (cannot be opened), MEMORY. Errors that leave
+// it empty: FORMAT (damaged behind its header), IO (cannot be read).
 TERN_API tern_status tern_session_restore(tern_session *session, const char *path);
 
 // The one forward call. Token i is appended to sessions[i]; a session that occurs several times gets its tokens in that order,

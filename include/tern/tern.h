@@ -3,7 +3,7 @@
 //
 // Conventions, everywhere in Tern: M tokens (rows of X and Y), N output features (rows of W), K depth.
 //   Y[M][N] = X[M][K] . W[N][K]^T, all row-major; leading dimensions (ldx, ldw, ldy) are in elements.
-// Every call that can fail returns a tern_status and leaves its outputs untouched on failure.
+// Every call that can fail returns a tern_status and leaves its outputs untouched on failure, unless it says otherwise.
 // No call prints, exits or aborts. *_destroy accepts NULL; a NULL context or model is ARG without a message.
 // Destroy what was made with a context before the context; weights alone may outlive it.
 #ifndef TERN_TERN_H

@@ -51,8 +51,8 @@ typedef struct session_file {
 
 static tern_status fail_system(const session_file *f, const char *what) {
     const int error = errno;
-    return tern_fail(f->err, error == ENOMEM ? TERN_ERR_MEMORY : TERN_ERR_IO, "cannot %s %s: %s", what, f->path,
-                     strerror(error));
+    return tern_fail(f->err, error == ENOMEM ? TERN_ERR_MEMORY : TERN_ERR_IO,
+                     "cannot %s %s: %s; give another file, or make room", what, f->path, strerror(error));
 }
 
 static tern_status fail_damaged(const session_file *f) {
