@@ -402,31 +402,31 @@ static x_tile x_from(const tern_gemm_b32_args *args, size_t t, size_t block) {
                     args->ld_x_blocks};
 }
 
-// Panel i / TERN_I4_PANEL and the one `apart` features behind it, or one panel; tokens from t on.
-TILE_INLINE void run_few(direct_fn *run, const tern_gemm_b32_args *args, tern_layout layout, size_t i, size_t apart, size_t t) {
+// Panel i / TERN_I4_PANEL and the one `apart` features behind it, or one panel; all tokens, a chunk of K after the other, so
+// that the third token finds it in L1. one, two: tiles of so many tokens.
+TILE_INLINE void run_few(const tern_gemm_b32_args *args, tern_layout layout, size_t i, size_t apart, direct_fn *one,
+                         direct_fn *two) {
     const size_t super_k = tern_i4_super_k(layout), supers = tern_ceil_div(args->k, super_k), step = CHUNK_K / super_k;
     const size_t panel_bytes = supers * tern_i4_super_bytes(layout);
     few_panels p = {.super = args->packed + i / TERN_I4_PANEL * panel_bytes,
                     .apart = apart / TERN_I4_PANEL * panel_bytes,
-                    .y = args->y + t * args->ld_y + i,
                     .y_apart = apart,
                     .ld_y = args->ld_y};
-    for (size_t s = 0; s < supers; s += step, p.super += step * tern_i4_super_bytes(layout)) {
-        const x_tile x = x_from(args, t, s * super_k / TERN_I4_BLOCK);
-        run(&p, &x, supers - s < step ? supers - s : step, s == 0);
-    }
+    for (size_t s = 0; s < supers; s += step, p.super += step * tern_i4_super_bytes(layout))
+        for (size_t t = 0, tokens; t < args->m; t += tokens) {
+            tokens = args->m - t >= DIRECT_TOKENS ? DIRECT_TOKENS : 1;
+            const x_tile x = x_from(args, t, s * super_k / TERN_I4_BLOCK);
+            p.y = args->y + t * args->ld_y + i;
+            (tokens == DIRECT_TOKENS ? two : one)(&p, &x, supers - s < step ? supers - s : step, s == 0);
+        }
 }
 
 // one: tiles of one token and a panel, or a pair of panels; two: of two tokens.
 TILE_INLINE void few_tokens(const tern_gemm_b32_args *args, tern_layout layout, direct_fn *one, direct_fn *one_pair,
                             direct_fn *two) {
     const size_t half = args->m == 1 ? args->n / TERN_I4_PANEL / FEW_PANELS * TERN_I4_PANEL : 0;
-    for (size_t i = 0; i < half; i += TERN_I4_PANEL) run_few(one_pair, args, layout, i, half, 0);
-    for (size_t i = FEW_PANELS * half; i < args->n; i += TERN_I4_PANEL)
-        for (size_t t = 0, tokens; t < args->m; t += tokens) {
-            tokens = args->m - t >= DIRECT_TOKENS ? DIRECT_TOKENS : 1;
-            run_few(tokens == DIRECT_TOKENS ? two : one, args, layout, i, 0, t);
-        }
+    for (size_t i = 0; i < half; i += TERN_I4_PANEL) run_few(args, layout, i, half, one_pair, NULL);
+    for (size_t i = FEW_PANELS * half; i < args->n; i += TERN_I4_PANEL) run_few(args, layout, i, 0, one, two);
 }
 
 // Up to TOKENS_MAX tokens from token t0 on.
