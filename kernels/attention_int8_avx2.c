@@ -89,7 +89,7 @@ static inline TERN_VF_INLINE void score(int32_t *dots, const int8_t *w, size_t g
         _mm256_store_si256((__m256i *)(dots + i / HALVES * TERN_ATTN_BLOCK + i % HALVES * HALF), sum[i]);
 }
 
-// Eight codes that meet in a 16-bit lane within 16 keys add up to at most 254 (kernels.h): |254 * 127| < 2^15. So products of
+// Eight codes that meet in a 16-bit lane within 16 keys add up to at most 252 (kernels.h): |252 * 127| < 2^15. So products of
 // 16 keys are added in 16 bits, in registers, and these sums to those of 32 bits in memory.
 static inline TERN_VF_INLINE void sum_values(int32_t *sums, const int8_t *w, size_t groups, const uint8_t *codes, ahead next,
                                              size_t queries) {

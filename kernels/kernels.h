@@ -209,10 +209,10 @@ typedef void tern_attention_merge_fn(float *acc, float *most, float *total, cons
 // The same over INT8 keys and values, in integers (layout.h has their order).
 //   s_ij = (float)(q_i.k_j) * (q_scales[i] * scale) * key_scales[j], the dot product exact
 //   most[i], total[i] as above; w_ij = e^(s_ij - most[i]) * value_scales[j]
-//   p_ij = round_half_even(w_ij * (250 / W)), W = the largest sum of 8 weights that meet in one 16-bit lane of AVX2: of a run of
+//   p_ij = round_half_even(w_ij * (248 / W)), W = the largest sum of 8 weights that meet in one 16-bit lane of AVX2: of a run of
 //          16 keys j those whose j mod 4 is 0 or 1, or the others. The sum is a tree: j and j + 8, then + 4, then + 1.
-//   acc[i * ld_acc + d] = (float)(sum_j p_ij v_j[d]) * (W / 250), the sum exact: at most 32 * 254 * 127 < 2^24
-// So 8 codes p add up to at most 250 + 8 / 2, and their products with values, to at most 254 * 127 = 32258, fit 16 bits.
+//   acc[i * ld_acc + d] = (float)(sum_j p_ij v_j[d]) * (W / 248), the sum exact: at most 32 * 252 * 127 < 2^24
+// So 8 codes p add up to at most 248 + 8 / 2, and their products with values, to at most 252 * 127 = 32004, fit 16 bits.
 enum { TERN_ATTN_INT8_QUERIES = 4 };
 typedef struct tern_attention_int8_args {
     float *acc; // [n_queries][ld_acc]

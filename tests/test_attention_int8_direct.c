@@ -23,7 +23,7 @@ enum {
     LANES = 16,
     CODE_MAX = 127,
     PAIR_MAX = 128,
-    WEIGHTS_MAX = 250
+    WEIGHTS_MAX = 248
 };
 
 // A block as rows of codes, and one output for each way to compute it.
@@ -247,9 +247,27 @@ static void weights_that_round_up_are_exact(void **unused) {
         for (size_t i = 0; i < QUERIES; i++) memset(c->q[i], 0, DIM_MAX);
         for (size_t j = 0; j < n; j++) {
             memset(c->values[j], n % 2 ? CODE_MAX : -CODE_MAX, DIM_MAX);
-            c->value_scales[j] = j % LANES == 0 ? 247.0f - 7 * 30.5f : 30.5f + 1e-3f * random_float(); // 30.5 and a little
+            c->value_scales[j] = j % LANES == 0 ? WEIGHTS_MAX - 7 * 30.6f : 30.6f + 1e-3f * random_float();
         }
         check(c);
+    }
+}
+
+// Weights that are all alike become WEIGHTS_MAX / 8 each, an integer: nothing is lost but in the last float operations.
+static void weights_that_are_alike_lose_nothing(void **unused) {
+    (void)unused;
+    attention_case *c = random_case(QUERIES, BLOCK, 128, 1.0f);
+    for (size_t i = 0; i < QUERIES; i++) memset(c->q[i], 0, DIM_MAX);
+    for (size_t j = 0; j < BLOCK; j++) c->value_scales[j] = 0.01f;
+    static sums got;
+    FOR_EACH_VARIANT(attention_int8, attention) {
+        attend(&got, c, attention);
+        for (size_t d = 0; d < c->head_dim; d++) {
+            int32_t sum = 0;
+            for (size_t j = 0; j < BLOCK; j++) sum += c->values[j][d];
+            const float mean = 0.01f * (float)sum;
+            for (size_t i = 0; i < QUERIES; i++) assert_true(fabsf(got.acc[i][d] - mean) <= 1e-6f * fabsf(mean));
+        }
     }
 }
 
@@ -285,8 +303,8 @@ static void sums_are_near_attention_in_float64(void **unused) {
                     exact[d] += w[j] * (double)c->value_scales[j] * (double)c->values[j][d];
             }
             assert_true(fabs(total - (double)got.total[i]) < 1e-4 * total);
-            // A weight is off by up to half a step, at most 8 largest / 250 / 2; errors of 256 of them add up as a random walk:
-            // 8 sigma.
+            // A weight is off by up to half a step, at most 8 largest / WEIGHTS_MAX / 2; errors of 256 of them add up as a
+            // random walk: 8 sigma.
             const double error = 8 * sqrt(BLOCK / 12.0) * 8 * largest / WEIGHTS_MAX * CODE_MAX;
             for (size_t d = 0; d < c->head_dim; d++) assert_true(fabs(exact[d] - (double)got.acc[i][d]) < error);
         }
@@ -317,6 +335,7 @@ int main(void) {
         cmocka_unit_test(variants_equal_the_contract_for_every_size),
         cmocka_unit_test(extreme_codes_are_exact),
         cmocka_unit_test(weights_that_round_up_are_exact),
+        cmocka_unit_test(weights_that_are_alike_lose_nothing),
         cmocka_unit_test(scales_far_apart_are_exact),
         cmocka_unit_test(sums_are_near_attention_in_float64),
         cmocka_unit_test(forged_scales_and_codes_do_no_harm),
